@@ -1,0 +1,1 @@
+"""Connectors: each the single reader of one kind of source."""

@@ -1,0 +1,139 @@
+"""The port that every connector fills, and the errors that it may raise.
+
+A connector only reads: it lists what changed, lists what is there, and fetches by id, and translates what it read by
+pure functions. When to read, what was published already, versions, routing and restarts are the pump's business.
+
+Next on the way of an event: `connectors/pump.py`, which drives a connector and publishes what it reads.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, Protocol, Self
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from pmsync.core.events import Content
+
+Clock = Callable[[], datetime]
+
+
+class ConnectorError(Exception):
+    """Something went wrong between pmsync and a source."""
+
+
+class Retryable(ConnectorError):
+    """The source is busy or out of reach; it is worth another try, after `after` seconds if the source said so."""
+
+    def __init__(self, message: str, after: float | None = None) -> None:
+        super().__init__(message)
+        self.after = after
+
+
+class Fatal(ConnectorError):
+    """Trying again will not help: bad credentials, no such container. The message says what to do."""
+
+
+class Ref(NamedTuple):
+    """A thing within one source."""
+
+    kind: str
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """One line of a sweep: a thing is there, last changed at `time` (None where the source keeps no such time)."""
+
+    ref: Ref
+    time: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What one thing was found to be.
+
+    Exactly one holds: `content` (translated), `problem` (it is there but cannot be translated; `raw` is what came), or
+    neither (a fetch by id did not find it). `time` is the source's own time of the thing's last change.
+    """
+
+    ref: Ref
+    time: datetime | None = None
+    content: Content | None = None
+    problem: str | None = None
+    raw: bytes = b""
+
+
+class Settings(BaseModel):
+    """What every source's entry in `pmsync.yaml` has; a connector adds its own keys. Unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    kind: str
+
+
+class SecretRef(BaseModel):
+    """Where a secret is to be had: `{env: NAME}` or `{file: PATH}`. The secret itself is never in the configuration."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    env: str | None = None
+    file: Path | None = None
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        if (self.env is None) == (self.file is None):
+            raise ValueError("a secret is given as {env: NAME} or as {file: PATH}")
+        return self
+
+    def reveal(self) -> str:
+        """The secret; raises `Fatal` where it is not to be had."""
+        if self.env is not None:
+            value = os.environ.get(self.env, "")
+            if not value:
+                raise Fatal(f"the environment variable {self.env} is not set; export it, or use {{file: PATH}}")
+            return value
+        assert self.file is not None
+        try:
+            return self.file.read_text().strip()
+        except OSError as error:
+            raise Fatal(f"cannot read the secret file {self.file}: {error.strerror}") from error
+
+
+class Connector(Protocol):
+    """The single reader of one source. All times are the source's own. Each method may raise `Retryable` or `Fatal`.
+
+    Waiting is the pump's business: no method sleeps or tries again by itself. A connector class is found by the
+    entry-point group `pmsync.connectors`, under the `kind` that the configuration names.
+    """
+
+    Settings: ClassVar[type[Settings]]
+    name: str
+
+    @classmethod
+    def connect(cls, settings: Any, clock: Clock) -> Self:
+        """A connector for these settings (an instance of `Settings`). No request is sent yet."""
+
+    def check(self, containers: Sequence[str]) -> Iterator[str]:
+        """What `doctor` should say is wrong with the account or these containers, one line each; none if all is well."""
+
+    def now(self) -> datetime:
+        """The source's own clock, which may differ from ours."""
+
+    def changed(self, container: str, since: datetime | None) -> Iterator[Sequence[Read]]:
+        """Pages of the things of a container that changed at or after `since` (None: all of them), oldest change first.
+
+        The listing may lag or repeat itself; what it shows is a whole thing as of some moment. Things without a time
+        of change are in the first page, always all of them.
+        """
+
+    def sweep(self, container: str) -> Iterator[Sequence[Mark]]:
+        """Pages that name everything that is in the container now, as cheaply as the source can say it."""
+
+    def fetch(self, refs: Sequence[Ref]) -> Iterator[Read]:
+        """Each thing by id, as it is now, in any order; one that the source no longer has comes back empty."""

@@ -1,0 +1,1 @@
+"""The bus: the log of events, one port and its adapters."""

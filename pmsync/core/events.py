@@ -1,0 +1,367 @@
+"""The vocabulary: what can be said on the bus, and how it is written down.
+
+Everything from a source is a *snapshot* (the whole present state of one thing) or a *tombstone* (it is gone from
+what we read); everything that a person said in pmsync is a *fact*. Each travels in a CloudEvents 1.0 envelope.
+The newest version of a thing wins whole and facts are a set, so the order of arrival never matters.
+
+Next on the way of an event: `pmsync/aggregator.py`, which folds events into state.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from datetime import UTC, date, datetime
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic_core import from_json
+
+MAX_CHANGES = 2000
+"""A history longer than this is cut to its newest changes and flagged (`history_cut`)."""
+
+
+class Undecodable(Exception):
+    """The bytes are no event that this version of pmsync knows."""
+
+
+def _utc(value: datetime) -> datetime:
+    return value.astimezone(UTC)
+
+
+Instant = Annotated[AwareDatetime, AfterValidator(_utc)]
+"""An instant, always in UTC."""
+
+
+class StatusCategory(StrEnum):
+    """Where a work item stands, whatever its workflow calls it. `dropped` is closed without being done: out of scope."""
+
+    todo = "todo"
+    in_progress = "in_progress"
+    done = "done"
+    dropped = "dropped"
+
+
+class Meaning(StrEnum):
+    """What a calendar entry is to a project."""
+
+    deadline = "deadline"
+    milestone = "milestone"
+    time_off = "time_off"
+    holiday = "holiday"
+    meeting = "meeting"
+
+
+class Thing(NamedTuple):
+    """What an event is about: `id` is the source's immutable id, never a readable key."""
+
+    source: str
+    kind: str
+    id: str
+
+
+class _Value(BaseModel):
+    # Unknown fields pass: a newer minor version of the schema may add some.
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+
+
+Scalar = str | int | bool | None
+
+
+class Change(_Value):
+    """One entry of the source's own history of a tracked field. Values are of the field's own type, dates as ISO text."""
+
+    field: str
+    old: Scalar = Field(alias="from")
+    new: Scalar = Field(alias="to")
+    at: Instant
+    id: str
+
+
+class WorkItem(_Value):
+    """A Jira issue or GitHub issue.
+
+    `estimate` is in thousandths of the team's unit (milli-points); `container` is the id that the configuration maps
+    (a Jira project key, `owner/repo`); `milestone` and `sprint` are ids of things of the same source; `assignee` is a
+    source account id. `history` is in the source's order and covers the fields in `TRACKED`, except those named in
+    `untracked`, whose source keeps no history of them.
+    """
+
+    TRACKED: ClassVar = (
+        "key", "container", "status", "status_category", "assignee", "due_date", "estimate", "milestone", "sprint", "blocked",
+    )  # fmt: skip
+
+    kind: Literal["work_item"] = "work_item"
+    key: str
+    container: str
+    type: str
+    title: str
+    url: str = ""
+    created_at: Instant
+    status: str
+    status_category: StatusCategory
+    assignee: str | None = None
+    due_date: date | None = None
+    estimate: int | None = None
+    milestone: str | None = None
+    sprint: str | None = None
+    blocked: bool = False
+    parent: str | None = None
+    labels: tuple[str, ...] = ()
+    history: tuple[Change, ...] = ()
+    history_cut: bool = False
+    untracked: tuple[str, ...] = ()
+
+
+class Review(_Value):
+    """One review of a change request; `state` as the source says it, in lower case."""
+
+    id: str
+    at: Instant
+    state: str
+    reviewer: str | None = None
+
+
+class ChangeRequest(_Value):
+    """A GitHub pull request. `state` is open, merged or closed; `work_items` are the keys it names, sorted."""
+
+    TRACKED: ClassVar = ("container", "state", "milestone", "draft")
+
+    kind: Literal["change_request"] = "change_request"
+    key: str
+    container: str
+    title: str
+    url: str = ""
+    created_at: Instant
+    author: str | None = None
+    state: Literal["open", "merged", "closed"]
+    draft: bool = False
+    milestone: str | None = None
+    merged_at: Instant | None = None
+    closed_at: Instant | None = None
+    reviews: tuple[Review, ...] = ()
+    work_items: tuple[str, ...] = ()
+    history: tuple[Change, ...] = ()
+    history_cut: bool = False
+    untracked: tuple[str, ...] = ()
+
+
+class Milestone(_Value):
+    """A Jira version, a GitHub milestone. Its source keeps no history, so every version read of it is kept."""
+
+    kind: Literal["milestone"] = "milestone"
+    key: str
+    container: str
+    title: str
+    url: str = ""
+    created_at: Instant | None = None
+    start_date: date | None = None
+    due_date: date | None = None
+    state: Literal["open", "closed"] = "open"
+    closed_at: Instant | None = None
+
+
+class Occurrence(_Value):
+    """One occurrence of a calendar entry, `[start, end)`. An all-day one carries dates and belongs to the project's zone."""
+
+    start: Instant | date
+    end: Instant | date
+
+
+class CalendarEntry(_Value):
+    """One calendar entry (a UID) with its occurrences inside the window that the connector expands.
+
+    `title` is None unless the configuration asks for titles.
+    """
+
+    kind: Literal["calendar_entry"] = "calendar_entry"
+    container: str
+    title: str | None = None
+    meaning: Meaning
+    recurring: bool = False
+    occurrences: tuple[Occurrence, ...]
+    occurrences_cut: bool = False
+
+
+class Promise(_Value):
+    """A milestone that the configuration itself names: a title and the promised day."""
+
+    key: str
+    title: str
+    due_date: date
+
+
+class Thresholds(_Value):
+    """When the rules speak; days are the project's working days, shares are of 1000."""
+
+    ladder: tuple[int, ...] = (14, 7, 3, 1, 0)
+    blocked_days: int = 2
+    stale_days: int = 10
+    on_time: int = 700
+
+
+class Project(_Value):
+    """A project as configured. `mapping[source][container]` is the version of the configuration that began to map it.
+
+    People are person ids, never addresses.
+    """
+
+    kind: Literal["project"] = "project"
+    key: str
+    name: str
+    leader: str | None = None
+    time_zone: str = "UTC"
+    working_days: tuple[int, ...] = (0, 1, 2, 3, 4)
+    deadline: date | None = None
+    milestones: tuple[Promise, ...] = ()
+    mapping: Mapping[str, Mapping[str, int]] = {}
+    thresholds: Thresholds = Thresholds()
+    notify: tuple[str, ...] = ()
+
+    @property
+    def container(self) -> str:
+        """A project is its own container in the source `configuration`."""
+        return self.key
+
+
+class Synced(_Value):
+    """The reader has read all of a container for these mappings (project -> the version that began it), with the counts
+    that prove it: listed at the source, published here, in the dead letters."""
+
+    kind: Literal["synced"] = "synced"
+    container: str
+    mapped: Mapping[str, int]
+    listed: int
+    published: int
+    dead: int
+
+
+Content = Annotated[
+    WorkItem | ChangeRequest | Milestone | CalendarEntry | Project | Synced, Field(discriminator="kind")
+]
+KINDS: Mapping[str, type[_Value]] = {
+    "work_item": WorkItem,
+    "change_request": ChangeRequest,
+    "milestone": Milestone,
+    "calendar_entry": CalendarEntry,
+    "project": Project,
+    "synced": Synced,
+}
+KEPT = frozenset({"milestone", "calendar_entry", "project"})
+"""Kinds whose source keeps no history: every version that was read is kept."""
+
+CONFIGURATION = "configuration"
+"""The source whose things are the configured projects."""
+
+
+class Acknowledgement(_Value):
+    """A person has seen the alert with this fingerprint and takes it on."""
+
+    kind: Literal["acknowledgement"] = "acknowledgement"
+    fingerprint: str
+    by: str
+    note: str = ""
+
+
+class Snapshot(_Value):
+    """The whole present state of `thing`, published to `project`. `version` is µs since 1970, one per read of the thing."""
+
+    project: str
+    thing: Thing
+    version: int
+    content: Content
+
+
+class Tombstone(_Value):
+    """`thing` is gone from what pmsync is configured to read."""
+
+    project: str
+    thing: Thing
+    version: int
+
+
+class Fact(_Value):
+    """What a person said at an instant. It never changes; facts are a set by `id`."""
+
+    project: str
+    id: str
+    at: Instant
+    content: Acknowledgement
+
+
+Event = Snapshot | Tombstone | Fact
+
+_snapshot = TypeAdapter(Snapshot)
+_TYPES: Mapping[str, type[Snapshot] | type[Tombstone] | type[Fact]] = {
+    **{f"pmsync.{kind}.v1": Snapshot for kind in KINDS},
+    "pmsync.tombstone.v1": Tombstone,
+    "pmsync.acknowledgement.v1": Fact,
+}
+
+
+def body(content: BaseModel) -> str:
+    """The canonical JSON of a content: equal contents give equal text, so that text can be compared and digested."""
+    return json.dumps(
+        content.model_dump(mode="json", by_alias=True), ensure_ascii=False, sort_keys=True, separators=(",", ":")
+    )
+
+
+def digest(content: BaseModel) -> str:
+    """What the ledger remembers of a content (sha256 of its canonical JSON, 32 hex digits)."""
+    return hashlib.sha256(body(content).encode()).hexdigest()[:32]
+
+
+def instant(version: int) -> datetime:
+    """The instant at which a version was read."""
+    return datetime.fromtimestamp(version // 1_000_000, UTC).replace(microsecond=version % 1_000_000)
+
+
+def version_at(when: datetime) -> int:
+    """The version of a read at `when`: µs since 1970."""
+    return int(when.timestamp()) * 1_000_000 + when.microsecond
+
+
+def encode(event: Event) -> bytes:
+    """The event as a CloudEvents 1.0 JSON document (structured mode); `partitionkey` is the project."""
+    kind: str
+    match event:
+        case Snapshot(thing=thing, version=version):
+            kind, time, ident = event.content.kind, instant(version), f"{'/'.join(thing)}@{version}"
+            source, subject = thing.source, f"{thing.kind}/{thing.id}"
+        case Tombstone(thing=thing, version=version):
+            kind, time, ident = "tombstone", instant(version), f"{'/'.join(thing)}@{version}"
+            source, subject = thing.source, f"{thing.kind}/{thing.id}"
+        case Fact():
+            kind, time, ident = event.content.kind, event.at, event.id
+            source, subject = "people", event.content.fingerprint
+    envelope = {
+        "specversion": "1.0",
+        "id": f"{event.project}/{ident}",
+        "source": f"/sources/{source}",
+        "subject": subject,
+        "type": f"pmsync.{kind}.v1",
+        "time": rfc3339(time),
+        "datacontenttype": "application/json",
+        "partitionkey": event.project,
+        "data": event.model_dump(mode="json", by_alias=True),
+    }
+    return json.dumps(envelope, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def decode(raw: bytes) -> Event:
+    """The event in these bytes; raises `Undecodable` with the reason for anything else, an unknown major version included."""
+    try:
+        envelope: Any = from_json(raw)
+        cls = _TYPES[envelope["type"]]
+        return cls.model_validate(envelope["data"])
+    except KeyError as error:
+        raise Undecodable(f"unknown or missing {error}; is this event from a newer pmsync?") from error
+    except (ValueError, TypeError, ValidationError) as error:
+        raise Undecodable(" ".join(str(error).split())[:500]) from error
+
+
+def rfc3339(when: datetime) -> str:
+    """An instant as text: UTC, with a fraction only where there is one."""
+    return when.astimezone(UTC).replace(tzinfo=None).isoformat() + "Z"

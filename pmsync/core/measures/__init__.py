@@ -1,0 +1,1 @@
+"""Measures of a project: pure functions over a view of it at an instant."""

@@ -1,0 +1,1 @@
+"""Rules: pure functions from a project and an instant to what is wrong then."""

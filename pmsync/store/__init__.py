@@ -1,0 +1,1 @@
+"""The store: state, ledger, alert log and outbox in one database."""
