@@ -1,0 +1,451 @@
+"""A project's state: rows that events fold into, and the view of them at an instant.
+
+`fold` merges by maximum and reads nothing but rows and events, so that any order, any repeats and any batches of the
+same events end in the same rows (law L1). A view (`view`) shows the project as of an instant: from the sources' own
+histories for tracked fields, from kept versions for milestones, calendar entries and configuration.
+
+Next on the way of an event: `pmsync/core/rules/__init__.py`, which looks at a view and says what is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, timedelta
+from itertools import pairwise
+from typing import Any, NamedTuple, TypeVar
+from zoneinfo import ZoneInfo
+
+from pydantic import TypeAdapter
+
+from pmsync.core.events import (
+    CONFIGURATION,
+    KEPT,
+    KINDS,
+    CalendarEntry,
+    Change,
+    ChangeRequest,
+    Content,
+    Event,
+    Fact,
+    Meaning,
+    Milestone,
+    Project,
+    Snapshot,
+    StatusCategory,
+    Synced,
+    Thing,
+    Tombstone,
+    WorkItem,
+    body,
+    version_at,
+)
+
+PEOPLE = "people"
+"""The source of facts."""
+
+
+class Key(NamedTuple):
+    """Where a row stands. `at` is 0 for the newest version of a thing, and the version itself for a kept one."""
+
+    project: str
+    source: str
+    kind: str
+    id: str
+    at: int
+
+
+class Row(NamedTuple):
+    """What is known of a thing. Rows compare as tuples, and the greatest wins: the newest version, whole."""
+
+    version: int
+    gone: bool
+    body: str
+
+
+def entries(event: Event) -> Iterator[tuple[Key, Row]]:
+    """The rows that an event claims: one, and one more if versions of its kind are kept."""
+    match event:
+        case Snapshot(project=project, thing=thing, version=version):
+            row = Row(version, False, body(event.content))
+            yield Key(project, *thing, 0), row
+            if thing.kind in KEPT:
+                yield Key(project, *thing, version), row
+        case Tombstone(project=project, thing=thing, version=version):
+            yield Key(project, *thing, 0), Row(version, True, "")
+        case Fact(project=project, id=ident):
+            yield Key(project, PEOPLE, "fact", ident, 0), Row(0, False, body(event))
+
+
+def fold(rows: Mapping[Key, Row], events: Iterable[Event]) -> dict[Key, Row]:
+    """The rows that change when these events are folded into `rows` (which must hold every row that they touch)."""
+    changed: dict[Key, Row] = {}
+    for event in events:
+        for key, row in entries(event):
+            known = changed.get(key) or rows.get(key)
+            if known is None or row > known:
+                changed[key] = row
+    return changed
+
+
+# --- reading rows -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectState:
+    """A project's rows, parsed. `things` are the live ones by kind; `kept` the versions read of a thing, oldest first."""
+
+    project: Project
+    things: Mapping[str, Sequence[tuple[Thing, Any]]]
+    kept: Mapping[Thing, Sequence[tuple[int, Any]]] = field(default_factory=dict)
+    facts: Sequence[Fact] = ()
+
+
+_fact = TypeAdapter(Fact)
+_contents = {kind: TypeAdapter(model) for kind, model in KINDS.items()}
+
+
+def load(rows: Mapping[Key, Row]) -> ProjectState | None:
+    """The state in all rows of one project; None while its configuration is not among them (or is gone)."""
+    things: dict[str, list[tuple[Thing, Any]]] = {kind: [] for kind in KINDS}
+    kept: dict[Thing, list[tuple[int, Any]]] = {}
+    facts: list[Fact] = []
+    for key, row in sorted(rows.items()):
+        thing = Thing(key.source, key.kind, key.id)
+        if key.kind == "fact":
+            facts.append(_fact.validate_json(row.body))
+        elif key.at:
+            kept.setdefault(thing, []).append((key.at, _contents[key.kind].validate_json(row.body)))
+        elif not row.gone:
+            things[key.kind].append((thing, _contents[key.kind].validate_json(row.body)))
+    projects = things.pop("project")
+    if not projects:
+        return None
+    return ProjectState(projects[0][1], things, kept, tuple(facts))
+
+
+# --- as of an instant -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A work item as of an instant. `started_at` and `resolved_at` are of its present spell: going back to *to do* wipes
+    both, reopening wipes `resolved_at`. `estimate` is in thousandths."""
+
+    thing: Thing
+    content: WorkItem
+    key: str
+    container: str
+    status: str
+    status_category: StatusCategory
+    assignee: str | None
+    due_date: date | None
+    estimate: int | None
+    milestone: str | None
+    sprint: str | None
+    blocked: bool
+    started_at: datetime | None
+    resolved_at: datetime | None
+
+    @property
+    def done(self) -> bool:
+        return self.status_category is StatusCategory.done
+
+    @property
+    def open(self) -> bool:
+        """Not finished, and not dropped from the scope."""
+        return self.status_category in {StatusCategory.todo, StatusCategory.in_progress}
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A stretch `[start, end)` of an item's life in which no tracked field changed."""
+
+    start: datetime
+    end: datetime
+    item: Item
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A change request as of an instant; review, merge and close count once they have happened."""
+
+    thing: Thing
+    content: ChangeRequest
+    container: str
+    state: str
+    milestone: str | None
+    first_review_at: datetime | None
+    merged_at: datetime | None
+    closed_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """A milestone as a project sees it: of a source, of the configuration, or a calendar's deadline.
+
+    `items` are the work items that must be done by it. `assumed` means that nothing is known of it as early as the
+    instant of the view, so that the oldest known version stands in.
+    """
+
+    thing: Thing
+    title: str
+    due_date: date | None
+    closed: bool
+    closed_at: datetime | None
+    items: tuple[Item, ...]
+    url: str = ""
+    assumed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A project at the instant `at`: what it shows, sorted by key. `synced` is whether all its containers have been read."""
+
+    project: Project
+    at: datetime
+    items: tuple[Item, ...]
+    requests: tuple[Request, ...]
+    deadlines: tuple[Deadline, ...]
+    calendar: tuple[tuple[Thing, CalendarEntry], ...]
+    synced: bool
+
+    @property
+    def zone(self) -> ZoneInfo:
+        return ZoneInfo(self.project.time_zone)
+
+
+T = TypeVar("T", WorkItem, ChangeRequest)
+
+
+def tracked(content: WorkItem | ChangeRequest, at: datetime) -> dict[str, Any]:
+    """The tracked fields as of `at`: the `from` of the first change after it (in the source's order), else the present
+    value. Values of changes are plain (dates as text)."""
+    values: dict[str, Any] = {name: getattr(content, name) for name in content.TRACKED}
+    for change in reversed(content.history):
+        if change.at > at:
+            values[change.field] = change.old
+    return values
+
+
+def category_spells(content: WorkItem, until: datetime) -> list[tuple[datetime, StatusCategory]]:
+    """When the item entered each category that it was in, from its creation on, as of `until`."""
+    changes = [change for change in content.history if change.field == "status_category"]
+    first = changes[0].old if changes else content.status_category
+    spells = [(content.created_at, StatusCategory(str(first)))]
+    spells += [(change.at, StatusCategory(str(change.new))) for change in changes if change.at <= until]
+    return spells
+
+
+def _spell(spells: Sequence[tuple[datetime, StatusCategory]]) -> tuple[datetime | None, datetime | None]:
+    """(started, resolved) of the present spell."""
+    started: datetime | None = None
+    resolved: datetime | None = None
+    for at, category in spells:
+        if category is StatusCategory.todo:
+            started = resolved = None
+        elif category is StatusCategory.in_progress:
+            started, resolved = started or at, None
+        else:
+            started, resolved = started or at, resolved or at
+    return started, resolved
+
+
+def item_at(thing: Thing, content: WorkItem, at: datetime) -> Item:
+    """The item as of `at` (which must not be before its creation)."""
+    values = tracked(content, at)
+    due = values["due_date"]
+    started, resolved = _spell(category_spells(content, at))
+    return Item(
+        thing=thing,
+        content=content,
+        **{
+            **values,
+            "due_date": date.fromisoformat(due) if isinstance(due, str) else due,
+            "status_category": StatusCategory(values["status_category"]),
+            "blocked": bool(values["blocked"]),
+        },
+        started_at=started,
+        resolved_at=resolved,
+    )
+
+
+def segments(item: Item, until: datetime) -> tuple[Segment, ...]:
+    """The item's life from its creation to `until`, cut wherever a tracked field changed."""
+    created = item.content.created_at
+    instants = sorted({created, *(change.at for change in item.content.history if created < change.at <= until)})
+    return tuple(
+        Segment(start, end, item_at(item.thing, item.content, start)) for start, end in pairwise([*instants, until])
+    )
+
+
+def _request_at(thing: Thing, content: ChangeRequest, at: datetime) -> Request:
+    values = tracked(content, at)
+    reviews = [r.at for r in content.reviews if r.at <= at and r.reviewer != content.author and r.state != "pending"]
+    return Request(
+        thing=thing,
+        content=content,
+        container=values["container"],
+        state=values["state"],
+        milestone=values["milestone"],
+        first_review_at=min(reviews, default=None),
+        merged_at=content.merged_at if content.merged_at and content.merged_at <= at else None,
+        closed_at=_last_entry(content.history, "state", {"closed", "merged"}, at)
+        if values["state"] != "open"
+        else None,
+    )
+
+
+def _last_entry(history: Iterable[Change], name: str, into: set[str], at: datetime) -> datetime | None:
+    return max((c.at for c in history if c.field == name and c.new in into and c.at <= at), default=None)
+
+
+def version_kept(versions: Sequence[tuple[int, T | Any]], at: datetime) -> tuple[Any, bool]:
+    """The version that counted at `at` (the newest read by then, else the oldest known), and whether it is assumed."""
+    read = [content for version, content in versions if version <= version_at(at)]
+    return (read[-1], False) if read else (versions[0][1], True)
+
+
+# --- the view ---------------------------------------------------------------------------------------------------------
+
+
+def _mapped_and_synced(state: ProjectState) -> tuple[set[tuple[str, str]], bool]:
+    """The (source, container) pairs whose things are shown, and whether these are all that are mapped."""
+    wanted = {(source, c, since) for source, cs in state.project.mapping.items() for c, since in cs.items()}
+    synced: list[tuple[Thing, Synced]] = list(state.things["synced"])
+    have = {(thing.source, s.container, s.mapped.get(state.project.key)) for thing, s in synced}
+    return {(source, container) for source, container, since in wanted & have}, wanted <= have
+
+
+def _known(
+    state: ProjectState, kind: str, shown: set[tuple[str, str]], at: datetime
+) -> Iterator[tuple[Thing, Any, bool]]:
+    """The live things of a kept kind as of `at`, each with whether it is assumed."""
+    for thing, content in state.things[kind]:
+        versions = state.kept.get(thing) or [(0, content)]
+        then, assumed = version_kept(versions, at)
+        if (thing.source, then.container) in shown:
+            yield thing, then, assumed
+
+
+def view(state: ProjectState, at: datetime) -> View:
+    """The project as of `at`. What is gone from its source is not shown, whatever the instant."""
+    shown, synced = _mapped_and_synced(state)
+    items = [item_at(thing, c, at) for thing, c in state.things["work_item"] if c.created_at <= at]
+    items = [item for item in items if (item.thing.source, item.container) in shown]
+    requests = [_request_at(thing, c, at) for thing, c in state.things["change_request"] if c.created_at <= at]
+    project = _project_at(state, at)
+    calendar = tuple((thing, entry) for thing, entry, _ in _known(state, "calendar_entry", shown, at))
+    milestones = _known(state, "milestone", shown, at)
+    ordered = tuple(sorted(items, key=lambda item: (item.thing.source, item.key, item.thing.id)))
+    return View(
+        project=project,
+        at=at,
+        items=ordered,
+        requests=tuple(
+            sorted(
+                (request for request in requests if (request.thing.source, request.container) in shown),
+                key=lambda request: (request.thing.source, request.content.key),
+            )
+        ),
+        deadlines=tuple(_deadlines(project, milestones, calendar, ordered, at)),
+        calendar=calendar,
+        synced=synced,
+    )
+
+
+def _project_at(state: ProjectState, at: datetime) -> Project:
+    """The project as configured at `at`, but with today's mapping and thresholds: figures of the past are shown as a
+    fresh installation would show them."""
+    thing = Thing(CONFIGURATION, "project", state.project.key)
+    versions = state.kept.get(thing)
+    if not versions:
+        return state.project
+    then, _ = version_kept(versions, at)
+    keep = {"mapping": state.project.mapping, "thresholds": state.project.thresholds, "notify": state.project.notify}
+    return Project.model_validate(then.model_copy(update=keep))
+
+
+def _deadlines(
+    project: Project,
+    milestones: Iterator[tuple[Thing, Any, bool]],
+    calendar: Sequence[tuple[Thing, CalendarEntry]],
+    items: Sequence[Item],
+    at: datetime,
+) -> Iterator[Deadline]:
+    """The project's own deadline, then milestones of sources (whose date a promise of the same title overrides), then
+    promises without a milestone, then deadlines of calendars."""
+    in_scope = tuple(item for item in items if item.status_category is not StatusCategory.dropped)
+    if project.deadline:
+        yield Deadline(
+            Thing(CONFIGURATION, "project", project.key), project.name, project.deadline, False, None, in_scope
+        )
+    promised = {promise.title.casefold(): promise for promise in project.milestones}
+    by_milestone: dict[tuple[str, str], list[Item]] = {}
+    for item in in_scope:
+        if item.milestone:
+            by_milestone.setdefault((item.thing.source, item.milestone), []).append(item)
+    for thing, milestone, assumed in sorted(milestones, key=lambda m: (m[1].due_date or date.max, m[0])):
+        if milestone.created_at and milestone.created_at > at:
+            continue
+        promise = promised.pop(milestone.title.casefold(), None)
+        yield replace(
+            _milestone_at(thing, milestone, at),
+            due_date=promise.due_date if promise else milestone.due_date,
+            items=tuple(by_milestone.get((thing.source, thing.id), ())),
+            assumed=assumed,
+        )
+    for promise in sorted(promised.values(), key=lambda promise: promise.key):
+        yield Deadline(Thing(CONFIGURATION, "milestone", promise.key), promise.title, promise.due_date, False, None, ())
+    yield from _calendar_deadlines(calendar, ZoneInfo(project.time_zone))
+
+
+def _milestone_at(thing: Thing, milestone: Milestone, at: datetime) -> Deadline:
+    closed = milestone.state == "closed" and (milestone.closed_at is None or milestone.closed_at <= at)
+    return Deadline(
+        thing, milestone.title, milestone.due_date, closed, milestone.closed_at if closed else None, (), milestone.url
+    )
+
+
+def _calendar_deadlines(calendar: Sequence[tuple[Thing, CalendarEntry]], zone: ZoneInfo) -> Iterator[Deadline]:
+    for thing, entry in calendar:
+        if entry.meaning in {Meaning.deadline, Meaning.milestone}:
+            for occurrence in entry.occurrences:
+                due = local_day(occurrence.start, zone)
+                title = entry.title or f"{entry.meaning.value.capitalize()} in {entry.container}"
+                ident = f"{thing.id}@{due.isoformat()}" if entry.recurring else thing.id
+                yield Deadline(thing._replace(id=ident), title, due, False, None, ())
+
+
+def local_day(when: datetime | date, zone: ZoneInfo) -> date:
+    """The day of an instant in a zone; a date is its own."""
+    return when.astimezone(zone).date() if isinstance(when, datetime) else when
+
+
+def day_end(day: date, zone: ZoneInfo) -> datetime:
+    """The instant at which a day ends in a zone."""
+    return datetime.combine(day + timedelta(days=1), datetime.min.time(), zone)
+
+
+__all__ = [
+    "Content",
+    "Deadline",
+    "Item",
+    "Key",
+    "ProjectState",
+    "Request",
+    "Row",
+    "Segment",
+    "View",
+    "category_spells",
+    "day_end",
+    "entries",
+    "fold",
+    "item_at",
+    "load",
+    "local_day",
+    "segments",
+    "tracked",
+    "version_kept",
+    "view",
+]
