@@ -105,22 +105,14 @@ class SecretRef(BaseModel):
             raise Fatal(f"cannot read the secret file {self.file}: {error.strerror}") from error
 
 
-class Connector(Protocol):
-    """The single reader of one source. All times are the source's own. Each method may raise `Retryable` or `Fatal`.
+class Reader(Protocol):
+    """What the pump drives: the single reader of one source. All times are the source's own.
 
-    Waiting is the pump's business: no method sleeps or tries again by itself. A connector class is found by the
-    entry-point group `pmsync.connectors`, under the `kind` that the configuration names.
+    Each method may raise `Retryable` or `Fatal`. Waiting is the pump's business: no method sleeps or tries again by
+    itself.
     """
 
-    Settings: ClassVar[type[Settings]]
     name: str
-
-    @classmethod
-    def connect(cls, settings: Any, clock: Clock) -> Self:
-        """A connector for these settings (an instance of `Settings`). No request is sent yet."""
-
-    def check(self, containers: Sequence[str]) -> Iterator[str]:
-        """What `doctor` should say is wrong with the account or these containers, one line each; none if all is well."""
 
     def now(self) -> datetime:
         """The source's own clock, which may differ from ours."""
@@ -137,3 +129,17 @@ class Connector(Protocol):
 
     def fetch(self, refs: Sequence[Ref]) -> Iterator[Read]:
         """Each thing by id, as it is now, in any order; one that the source no longer has comes back empty."""
+
+
+class Connector(Reader, Protocol):
+    """A reader that `pmsync.yaml` can configure. Its class is found by the entry-point group `pmsync.connectors`, under
+    the `kind` that the configuration names."""
+
+    Settings: ClassVar[type[Settings]]
+
+    @classmethod
+    def connect(cls, settings: Any, clock: Clock) -> Self:
+        """A connector for these settings (an instance of `Settings`). No request is sent yet."""
+
+    def check(self, containers: Sequence[str]) -> Iterator[str]:
+        """What `doctor` should say is wrong with the account or these containers, one line each; none if all is well."""

@@ -309,8 +309,9 @@ def version_kept(versions: Sequence[tuple[int, T | Any]], at: datetime) -> tuple
 # --- the view ---------------------------------------------------------------------------------------------------------
 
 
-def _mapped_and_synced(state: ProjectState) -> tuple[set[tuple[str, str]], bool]:
-    """The (source, container) pairs whose things are shown, and whether these are all that are mapped."""
+def shown_containers(state: ProjectState) -> tuple[set[tuple[str, str]], bool]:
+    """The (source, container) pairs whose things are shown (mapped, and read whole since), and whether these are all
+    that are mapped."""
     wanted = {(source, c, since) for source, cs in state.project.mapping.items() for c, since in cs.items()}
     synced: list[tuple[Thing, Synced]] = list(state.things["synced"])
     have = {(thing.source, s.container, s.mapped.get(state.project.key)) for thing, s in synced}
@@ -330,7 +331,7 @@ def _known(
 
 def view(state: ProjectState, at: datetime) -> View:
     """The project as of `at`. What is gone from its source is not shown, whatever the instant."""
-    shown, synced = _mapped_and_synced(state)
+    shown, synced = shown_containers(state)
     items = [item_at(thing, c, at) for thing, c in state.things["work_item"] if c.created_at <= at]
     items = [item for item in items if (item.thing.source, item.container) in shown]
     requests = [_request_at(thing, c, at) for thing, c in state.things["change_request"] if c.created_at <= at]
@@ -445,6 +446,7 @@ __all__ = [
     "load",
     "local_day",
     "segments",
+    "shown_containers",
     "tracked",
     "version_kept",
     "view",

@@ -1,0 +1,424 @@
+"""The pump: drives one connector and publishes what it reads, so that nothing is lost and nothing old wins.
+
+Under a lease the pump (1) fetches again whatever a killed reader had under way, (2) lists what changed, (3) sweeps each
+container for what the listing missed. Every publication is noted as pending before it is sent and entered in the
+ledger after the bus has acknowledged it; the cursor moves last. A listed read that is not newer than what the ledger
+knows is never trusted: the thing is fetched by id (listed finds, by id decides).
+
+Next on the way of an event: `pmsync/core/events.py`, the vocabulary of what is published.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Protocol
+
+from connectors.base import Clock, Fatal, Mark, Read, Reader, Ref
+from pmsync.core.events import Content, Event, Snapshot, Synced, Thing, Tombstone, digest, version_at
+
+OVERLAP = timedelta(minutes=5)
+"""How far a poll reaches back before its cursor: twice the coarsest clock of a source (Jira's minute) and to spare."""
+SETTLED = timedelta(seconds=60)
+"""Changes younger than this may still be on their way into a source's index; the cursor stays behind them."""
+BULK_SHARE, BULK_COUNT = 0.05, 20
+"""A sweep that misses more than this share of a container, and more than this many things, is not believed."""
+DEAD = ""
+"""Stands for the dead letters among the projects to be told."""
+PAGE = 200
+"""Things fetched and published together; bounds memory and what a kill has to do again."""
+
+
+class Fate(StrEnum):
+    """What became of a thing: published and there, gone, or dead (there, but unreadable)."""
+
+    live = "live"
+    gone = "gone"
+    dead = "dead"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What the ledger knows of a thing. `told[project]` is the version that the project was last told; `containers`
+    are all that the thing is or was in, `container` the present one; `time` is the source's own."""
+
+    digest: str
+    version: int
+    time: datetime | None
+    container: str
+    containers: frozenset[str]
+    told: Mapping[str, int]
+    fate: Fate = Fate.live
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A publication under way: the version it carries and the projects that may have got it."""
+
+    version: int
+    projects: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """A reader's place in a container. `mapped` (project -> version of the configuration that began the mapping) tells
+    for whom it has been reading."""
+
+    since: datetime | None
+    mapped: Mapping[str, int]
+    swept_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """What could not be translated, and why. `id` is the same whenever the same bytes are met again."""
+
+    id: str
+    thing: Thing
+    reason: str
+    raw: bytes
+
+
+class LeaseLost(Exception):
+    """Another reader has taken this source over; this one must stop at once."""
+
+
+class Ledger(Protocol):
+    """Where a reader remembers. Writes are fenced: with a stale epoch they raise `LeaseLost` and change nothing."""
+
+    def lease(self, source: str, owner: str) -> int:
+        """Take or renew the lease; returns its epoch. Raises `LeaseLost` while another live reader holds it."""
+
+    def pending(self, source: str) -> Mapping[Ref, Pending]: ...
+    def entries(self, source: str, refs: Iterable[Ref]) -> Mapping[Ref, Entry]: ...
+    def in_container(self, source: str, container: str) -> Mapping[Ref, Entry]:
+        """The entries, live or dead, whose present container this is."""
+
+    def ever_in(self, source: str, container: str) -> Sequence[Ref]:
+        """All things that are or were in this container."""
+
+    def cursors(self, source: str) -> Mapping[str, Cursor]: ...
+    def note(self, source: str, epoch: int, pending: Mapping[Ref, Pending]) -> None: ...
+    def settle(self, source: str, epoch: int, entries: Mapping[Ref, Entry]) -> None:
+        """Enter what was acknowledged and strike its pending notes. Entries only move to higher versions."""
+
+    def move_cursor(self, source: str, epoch: int, container: str, cursor: Cursor | None) -> None:
+        """Save a cursor; None forgets it."""
+
+
+class Bus(Protocol):
+    """Where a reader publishes; both calls return once everything is acknowledged."""
+
+    def publish(self, events: Sequence[Event]) -> None: ...
+    def bury(self, letters: Sequence[DeadLetter]) -> None: ...
+
+
+Routes = Mapping[str, Mapping[str, int]]
+"""container -> project -> the version of the configuration that began to map it."""
+
+
+@dataclass(slots=True)
+class Counts:
+    """What one round did."""
+
+    read: int = 0
+    published: int = 0
+    dead: int = 0
+    gone: int = 0
+
+
+Progress = Callable[[str, str, int], None]
+"""Told (source, container, things read so far) as a round goes on."""
+
+
+@dataclass(slots=True)
+class Pump:
+    """Drives one connector. `step` is called with a name between any two steps; tests end a reader there."""
+
+    connector: Reader
+    ledger: Ledger
+    bus: Bus
+    clock: Clock
+    owner: str
+    step: Callable[[str], None] = lambda _: None
+    progress: Progress = lambda *_: None
+    accept_missing: frozenset[str] = frozenset()
+    counts: Counts = field(default_factory=Counts)
+    _epoch: int = 0
+    _routes: Routes = field(default_factory=dict)
+    _here: str = ""
+
+    @property
+    def _source(self) -> str:
+        return self.connector.name
+
+    def sync(self, routes: Routes, sweep_every: timedelta = timedelta(0)) -> Counts:
+        """One round over all containers of `routes`: what is pending, mappings that ended, changes, sweeps that are due.
+
+        Raises what the connector, the bus or the ledger raises; the next round carries on where this one stopped.
+        """
+        self.counts = Counts()
+        self._routes = routes
+        self._epoch = self.ledger.lease(self._source, self.owner)
+        self.step("leased")
+        self._publish_pending()
+        cursors = self.ledger.cursors(self._source)
+        for container in sorted(cursors.keys() - routes.keys()):
+            self._forget(container)
+        for container in sorted(routes):
+            self._here = container
+            cursor = self._changes(container, self._cursor(container, cursors.get(container)))
+            now = self.clock()
+            if cursor.swept_at is None or now - cursor.swept_at >= sweep_every or not self._is_synced(container):
+                self._sweep(container)
+                self._move(container, replace(cursor, swept_at=now))
+        return self.counts
+
+    # --- mappings -----------------------------------------------------------------------------------------------------
+
+    def _cursor(self, container: str, cursor: Cursor | None) -> Cursor:
+        """The cursor to go on from: from the beginning if somebody maps this container who did not before."""
+        mapped = self._routes[container]
+        if cursor and cursor.mapped == mapped:
+            return cursor
+        if cursor and mapped.items() <= cursor.mapped.items():
+            cursor = replace(cursor, mapped=mapped, swept_at=None)
+        else:
+            cursor = Cursor(since=None, mapped=mapped)
+            # Things that were here once and have moved on concern the new project too, and no listing shows them.
+            self._fetch(self.ledger.ever_in(self._source, container))
+        self._move(container, cursor)
+        return cursor
+
+    def _forget(self, container: str) -> None:
+        """Nobody maps this container any more: what is in it is out of sight, as a fresh installation would have it."""
+        for refs in _pages(list(self.ledger.in_container(self._source, container))):
+            self._publish([Read(ref) for ref in refs])
+        self._move(container, None)
+
+    def _move(self, container: str, cursor: Cursor | None) -> None:
+        self.step("before the cursor")
+        self.ledger.move_cursor(self._source, self._epoch, container, cursor)
+        self.step("after the cursor")
+
+    # --- reading ------------------------------------------------------------------------------------------------------
+
+    def _changes(self, container: str, cursor: Cursor) -> Cursor:
+        """Publish what changed since the cursor, page by page, moving the cursor after each."""
+        horizon = self.connector.now() - SETTLED
+        read = 0
+        for page in self.connector.changed(container, cursor.since):
+            self._settle_listed(page)
+            read += len(page)
+            self.progress(self._source, container, read)
+            times = [item.time for item in page if item.time is not None]
+            since = min(max(times), horizon) - OVERLAP if times else None
+            if since and (cursor.since is None or since > cursor.since):
+                cursor = replace(cursor, since=since)
+                self._move(container, cursor)
+        if cursor.since is None and read == 0:
+            cursor = replace(cursor, since=horizon - OVERLAP)
+        return cursor
+
+    def _settle_listed(self, page: Sequence[Read]) -> None:
+        """Publish a listed page; what is not newer than the ledger and yet differs is asked for by id."""
+        known = self.ledger.entries(self._source, [read.ref for read in page])
+        doubtful = {read.ref for read in page if _is_doubtful(read, known.get(read.ref))}
+        self._publish([read for read in page if read.ref not in doubtful])
+        self._fetch(doubtful)
+
+    def _fetch(self, refs: Iterable[Ref]) -> None:
+        for some in _pages(sorted(refs)):
+            self._publish(list(self.connector.fetch(some)))
+
+    def _sweep(self, container: str) -> None:
+        """Compare what is there with the ledger, fetch by id whatever differs, and say that the container is synced."""
+        there = {mark.ref: mark for page in self.connector.sweep(container) for mark in page}
+        known = self._things_in(container)
+        missing = known.keys() - there.keys()
+        self._doubt_bulk(container, len(missing), len(known))
+        self._fetch({mark.ref for mark in there.values() if _differs(mark, known.get(mark.ref))} | missing)
+        known = self._things_in(container)
+        dead = sum(entry.fate is Fate.dead for entry in known.values())
+        synced = Synced(
+            container=container,
+            mapped=self._routes[container],
+            listed=len(there),
+            published=len(known) - dead,
+            dead=dead,
+        )
+        self._publish([Read(Ref("synced", container), content=synced)])
+
+    def _is_synced(self, container: str) -> bool:
+        ref = Ref("synced", container)
+        entry = self.ledger.entries(self._source, [ref]).get(ref)
+        return entry is not None and entry.fate is Fate.live
+
+    def _things_in(self, container: str) -> dict[Ref, Entry]:
+        known = self.ledger.in_container(self._source, container)
+        return {ref: entry for ref, entry in known.items() if ref.kind != "synced"}
+
+    def _doubt_bulk(self, container: str, missing: int, known: int) -> None:
+        if missing > BULK_COUNT and missing > BULK_SHARE * known and container not in self.accept_missing:
+            raise Fatal(
+                f"{self._source}: {missing} of {known} things of {container} are missing at the source; nothing was "
+                f"removed. If they were really deleted, run once with --accept-missing {container}"
+            )
+
+    # --- publishing ---------------------------------------------------------------------------------------------------
+
+    def _publish_pending(self) -> None:
+        """Fetch again, and publish whatever its digest, all that was under way when a reader stopped."""
+        pending = self.ledger.pending(self._source)
+        for refs in _pages(sorted(pending)):
+            synced = [ref for ref in refs if ref.kind == "synced"]
+            reads = list(self.connector.fetch([ref for ref in refs if ref.kind != "synced"]))
+            # What a killed reader called synced is called unsynced again, until its sweep has been repeated.
+            self._publish([*reads, *(Read(ref) for ref in synced)], pending)
+
+    def _publish(self, reads: Sequence[Read], pending: Mapping[Ref, Pending] | None = None) -> None:
+        """Publish what is new in these reads and enter it in the ledger; with `pending`, whatever its digest."""
+        pending = pending or {}
+        latest = {read.ref: read for read in sorted(reads, key=lambda read: (read.time is not None, read.time))}
+        known = self.ledger.entries(self._source, latest)
+        entries: dict[Ref, Entry] = {}
+        notes: dict[Ref, Pending] = {}
+        events: list[Event] = []
+        letters: list[DeadLetter] = []
+        for ref, read in latest.items():
+            self.counts.read += 1
+            entry, news = self._entry(read, known.get(ref), pending.get(ref))
+            if entry is None:
+                continue
+            entries[ref] = entry
+            if entry.fate is Fate.dead and news:
+                letters.append(self._letter(read))
+            elif news:
+                notes[ref] = Pending(entry.version, frozenset(news))
+                events += self._events(read, entry, news)
+        self._send(entries, notes, events, letters)
+
+    def _send(
+        self,
+        entries: Mapping[Ref, Entry],
+        notes: Mapping[Ref, Pending],
+        events: Sequence[Event],
+        letters: Sequence[DeadLetter],
+    ) -> None:
+        if notes:
+            self.ledger.note(self._source, self._epoch, notes)
+            self.step("noted")
+        if letters:
+            self.bus.bury(letters)
+        if events:
+            self.bus.publish(events)
+            self.step("published")
+        if entries:
+            self.ledger.settle(self._source, self._epoch, entries)
+            self.step("settled")
+        self.counts.published += len(notes)
+        self.counts.dead += len(letters)
+
+    def _entry(self, read: Read, known: Entry | None, pending: Pending | None) -> tuple[Entry | None, set[str]]:
+        """The ledger's new entry for a read (None: nothing to remember), and the projects to be told of it."""
+        last = max(known.version if known else 0, pending.version if pending else 0)
+        version = max(last + 1, version_at(self.clock()))
+        told = dict(known.told) if known else {}
+        if read.problem is not None:
+            return self._dead_entry(read, known, version)
+        container = read.content.container if read.content is not None else ""
+        if read.content is None or container not in self._routes:
+            return self._gone_entry(read, known, pending, version)
+        containers = _containers(read.content)
+        projects = {project for name in containers for project in self._routes.get(name, ())}
+        content_digest = digest(read.content)
+        if known and not pending and _is_known(known, content_digest, projects):
+            return (replace(known, time=read.time) if known.time != read.time else None), set()
+        news = projects | (set(pending.projects) if pending else set())
+        return (
+            Entry(
+                digest=content_digest,
+                version=version,
+                time=read.time,
+                container=container,
+                containers=containers,
+                told={**told, **dict.fromkeys(news, version)},
+            ),
+            news,
+        )
+
+    def _gone_entry(
+        self, read: Read, known: Entry | None, pending: Pending | None, version: int
+    ) -> tuple[Entry | None, set[str]]:
+        if known is None and pending is None:
+            return None, set()
+        if known and known.fate is Fate.gone and not pending:
+            return None, set()
+        self.counts.gone += 1
+        told = {**(known.told if known else {}), **dict.fromkeys(pending.projects if pending else (), 0)}
+        return (
+            Entry(
+                digest="",
+                version=version,
+                time=read.time or (known.time if known else None),
+                container="",
+                containers=known.containers if known else frozenset(),
+                told=dict.fromkeys(told, version),
+                fate=Fate.gone,
+            ),
+            set(told),
+        )
+
+    def _dead_entry(self, read: Read, known: Entry | None, version: int) -> tuple[Entry | None, set[str]]:
+        """The last readable version stays in place; the ledger remembers that what is there now cannot be read."""
+        content_digest = f"dead:{hashlib.sha256(read.raw).hexdigest()[:32]}"
+        if known and known.digest == content_digest:
+            return None, set()
+        base = known or Entry("", version, read.time, "", frozenset(), {})
+        here = base.container or self._here
+        entry = replace(base, digest=content_digest, time=read.time, version=version, container=here, fate=Fate.dead)
+        return entry, {DEAD}
+
+    def _events(self, read: Read, entry: Entry, projects: Iterable[str]) -> Iterator[Event]:
+        thing = Thing(self._source, *read.ref)
+        for project in sorted(projects):
+            if entry.fate is Fate.gone or read.content is None:
+                yield Tombstone(project=project, thing=thing, version=entry.version)
+            else:
+                yield Snapshot(project=project, thing=thing, version=entry.version, content=read.content)
+
+    def _letter(self, read: Read) -> DeadLetter:
+        thing = Thing(self._source, *read.ref)
+        ident = hashlib.sha256("/".join(thing).encode() + b"\0" + read.raw).hexdigest()[:32]
+        return DeadLetter(ident, thing, read.problem or "", read.raw)
+
+
+def _is_doubtful(read: Read, known: Entry | None) -> bool:
+    """Whether a listed read may be older than what was published."""
+    if known is None or read.time is None or known.time is None or read.time > known.time:
+        return False
+    return read.content is None or known.digest != digest(read.content)
+
+
+def _is_known(known: Entry, content_digest: str, projects: Iterable[str]) -> bool:
+    """Whether every project was told exactly this."""
+    same = known.fate is Fate.live and known.digest == content_digest
+    return same and all(known.told.get(project) == known.version for project in projects)
+
+
+def _differs(mark: Mark, known: Entry | None) -> bool:
+    return known is None or (mark.time is not None and mark.time != known.time)
+
+
+def _containers(content: Content) -> frozenset[str]:
+    """Every container that a thing is or was in, by its source's own history."""
+    history = getattr(content, "history", ())
+    moves = [value for change in history if change.field == "container" for value in (change.old, change.new)]
+    return frozenset({content.container, *(str(value) for value in moves if value)})
+
+
+def _pages(refs: Sequence[Ref]) -> Iterator[Sequence[Ref]]:
+    return (refs[start : start + PAGE] for start in range(0, len(refs), PAGE))

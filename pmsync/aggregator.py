@@ -1,0 +1,176 @@
+"""The aggregator: reads the log, folds it into state, and on a tick assesses what changed.
+
+A batch of a partition is one transaction (rows and the next offset together), and so is a tick (alert log and outbox
+together); both begin by checking that the partition is still this worker's. Only a tick assesses.
+
+Next on the way of an event: `pmsync/core/project.py`, whose `fold` turns events into rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from pmsync.bus.port import DEAD_LETTERS, EVENTS, Bus, Delivered, Record
+from pmsync.bus.publisher import fold_letter
+from pmsync.core.alerts import Transition, alerts, transitions
+from pmsync.core.events import Event, Project, Undecodable, decode
+from pmsync.core.measures.forecast import forecast
+from pmsync.core.measures.progress import progress
+from pmsync.core.messages import compose
+from pmsync.core.project import ProjectState, day_end, entries, fold, load, local_day, shown_containers, view
+from pmsync.core.rules import episodes
+from pmsync.store.state import Letter, LogEntry, PartitionTransaction, StateStore
+
+BATCH = 500
+REASSESS = timedelta(hours=1)
+"""The longest that a rule which time alone makes true can go unnoticed."""
+
+
+class Aggregator:
+    """Folds and assesses the partitions that it has taken. `step` is called between any two steps (tests end it there).
+
+    `channels` are the ways to people that the notifier has: a message is written to the outbox once for each.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        store: StateStore,
+        owner: str,
+        channels: Sequence[str] = ("console",),
+        step: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._bus = bus
+        self._store = store
+        self._owner = owner
+        self._channels = channels
+        self._step = step
+        self._epochs: dict[int, int] = {}
+        self._offsets: dict[int, int] = {}
+
+    def take(self, partitions: Sequence[int]) -> None:
+        """Become the owner of these partitions."""
+        self._epochs = {partition: self._store.take(partition, self._owner) for partition in partitions}
+        offsets = self._store.offsets()
+        self._offsets = {partition: offsets[partition] for partition in partitions}
+        self._step("taken")
+
+    def catch_up(self) -> int:
+        """Fold everything that is in the log now; returns how many records that were."""
+        folded = 0
+        for partition in self._epochs:
+            end = self._bus.end_offset(EVENTS, partition)
+            while self._offsets[partition] < end:
+                batch = self._bus.read(EVENTS, partition, self._offsets[partition], BATCH)
+                self._step("read")
+                self._apply(partition, batch)
+                folded += len(batch)
+        return folded
+
+    def _apply(self, partition: int, batch: Sequence[Delivered]) -> None:
+        """Fold one batch of one partition: rows and the next offset in one transaction."""
+        events, letters = _decoded(batch)
+        if letters:
+            self._bus.publish(DEAD_LETTERS, letters)
+            self._step("buried")
+        with self._store.owned(partition, self._epochs[partition]) as owned:
+            fresh = [event for offset, event in events if offset >= owned.next_offset]
+            known = owned.rows({key for event in fresh for key, _ in entries(event)})
+            next_offset = max(owned.next_offset, batch[-1].offset + 1)
+            owned.save(fold(known, fresh), next_offset)
+            self._step("folded")
+        self._offsets[partition] = next_offset
+        self._step("committed")
+
+    def tick(self, now: datetime) -> int:
+        """Assess every project that changed or whose moment has come; returns how many transitions that gave.
+
+        A partition that has not caught up with the log is left for the next tick: half a batch is no picture.
+        """
+        told = 0
+        for partition, epoch in self._epochs.items():
+            if self._offsets[partition] < self._bus.end_offset(EVENTS, partition):
+                continue
+            with self._store.owned(partition, epoch) as owned:
+                at = max(now, owned.ticked_at or now)
+                for project in owned.due(at):
+                    told += self._assess(owned, project, at)
+                owned.ticked(at)
+                self._step("assessed")
+        return told
+
+    def _assess(self, owned: PartitionTransaction, project: str, now: datetime) -> int:
+        state = load(owned.project_rows(project))
+        shown, _ = shown_containers(state) if state else (set(), False)
+        before = owned.shown(project)
+        names = {f"{source}/{container}" for source, container in shown}
+        moves: Sequence[Transition] = ()
+        if state and shown:
+            moves = transitions(owned.logged(project), alerts(episodes(state, now), state.facts), now)
+            first = not names <= before
+            letters = self._letters(state, moves, now, first=first) if moves or first else []
+            owned.log(project, [_line(move) for move in moves], letters, now)
+        owned.assessed(project, names, _next_due(state.project if state else None, now))
+        return len(moves)
+
+    def _letters(self, state: ProjectState, moves: Sequence[Transition], now: datetime, *, first: bool) -> list[Letter]:
+        """One message per recipient: everything that a tick has to say of a project."""
+        seen = view(state, now)
+        forecasts = [forecast(seen, deadline) for deadline in seen.deadlines if deadline.items]
+        message = compose(state.project, moves, forecasts, progress(seen.items), first=first, now=now)
+        told = [f"{move.fingerprint}/{move.n}" for move in moves] or [f"first/{now.isoformat()}"]
+        return [
+            Letter(
+                id=hashlib.sha256("\0".join([state.project.key, channel, recipient, *told]).encode()).hexdigest()[:32],
+                project=state.project.key,
+                channel=channel,
+                recipient=recipient,
+                subject=message.subject,
+                text=message.text,
+            )
+            for channel, recipient in self._recipients(state.project)
+        ]
+
+    def _recipients(self, project: Project) -> list[tuple[str, str]]:
+        people = sorted({*project.notify, *([project.leader] if project.leader else [])})
+        found = [("console", "console")] if "console" in self._channels else []
+        return found + [("mail", person) for person in people if "mail" in self._channels]
+
+
+def _decoded(batch: Sequence[Delivered]) -> tuple[list[tuple[int, Event]], list[Record]]:
+    """The events of a batch with their offsets, and dead letters for what is none."""
+    events: list[tuple[int, Event]] = []
+    letters: list[Record] = []
+    for partition, offset, key, value in batch:
+        try:
+            events.append((offset, decode(value)))
+        except Undecodable as error:
+            letters.append(fold_letter(partition, offset, key, str(error), value))
+    return events, letters
+
+
+def _line(move: Transition) -> LogEntry:
+    told: dict[str, Any] = {}
+    if move.alert:
+        episode = move.alert.episode
+        told = {
+            "rule": episode.rule,
+            "key": episode.key,
+            "title": episode.title,
+            "severity": episode.severity,
+            "summary": episode.summary,
+            "evidence": episode.evidence,
+        }
+    return LogEntry(move.fingerprint, move.n, move.at, move.state.value, move.since, told)
+
+
+def _next_due(project: Project | None, now: datetime) -> datetime:
+    """When time alone can change what is wrong: at the latest in an hour, and when the project's day ends."""
+    if project is None:
+        return now + REASSESS
+    zone = ZoneInfo(project.time_zone)
+    return min(now + REASSESS, day_end(local_day(now, zone), zone).astimezone(UTC))

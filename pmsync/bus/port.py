@@ -1,0 +1,65 @@
+"""The bus: a durable log in partitions. One port; every adapter passes the same suite (`tests/integration/bus_contract.py`).
+
+A record's key is its project, and pmsync itself computes the partition, so that every adapter places it alike.
+
+Next on the way of an event: `pmsync/aggregator.py`, which reads the log and folds it into state.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Protocol
+
+EVENTS = "pmsync.events"
+DEAD_LETTERS = "pmsync.dead-letters"
+
+
+class BusUnavailable(Exception):
+    """The log cannot be reached or written just now."""
+
+
+class Record(NamedTuple):
+    """What is published: a key (the project) and bytes."""
+
+    key: str
+    value: bytes
+
+
+class Delivered(NamedTuple):
+    """A record of the log and its place there; offsets of a partition rise by one."""
+
+    partition: int
+    offset: int
+    key: str
+    value: bytes
+
+
+class Bus(Protocol):
+    """A log of topics; `partitions` is the number of partitions of `pmsync.events` and never changes."""
+
+    partitions: int
+
+    def publish(self, topic: str, records: Sequence[Record]) -> None:
+        """Append the records, in order; returns once they are durable. Raises `BusUnavailable`."""
+
+    def read(self, topic: str, partition: int, offset: int, limit: int) -> Sequence[Delivered]:
+        """Up to `limit` records from `offset` on; empty when there are none yet."""
+
+    def end_offset(self, topic: str, partition: int) -> int:
+        """The offset that the next record of a partition will have."""
+
+    def close(self) -> None: ...
+
+
+def partition_of(key: str, partitions: int) -> int:
+    """The partition of a project: sha256 of its key, modulo."""
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8]) % partitions
+
+
+def by_partition(records: Iterable[Record], partitions: int) -> dict[int, list[Record]]:
+    """The records of each partition, in their order."""
+    placed: dict[int, list[Record]] = {}
+    for record in records:
+        placed.setdefault(partition_of(record.key, partitions), []).append(record)
+    return placed

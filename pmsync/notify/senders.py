@@ -1,0 +1,88 @@
+"""Ways to people: a sender each for the console and for mail."""
+
+from __future__ import annotations
+
+import smtplib
+import ssl
+from collections.abc import Callable, Mapping
+from email.message import EmailMessage
+from email.utils import format_datetime
+from typing import Protocol
+
+from pmsync.config import MailConfig
+from pmsync.notify.notifier import Undeliverable, Unreachable
+from pmsync.store.outbox import Claimed
+
+SMTP_SECONDS = 20.0
+
+
+class Sender(Protocol):
+    """One way to people. Raises `Unreachable` where another try may help, `Undeliverable` where none will."""
+
+    def send(self, message: Claimed) -> None: ...
+
+
+class ConsoleSender:
+    """Writes messages where the program runs, so that a newcomer sees what would be sent."""
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        self._write = write
+
+    def send(self, message: Claimed) -> None:
+        self._write(f"{message.subject}\n{message.text}\n")
+
+
+class MailSender:
+    """Sends mail over SMTP. The same message always has the same Message-ID, so that a repeat can be recognised."""
+
+    def __init__(self, config: MailConfig, address: Callable[[str], str | None]) -> None:
+        self._config = config
+        self._address = address
+
+    def send(self, message: Claimed) -> None:
+        address = self._address(message.recipient)
+        if address is None:
+            raise Undeliverable(f"{message.recipient} has no mail address any more")
+        mail = compose_mail(message, self._config.sender, address)
+        try:
+            with self._connected() as server:
+                server.send_message(mail)
+        except smtplib.SMTPRecipientsRefused as error:
+            raise _refused(error.recipients) from error
+        except smtplib.SMTPResponseException as error:
+            problem = f"the mail server answered {error.smtp_code}"
+            raise (Unreachable if error.smtp_code < 500 else Undeliverable)(problem) from error
+        except (OSError, smtplib.SMTPException) as error:
+            where = f"{self._config.host}:{self._config.port}"
+            raise Unreachable(f"no mail server at {where}: {error}; check notify.mail") from error
+
+    def _connected(self) -> smtplib.SMTP:
+        config, context = self._config, ssl.create_default_context()
+        if config.tls == "tls":
+            server: smtplib.SMTP = smtplib.SMTP_SSL(config.host, config.port, timeout=SMTP_SECONDS, context=context)
+        else:
+            server = smtplib.SMTP(config.host, config.port, timeout=SMTP_SECONDS)
+        if config.tls == "starttls":
+            server.starttls(context=context)
+        if config.user and config.password:
+            server.login(config.user, config.password.reveal())
+        return server
+
+
+def compose_mail(message: Claimed, sender: str, address: str) -> EmailMessage:
+    """The mail of a message. Its headers hold no line breaks, whatever a title says."""
+    mail = EmailMessage()
+    mail["From"] = sender
+    mail["To"] = address
+    mail["Subject"] = " ".join(message.subject.split())
+    mail["Message-ID"] = f"<{message.id}@pmsync.invalid>"
+    mail["Date"] = format_datetime(message.created_at)
+    mail["Auto-Submitted"] = "auto-generated"
+    mail.set_content(message.text)
+    return mail
+
+
+def _refused(recipients: Mapping[str, tuple[int, bytes]]) -> Exception:
+    code = min(code for code, _ in recipients.values())
+    kind = Unreachable if code < 500 else Undeliverable
+    return kind(f"the mail server refused the recipient ({code})")

@@ -1,0 +1,190 @@
+"""Where readers remember (`connectors.pump.Ledger`): leases, pending notes, ledger, cursors. Every write is fenced."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, and_, delete, insert, select, tuple_, update
+from sqlalchemy.engine import Row
+
+from connectors.base import Ref
+from connectors.pump import Cursor, Entry, Fate, LeaseLost, Pending
+from pmsync.store.engine import Store, micros, moment, upsert
+from pmsync.store.tables import cursors, leases, ledger, ledger_containers, pending
+
+LEASE = timedelta(seconds=30)
+CHUNK = 500
+"""Rows named in one statement; databases limit its parameters."""
+
+
+class SqlLedger:
+    """A `connectors.pump.Ledger` in the store."""
+
+    def __init__(self, store: Store, clock: Callable[[], datetime]) -> None:
+        self._store = store
+        self._clock = clock
+
+    def lease(self, source: str, owner: str) -> int:
+        now = self._clock()
+        expires = micros(now + LEASE)
+        with self._store.write() as db:
+            held = db.execute(select(leases).where(leases.c.source == source)).one_or_none()
+            if held is None:
+                db.execute(insert(leases).values(source=source, owner=owner, epoch=1, expires_at=expires))
+                return 1
+            if held.owner != owner and held.expires_at > (micros(now) or 0) and not _is_dead(held.owner):
+                raise LeaseLost(f"{source} is being read by {held.owner}; stop it, or wait for its lease to end")
+            epoch = held.epoch + (held.owner != owner)
+            values = {"owner": owner, "epoch": epoch, "expires_at": expires}
+            db.execute(update(leases).where(leases.c.source == source).values(values))
+            return int(epoch)
+
+    def pending(self, source: str) -> Mapping[Ref, Pending]:
+        with self._store.read() as db:
+            rows = db.execute(select(pending).where(pending.c.source == source)).all()
+        return {Ref(row.kind, row.id): Pending(row.version, frozenset(json.loads(row.projects))) for row in rows}
+
+    def entries(self, source: str, refs: Iterable[Ref]) -> Mapping[Ref, Entry]:
+        found: dict[Ref, Entry] = {}
+        with self._store.read() as db:
+            for some in _chunks(list(refs)):
+                here = and_(ledger.c.source == source, tuple_(ledger.c.kind, ledger.c.id).in_(some))
+                found.update(_entry(row) for row in db.execute(select(ledger).where(here)))
+        return found
+
+    def in_container(self, source: str, container: str) -> Mapping[Ref, Entry]:
+        here = and_(ledger.c.source == source, ledger.c.container == container, ledger.c.fate != Fate.gone)
+        with self._store.read() as db:
+            return dict(_entry(row) for row in db.execute(select(ledger).where(here)))
+
+    def ever_in(self, source: str, container: str) -> Sequence[Ref]:
+        here = and_(ledger_containers.c.source == source, ledger_containers.c.container == container)
+        with self._store.read() as db:
+            rows = db.execute(select(ledger_containers).where(here, ledger_containers.c.kind != "synced")).all()
+        return [Ref(row.kind, row.id) for row in rows]
+
+    def cursors(self, source: str) -> Mapping[str, Cursor]:
+        with self._store.read() as db:
+            rows = db.execute(select(cursors).where(cursors.c.source == source)).all()
+        return {row.container: Cursor(moment(row.since), json.loads(row.mapped), moment(row.swept_at)) for row in rows}
+
+    def note(self, source: str, epoch: int, notes: Mapping[Ref, Pending]) -> None:
+        with self._fenced(source, epoch) as db:
+            upsert(
+                db,
+                pending,
+                [
+                    {"source": source, **ref._asdict(), "version": note.version, "projects": json.dumps(sorted(note.projects))}
+                    for ref, note in notes.items()
+                ],
+            )  # fmt: skip
+
+    def settle(self, source: str, epoch: int, entries: Mapping[Ref, Entry]) -> None:
+        with self._fenced(source, epoch) as db:
+            for some in _chunks(list(entries)):
+                known = and_(ledger.c.source == source, tuple_(ledger.c.kind, ledger.c.id).in_(some))
+                versions = {Ref(row.kind, row.id): row.version for row in db.execute(select(ledger).where(known))}
+                newer = {ref: entries[ref] for ref in some if entries[ref].version >= versions.get(ref, 0)}
+                upsert(db, ledger, [_row(source, ref, entry) for ref, entry in newer.items()])
+                upsert(db, ledger_containers, list(_containers(source, newer)))
+                struck = and_(pending.c.source == source, tuple_(pending.c.kind, pending.c.id).in_(some))
+                db.execute(delete(pending).where(struck))
+
+    def move_cursor(self, source: str, epoch: int, container: str, cursor: Cursor | None) -> None:
+        with self._fenced(source, epoch) as db:
+            if cursor is None:
+                db.execute(delete(cursors).where(cursors.c.source == source, cursors.c.container == container))
+                return
+            row = {
+                "source": source,
+                "container": container,
+                "since": micros(cursor.since),
+                "mapped": json.dumps(dict(cursor.mapped), sort_keys=True),
+                "swept_at": micros(cursor.swept_at),
+            }
+            upsert(db, cursors, [row])
+
+    @contextmanager
+    def _fenced(self, source: str, epoch: int) -> Iterator[Connection]:
+        """A write that happens only while this epoch holds the lease, and renews it."""
+        with self._store.write() as db:
+            mine = and_(leases.c.source == source, leases.c.epoch == epoch)
+            renewed = db.execute(update(leases).where(mine).values(expires_at=micros(self._clock() + LEASE)))
+            if renewed.rowcount == 0:
+                raise LeaseLost(f"another reader has taken over {source}; this one has stopped")
+            yield db
+
+
+def owner() -> str:
+    """The name under which this process holds leases: host, process id and when that process started."""
+    return f"{socket.gethostname()}/{os.getpid()}/{_started(os.getpid())}"
+
+
+def _is_dead(name: str) -> bool:
+    """Whether a lease's owner ran on this host and no longer does, so that nobody has to wait for its lease to end."""
+    host, _, rest = name.partition("/")
+    pid, _, started = rest.partition("/")
+    return host == socket.gethostname() and pid.isdigit() and _started(int(pid)) != started
+
+
+def _started(pid: int) -> str:
+    """When a process of this host started, in the kernel's words; empty where there is none (or no /proc to ask)."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return "" if Path("/proc/self/stat").exists() else _alive(pid)
+    return stat.rpartition(")")[2].split()[19]
+
+
+def _alive(pid: int) -> str:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return "gone"
+    except PermissionError:
+        return ""
+    return ""
+
+
+def _entry(row: Row[Any]) -> tuple[Ref, Entry]:
+    return Ref(row.kind, row.id), Entry(
+        digest=row.digest,
+        version=row.version,
+        time=moment(row.time),
+        container=row.container,
+        containers=frozenset(json.loads(row.containers)),
+        told=json.loads(row.told),
+        fate=Fate(row.fate),
+    )
+
+
+def _row(source: str, ref: Ref, entry: Entry) -> dict[str, Any]:
+    return {
+        "source": source,
+        "kind": ref.kind,
+        "id": ref.id,
+        "digest": entry.digest,
+        "version": entry.version,
+        "time": micros(entry.time),
+        "container": entry.container,
+        "containers": json.dumps(sorted(entry.containers)),
+        "told": json.dumps(dict(entry.told), sort_keys=True),
+        "fate": entry.fate.value,
+    }
+
+
+def _containers(source: str, entries: Mapping[Ref, Entry]) -> Iterator[dict[str, str]]:
+    for ref, entry in entries.items():
+        for container in entry.containers:
+            yield {"source": source, "container": container, **ref._asdict()}
+
+
+def _chunks(refs: Sequence[Ref]) -> Iterator[Sequence[Ref]]:
+    return (refs[start : start + CHUNK] for start in range(0, len(refs), CHUNK))
