@@ -1,0 +1,60 @@
+"""What holds for every test: a bare environment, steady property tests, and parts that are absent out loud.
+
+A test that needs a part outside Python asks the fixture `needs` for it: where the part is absent the test is skipped
+with the reason, unless PMSYNC_REQUIRE (names with commas between) demands it; then the test fails.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Mapping
+
+import pytest
+from hypothesis import settings
+
+DEMANDED = "PMSYNC_REQUIRE"
+
+settings.register_profile("default", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+
+def _program(*names: str) -> Callable[[], str | None]:
+    return lambda: next(filter(None, map(shutil.which, names)), None)
+
+
+# part: where it is (None: absent), and what to do about it
+PARTS: Mapping[str, tuple[Callable[[], str | None], str]] = {
+    "chromium": (_program("chromium", "chromium-browser", "google-chrome"), "install the package chromium"),
+}
+
+
+def _demanded() -> frozenset[str]:
+    return frozenset(name.strip() for name in os.environ.get(DEMANDED, "").split(",") if name.strip())
+
+
+def pytest_configure() -> None:
+    """Nothing of the caller's pmsync or proxies reaches a test, nor a process that a test starts."""
+    if unknown := _demanded() - PARTS.keys():
+        raise pytest.UsageError(f"{DEMANDED} names {', '.join(sorted(unknown))}; known are {', '.join(sorted(PARTS))}")
+    for name in list(os.environ):
+        ours = name.startswith("PMSYNC_") and name != DEMANDED
+        if ours or name.lower().endswith("_proxy"):
+            del os.environ[name]
+
+
+@pytest.fixture(scope="session")
+def needs() -> Callable[[str], str]:
+    """Says where a part is, as in `needs("chromium")`; skips or fails the test where it is absent."""
+
+    def find(part: str) -> str:
+        look, advice = PARTS[part]
+        if place := look():
+            return place
+        reason = f"no {part} here: {advice}"
+        if part in _demanded():
+            pytest.fail(f"{reason} ({DEMANDED} demands it)", pytrace=False)
+        pytest.skip(reason)
+
+    return find
