@@ -172,7 +172,7 @@ class Pump:
             self._here = container
             cursor = self._changes(container, self._cursor(container, cursors.get(container)))
             now = self.clock()
-            if cursor.swept_at is None or now - cursor.swept_at >= sweep_every or not self._is_synced(container):
+            if self._is_sweep_due(container, cursor.swept_at, now, sweep_every):
                 self._sweep(container)
                 self._move(container, replace(cursor, swept_at=now))
         return self.counts
@@ -251,6 +251,10 @@ class Pump:
             dead=dead,
         )
         self._publish([Read(Ref("synced", container), content=synced)])
+
+    def _is_sweep_due(self, container: str, swept_at: datetime | None, now: datetime, every: timedelta) -> bool:
+        # abs: after a clock was set back, the last sweep may lie in the future.
+        return swept_at is None or abs(now - swept_at) >= every or not self._is_synced(container)
 
     def _is_synced(self, container: str) -> bool:
         ref = Ref("synced", container)

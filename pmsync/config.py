@@ -5,17 +5,27 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from datetime import date
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Union
 from zoneinfo import ZoneInfo, available_timezones
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from connectors.base import Connector, SecretRef, Settings
 from pmsync.core.events import CONFIGURATION, Thresholds
@@ -263,3 +273,13 @@ def override(values: dict[str, Any], environment: Mapping[str, str]) -> None:
             if not isinstance(section, dict):
                 raise ConfigError(f"{name}: {'.'.join(path[:-1])} is no section")
         section[path[-1]] = yaml.safe_load(value)
+
+
+def json_schema() -> str:
+    """The JSON Schema of `pmsync.yaml`, each kind of source included."""
+    schema = Config.model_json_schema(by_alias=True)
+    kinds = [kind.Settings for _, kind in sorted(connector_kinds().items())]
+    sources = TypeAdapter(list[Union[*kinds]]).json_schema(ref_template="#/$defs/{model}")  # type: ignore[valid-type]
+    schema["$defs"] |= sources.pop("$defs")
+    schema["properties"]["sources"] = sources
+    return json.dumps(schema, indent=2, sort_keys=True) + "\n"

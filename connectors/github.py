@@ -1,0 +1,887 @@
+"""GitHub: issues as work items, pull requests as change requests, milestones; with their histories from issue events.
+
+The class does the I/O; everything below it is pure. A thing's id is `REPOSITORY_ID/NUMBER`: both never change, and
+it can be fetched through `/repositories/{id}`, after a rename too. GitHub names milestones in its events by title
+only, so a title is looked up among the milestones of now; one that no longer exists stays as `title:NAME`.
+
+Next on the way of an event: `connectors/pump.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
+from urllib.parse import urlsplit
+
+import requests
+from github import Auth, Github
+from github.Requester import Requester
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from connectors import base
+from connectors.base import Clock, ConnectorError, Fatal, Mark, Read, Ref, Retryable, SecretRef
+from pmsync.core.events import MAX_CHANGES, Change, ChangeRequest, Milestone, Review, Scalar, StatusCategory, WorkItem
+
+TIMEOUT_SECONDS = 30
+MAX_PAGES = 10_000
+MAX_READINGS = 3
+API_VERSION = "2022-11-28"
+SECONDARY_LIMIT_SECONDS = 60.0
+"""How long to wait where GitHub names no time (its documentation: at least one minute)."""
+
+
+class GitHubAuth(BaseModel):
+    """How to sign in: a token that may read metadata, issues and pull requests."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    token: SecretRef
+
+
+class GitHubSettings(base.Settings):
+    """A GitHub, or a GitHub Enterprise Server with `url: https://HOST/api/v3`."""
+
+    kind: Literal["github"] = "github"
+    url: str = Field("https://api.github.com", pattern=r"^https?://[^/\s]+")
+    auth: GitHubAuth
+    page_size: int = Field(100, ge=1, le=100)
+
+
+class GitHubConnector:
+    """Reads repositories (`owner/repo` as configured is the container)."""
+
+    Settings: ClassVar[type[base.Settings]] = GitHubSettings
+
+    def __init__(self, name: str, requester: Requester, clock: Clock, page_size: int) -> None:
+        self.name = name
+        self._requester = requester
+        self._clock = clock
+        self._page_size = page_size
+        self._configured: dict[int, str] = {}
+
+    @classmethod
+    def connect(cls, settings: GitHubSettings, clock: Clock) -> Self:
+        """A connector for these settings; PyGithub keeps the session, without its own retries and pauses."""
+        client = Github(
+            auth=Auth.Token(usable_token(settings.auth.token.reveal())),
+            base_url=settings.url.rstrip("/"),
+            timeout=TIMEOUT_SECONDS,
+            user_agent="pmsync",
+            api_version=API_VERSION,
+            retry=0,
+            seconds_between_requests=0,
+            seconds_between_writes=0,
+        )
+        return cls(settings.name, client.requester, clock, settings.page_size)
+
+    def check(self, containers: Sequence[str]) -> Iterator[str]:
+        """What is wrong with the token or these repositories, one line each."""
+        for container in containers:
+            try:
+                home = self._home(container)
+            except Fatal as problem:
+                yield f"{container}: {problem}"
+                continue
+            if home.full_name != container:
+                yield f"{container}: GitHub calls it {home.full_name}; write that name in the configuration"
+
+    def now(self) -> datetime:
+        """GitHub's clock: the `Date` header of an answer that costs no quota."""
+        # An Enterprise Server with rate limits off answers 404 here, with a Date all the same.
+        return answered_at(self._get("/rate_limit", {}, accept=(200, 404)).headers, self._clock())
+
+    def changed(self, container: str, since: datetime | None) -> Iterator[Sequence[Read]]:
+        """All milestones, then pages of the issues and pull requests that changed at or after `since`."""
+        home, milestones = self._with_titles(self._home(container))
+        yield [read_milestone(home, milestone) for milestone in milestones]
+        for page in self._updated(home, since):
+            yield [read for issue in page for read in self._still_there(home, issue)]
+
+    def sweep(self, container: str) -> Iterator[Sequence[Mark]]:
+        """Names every milestone, issue and pull request from the lists alone."""
+        home = self._home(container)
+        for page in self._pages(f"{home.path}/milestones", {"state": "all", "per_page": 100}):
+            yield [Mark(reference(home, milestone, "milestone"), None) for milestone in page]
+        # In order of creation nothing moves from page to page while it is changed.
+        query = {"state": "all", "sort": "created", "direction": "asc", "per_page": 100}
+        for page in self._pages(f"{home.path}/issues", query):
+            yield [Mark(reference(home, issue), updated_at(issue)) for issue in page]
+
+    def fetch(self, refs: Sequence[Ref]) -> Iterator[Read]:
+        """Each thing by id; empty if it was deleted, or moved to another repository."""
+        homes: dict[int, Home] = {}
+        for ref in refs:
+            match = _ID.fullmatch(ref.id)
+            if match is None:
+                yield Read(ref)
+                continue
+            repository, number = int(match[1]), int(match[2])
+            if repository not in homes:
+                homes[repository], _ = self._with_titles(self._home_by_id(repository))
+            try:
+                read = self._fetch(homes[repository], ref.kind, number)
+            except Missing:
+                # Not the thing but the whole repository may be out of reach: that is no deletion.
+                self._home_by_id(repository)
+                read = Read(ref)
+            yield read if read.ref == ref else Read(ref)
+
+    def _fetch(self, home: Home, kind: str, number: int) -> Read:
+        if kind == "milestone":
+            return read_milestone(home, self._get(f"{home.path}/milestones/{number}").body)
+        return self._read(home, self._issue(home, number))
+
+    def _home(self, container: str) -> Home:
+        if not _CONTAINER.fullmatch(container):
+            raise Fatal(f"{container!r} is no repository; write it as owner/repo")
+        home = repository(self._get(f"/repos/{container}").body, container)
+        self._configured[home.id] = container
+        return home
+
+    def _home_by_id(self, ident: int) -> Home:
+        return repository(self._get(f"/repositories/{ident}").body, self._configured.get(ident))
+
+    def _with_titles(self, home: Home) -> tuple[Home, list[Any]]:
+        pages = self._pages(f"{home.path}/milestones", {"state": "all", "per_page": self._page_size})
+        milestones = [milestone for page in pages for milestone in page]
+        return home.knowing(milestones), milestones
+
+    def _still_there(self, home: Home, issue: Any) -> Iterator[Read]:
+        """The thing behind a listed issue, unless it went away meanwhile (which a sweep will find)."""
+        try:
+            yield self._read(home, issue)
+        except Missing:
+            return
+
+    def _read(self, home: Home, issue: Any) -> Read:
+        """The whole thing behind an issue.
+
+        The thing may change between two of the requests that make it up. Where its events do not add up it is read
+        again from the start, and believed once two such readings agree.
+        """
+        read = read_thing(home, self._parts(home, issue))
+        for _ in range(MAX_READINGS):
+            if not unsettled(read):
+                break
+            again = read_thing(home, self._parts(home, self._issue(home, issue["number"])))
+            if again.content == read.content:
+                return again
+            read = again
+        return read
+
+    def _parts(self, home: Home, issue: Any) -> Parts:
+        if not isinstance(issue, dict) or not isinstance(issue.get("number"), int):
+            return Parts(issue)
+        number = issue["number"]
+        if issue.get("pull_request") is None:
+            return Parts(issue, events=self._all(f"{home.path}/issues/{number}/events"))
+        return Parts(
+            issue,
+            pull=self._get(f"{home.path}/pulls/{number}").body,
+            reviews=self._all(f"{home.path}/pulls/{number}/reviews"),
+            events=self._all(f"{home.path}/issues/{number}/events"),
+        )
+
+    def _issue(self, home: Home, number: int) -> Any:
+        issue = self._get(f"{home.path}/issues/{number}").body
+        # A transferred issue redirects to its new repository, and PyGithub follows.
+        if not is_at_home(home, issue, number) and not is_at_home(self._home_by_id(home.id), issue, number):
+            raise Missing("the issue is in another repository now")
+        return issue
+
+    def _updated(self, home: Home, since: datetime | None) -> Iterator[list[Any]]:
+        """The issues list by keyset: after each page it is asked again from the last second seen.
+
+        Pages by number would skip what moves while we read; only within one second that is longer than a page is
+        `Link` followed.
+        """
+        path, query = f"{home.path}/issues", self._since(since)
+        newest, seen, asked = since, frozenset[str](), set[str]()
+        for _ in range(MAX_PAGES):
+            page = self._page(path, query, asked)
+            yield [issue for issue in page.items if stamp(issue) not in seen]
+            if page.next is None:
+                return
+            last = max((time for time in map(updated_at, page.items) if time), default=None)
+            if last is not None and (newest is None or last > newest):
+                newest, seen = last, frozenset(stamp(issue) for issue in page.items if updated_at(issue) == last)
+                path, query = f"{home.path}/issues", self._since(last)
+            else:
+                seen |= {stamp(issue) for issue in page.items}
+                path, query = page.next, {}
+        raise Retryable(f"the issues of {home.container} do not end after {MAX_PAGES} pages")
+
+    def _since(self, since: datetime | None) -> Query:
+        query = {"state": "all", "sort": "updated", "direction": "asc", "per_page": self._page_size}
+        return query if since is None else {**query, "since": f"{since.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"}
+
+    def _all(self, path: str) -> list[Any]:
+        return [item for page in self._pages(path, {"per_page": 100}) for item in page]
+
+    def _pages(self, path: str, query: Query) -> Iterator[list[Any]]:
+        asked = set[str]()
+        for _ in range(MAX_PAGES):
+            page = self._page(path, query, asked)
+            yield page.items
+            if page.next is None:
+                return
+            path, query = page.next, {}
+        raise Retryable(f"{path} does not end after {MAX_PAGES} pages")
+
+    def _page(self, path: str, query: Query, asked: set[str]) -> Page:
+        answer = self._get(path, query)
+        if not isinstance(answer.body, list):
+            raise Retryable(f"GitHub's answer to {urlsplit(path).path} is no list")
+        following = next_page(answer.headers.get("link", ""), self._requester.base_url)
+        if following is not None:
+            if following in asked:
+                raise Retryable(f"the pages of {urlsplit(path).path} go round in a circle")
+            asked.add(following)
+        return Page(answer.body, following)
+
+    def _get(self, path: str, query: Query | None = None, accept: Sequence[int] = (200,)) -> Answer:
+        what = urlsplit(path).path
+        try:
+            status, headers, text = self._requester.requestJson("GET", path, parameters=dict(query or {}))
+        except requests.RequestException as error:
+            # The text of such an error may hold a proxy's password: only its kind is told.
+            raise Retryable(f"no whole answer from GitHub to {what} ({type(error).__name__})") from None
+        except ValueError:
+            raise Retryable(f"GitHub's answer to {what} has headers that cannot be read") from None
+        except RuntimeError:
+            raise Fatal(f"GitHub redirects {what} to another host; correct the source's url") from None
+        if status not in accept:
+            raise failure(status, headers, text, what, self._clock())
+        try:
+            return Answer(headers, json.loads(text))
+        except ValueError:
+            raise Retryable(f"GitHub's answer to {what} is no JSON: it was cut short, or comes from a proxy") from None
+
+
+# --- what the pure functions are about --------------------------------------------------------------------------------
+
+Query = Mapping[str, Any]
+_CONTAINER = re.compile(r"[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+")
+_ID = re.compile(r"(\d{1,18})/(\d{1,18})")
+
+
+class Missing(Fatal):
+    """GitHub says that there is no such thing (404, 410)."""
+
+
+class Answer(NamedTuple):
+    """An answer of GitHub: header names in lower case, the body parsed."""
+
+    headers: Mapping[str, str]
+    body: Any
+
+
+class Page(NamedTuple):
+    """One page of a list, and the URL of the next one."""
+
+    items: list[Any]
+    next: str | None
+
+
+class Parts(NamedTuple):
+    """All answers that make up one issue or pull request, unchecked."""
+
+    issue: Any
+    events: Sequence[Any] = ()
+    pull: Any = None
+    reviews: Sequence[Any] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """A repository: what its things need to know of it. `titles` is title -> (milestone id, when it was created)."""
+
+    id: int
+    full_name: str
+    container: str
+    titles: Mapping[str, tuple[str, str]]
+
+    @property
+    def path(self) -> str:
+        return f"/repositories/{self.id}"
+
+    def thing(self, number: int) -> str:
+        """The id of the thing with this number."""
+        return f"{self.id}/{number}"
+
+    def knowing(self, milestones: Iterable[Any]) -> Home:
+        """With the titles of these milestones."""
+        known = [
+            item for item in milestones if isinstance(item, dict) and {"title", "number", "created_at"} <= set(item)
+        ]
+        titles = {str(item["title"]): (self.thing(item["number"]), str(item["created_at"])) for item in known}
+        return Home(self.id, self.full_name, self.container, titles)
+
+    def milestone(self, title: str, at: datetime) -> str:
+        """The id of the milestone that bore this title then, or `title:NAME` where it is none of today's."""
+        ident, created_at = self.titles.get(title, ("", ""))
+        return ident if ident and created_at <= f"{at:%Y-%m-%dT%H:%M:%SZ}" else f"title:{title}"
+
+
+def repository(body: Any, container: str | None) -> Home:
+    """The repository in an answer; `container` is its configured name, GitHub's own where that is not known."""
+    if not isinstance(body, dict) or not isinstance(body.get("id"), int) or not isinstance(body.get("full_name"), str):
+        raise Retryable("GitHub's answer about a repository has no id and full_name")
+    if body.get("has_issues") is False:
+        raise Fatal(
+            f"the issues of {body['full_name']} are turned off; turn them on, or take it out of the configuration"
+        )
+    return Home(body["id"], body["full_name"], container or body["full_name"], {})
+
+
+def usable_token(token: str) -> str:
+    """The token, if it can stand in a header at all: an error of the HTTP library would print it."""
+    if not token or not token.isascii() or not token.isprintable() or " " in token:
+        raise Fatal("the GitHub token is empty or holds characters that no token has; look at auth.token")
+    return token
+
+
+# --- answers and failures ---------------------------------------------------------------------------------------------
+
+
+def failure(status: int, headers: Mapping[str, str], text: str, what: str, now: datetime) -> ConnectorError:
+    """What an answer that is not 200 means for us."""
+    limited = "retry-after" in headers or headers.get("x-ratelimit-remaining") == "0"
+    # The text is only looked at, never repeated: it is the one sign of some secondary limits.
+    if status == 429 or (status == 403 and (limited or "rate limit" in text.lower())):
+        return Retryable("GitHub's rate limit is reached", pause(headers, now))
+    if status in (404, 410):
+        return Missing(f"GitHub has no {what}, or the token may not see it; correct the name, or give the token access")
+    if status == 401:
+        return Fatal("GitHub refuses the token (401); make a new one and put it where auth.token points")
+    if status == 403:
+        return Fatal(f"the token may not read {what} (403); let it read metadata, issues and pull requests")
+    if 400 <= status < 500 and status != 408:
+        return Fatal(f"GitHub refuses {what} ({status}); is the source's url that of a GitHub API?")
+    return Retryable(f"GitHub answered {status} to {what}", seconds(headers.get("retry-after")))
+
+
+def pause(headers: Mapping[str, str], now: datetime) -> float:
+    """Seconds until a rate limit lets us go on, by GitHub's own clock."""
+    after = seconds(headers.get("retry-after"))
+    if after is not None:
+        return after
+    reset = seconds(headers.get("x-ratelimit-reset"))
+    if headers.get("x-ratelimit-remaining") == "0" and reset is not None:
+        return max(1.0, reset - answered_at(headers, now).timestamp())
+    return SECONDARY_LIMIT_SECONDS
+
+
+def seconds(text: str | None) -> float | None:
+    """A header's whole number of seconds."""
+    return float(text) if text is not None and re.fullmatch(r"[0-9]{1,12}", text) else None
+
+
+def answered_at(headers: Mapping[str, str], otherwise: datetime) -> datetime:
+    """The `Date` of an answer."""
+    try:
+        return parsedate_to_datetime(headers.get("date", "")).astimezone(UTC)
+    except ValueError:
+        return otherwise
+
+
+def next_page(link: str, base_url: str) -> str | None:
+    """The URL of the next page in a `Link` header (RFC 8288); it must lie on our own host, where the token may go."""
+    links = requests.utils.parse_header_links(link) if link else []
+    url = next((str(item["url"]) for item in links if item.get("rel") == "next"), None)
+    if url is not None and urlsplit(url)[:2] != urlsplit(base_url)[:2]:
+        raise Fatal("GitHub's next page is on another host; correct the source's url")
+    return url
+
+
+def reference(home: Home, item: Any, kind: str = "") -> Ref:
+    """The reference of a listed item; one without a number shares `?`."""
+    number = item.get("number") if isinstance(item, dict) else None
+    pull = isinstance(item, dict) and item.get("pull_request") is not None
+    kind = kind or ("change_request" if pull else "work_item")
+    return Ref(kind, home.thing(number) if isinstance(number, int) else f"{home.id}/?")
+
+
+def updated_at(item: Any) -> datetime | None:
+    """When a listed item changed last; None where it does not say."""
+    try:
+        return _Listed.model_validate(item).updated_at
+    except ValidationError:
+        return None
+
+
+def stamp(item: Any) -> str:
+    """One state of a listed item: its id and time."""
+    return f"{item.get('id')}@{item.get('updated_at')}" if isinstance(item, dict) else repr(item)
+
+
+def is_at_home(home: Home, issue: Any, number: int) -> bool:
+    """Whether an answer is about the issue that we asked for."""
+    if not isinstance(issue, dict):
+        return True
+    there = issue.get("repository_url")
+    elsewhere = isinstance(there, str) and not there.casefold().endswith(f"/repos/{home.full_name}".casefold())
+    return issue.get("number") == number and not elsewhere
+
+
+# --- GitHub's shapes: the fields that we read, and no others ----------------------------------------------------------
+
+
+def _text(value: Any) -> Any:
+    if not isinstance(value, str):
+        raise ValueError("should be a date and time as text")
+    return value
+
+
+_Time = Annotated[
+    AwareDatetime, BeforeValidator(_text), Field(strict=False), AfterValidator(lambda when: when.astimezone(UTC))
+]
+
+
+class _Raw(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+
+
+class _Listed(_Raw):
+    updated_at: _Time
+
+
+class _User(_Raw):
+    id: int
+
+
+class _Named(_Raw):
+    name: str
+
+
+class _Titled(_Raw):
+    title: str
+
+
+class _Numbered(_Raw):
+    number: int
+
+
+class _Head(_Raw):
+    ref: str
+
+
+class _Issue(_Raw):
+    number: int
+    title: str
+    html_url: str
+    state: Literal["open", "closed"]
+    state_reason: str | None = None
+    created_at: _Time
+    updated_at: _Time
+    assignees: list[_User]
+    labels: list[_Named | str]
+    milestone: _Numbered | None
+    type: _Named | None = None
+
+
+class _Pull(_Raw):
+    number: int
+    title: str
+    body: str | None
+    html_url: str
+    state: Literal["open", "closed"]
+    draft: bool = False
+    created_at: _Time
+    merged_at: _Time | None
+    closed_at: _Time | None
+    user: _User | None
+    milestone: _Numbered | None
+    head: _Head
+
+
+class _Review(_Raw):
+    id: int
+    state: str
+    submitted_at: _Time | None = None
+    user: _User | None
+
+
+class _Milestone(_Raw):
+    number: int
+    title: str
+    html_url: str
+    state: Literal["open", "closed"]
+    created_at: _Time
+    due_on: _Time | None
+    closed_at: _Time | None
+
+
+class _Event(_Raw):
+    id: int
+    event: str
+    created_at: _Time
+    state_reason: str | None = None
+    assignee: _User | None = None
+    label: _Named | None = None
+    milestone: _Titled | None = None
+
+
+# --- translation ------------------------------------------------------------------------------------------------------
+
+
+def read_milestone(home: Home, milestone: Any) -> Read:
+    """A milestone as read. It has no time: GitHub's own moves with every issue that joins or leaves it."""
+    ref = reference(home, milestone, "milestone")
+    try:
+        return Read(ref, None, translate_milestone(home, milestone))
+    except ValidationError as error:
+        return Read(ref, None, problem=problem(error), raw=raw(milestone))
+
+
+def read_thing(home: Home, parts: Parts) -> Read:
+    """An issue or a pull request as read; what cannot be translated says so and keeps what came."""
+    ref, time = reference(home, parts.issue), updated_at(parts.issue)
+    try:
+        if parts.pull is not None:
+            content: WorkItem | ChangeRequest = translate_pull(home, parts.pull, parts.reviews, parts.events)
+        else:
+            content = translate_issue(home, parts.issue, parts.events)
+    except ValidationError as error:
+        return Read(ref, time, problem=problem(error), raw=raw(parts._asdict()))
+    return Read(ref, time, content)
+
+
+def problem(error: ValidationError) -> str:
+    """One line: the field, and what is wrong with it."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(step) for step in first["loc"])
+    return f"{error.title.lstrip('_').lower()}{'.' if where else ''}{where}: {first['msg']}"
+
+
+def raw(body: Any) -> bytes:
+    """What came, as JSON."""
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def unsettled(read: Read) -> bool:
+    """Whether the events of a thing do not add up to its present state."""
+    return isinstance(read.content, WorkItem | ChangeRequest) and bool(read.content.untracked)
+
+
+def translate_milestone(home: Home, milestone: Any) -> Milestone:
+    """A milestone; raises `ValidationError` if it is not in GitHub's shape."""
+    found = _Milestone.model_validate(milestone)
+    return Milestone(
+        key=f"{home.container}/milestone/{found.number}",
+        container=home.container,
+        title=found.title,
+        url=found.html_url,
+        created_at=found.created_at,
+        # GitHub keeps the day as midnight of its own zone (07:00 or 08:00 UTC), so the day in UTC is the one meant.
+        due_date=found.due_on.date() if found.due_on else None,
+        state=found.state,
+        closed_at=found.closed_at,
+    )
+
+
+def translate_issue(home: Home, issue: Any, events: Sequence[Any]) -> WorkItem:
+    """An issue with its history; raises `ValidationError` if it is not in GitHub's shape."""
+    found = _Issue.model_validate(issue)
+    labels = tuple(label if isinstance(label, str) else label.name for label in found.labels)
+    lanes = {
+        "status": (_closed(found.state_reason) if found.state == "closed" else "open",),
+        "assignees": tuple(str(user.id) for user in found.assignees),
+        "milestones": (home.thing(found.milestone.number),) if found.milestone else (),
+        "blocked": tuple(filter(None, map(_blocking, labels))),
+    }
+    past = history(home, events, lanes, _ISSUE_FIELDS)
+    return WorkItem(
+        key=f"{home.container}#{found.number}",
+        container=home.container,
+        type=_type(labels, found.type),
+        title=found.title,
+        url=found.html_url,
+        created_at=found.created_at,
+        status=_status(lanes),
+        status_category=_category(lanes),
+        assignee=_first(lanes["assignees"]),
+        milestone=_last(lanes["milestones"]),
+        blocked=bool(lanes["blocked"]),
+        labels=labels,
+        history=past.changes,
+        history_cut=past.cut,
+        untracked=past.untracked,
+    )
+
+
+def translate_pull(home: Home, pull: Any, reviews: Sequence[Any], events: Sequence[Any]) -> ChangeRequest:
+    """A pull request with its reviews and history; raises `ValidationError` if it is not in GitHub's shape."""
+    found = _Pull.model_validate(pull)
+    state: Literal["open", "merged", "closed"] = "merged" if found.merged_at else found.state
+    lanes = {
+        "status": (state,),
+        "draft": ("draft",) if found.draft else (),
+        "milestones": (home.thing(found.milestone.number),) if found.milestone else (),
+    }
+    past = history(home, events, lanes, _PULL_FIELDS)
+    return ChangeRequest(
+        key=f"{home.container}#{found.number}",
+        container=home.container,
+        title=found.title,
+        url=found.html_url,
+        created_at=found.created_at,
+        author=str(found.user.id) if found.user else None,
+        state=state,
+        draft=found.draft,
+        milestone=_last(lanes["milestones"]),
+        merged_at=found.merged_at,
+        closed_at=found.closed_at,
+        reviews=tuple(_reviews(reviews)),
+        work_items=work_items(home.container, found.title, found.head.ref, found.body or ""),
+        history=past.changes,
+        history_cut=past.cut,
+        untracked=past.untracked,
+    )
+
+
+def _reviews(reviews: Sequence[Any]) -> Iterator[Review]:
+    for review in map(_Review.model_validate, reviews):
+        if review.submitted_at:  # one that is still being written has no time
+            reviewer = str(review.user.id) if review.user else None
+            yield Review(id=str(review.id), at=review.submitted_at, state=review.state.lower(), reviewer=reviewer)
+
+
+def _type(labels: Sequence[str], declared: _Named | None) -> str:
+    if any(label.lower() == "bug" for label in labels):
+        return "bug"
+    return declared.name if declared else "issue"
+
+
+_COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
+_KEY = re.compile(r"(?<![A-Za-z0-9_-])([A-Z][A-Z0-9]{1,9})-([1-9][0-9]{0,6})(?![A-Za-z0-9_]|-[0-9]|\.[0-9])")
+_NO_PROJECTS = frozenset({"CVE", "CWE", "FIPS", "HTTP", "IEEE", "ISO", "PEP", "RFC", "SHA", "TLS", "UTF"})
+_CLOSES = re.compile(
+    r"\b(?:close[sd]?|fix(?:es|ed)?|resolve[sd]?):?[ \t]+"
+    r"(?:https?://[^/\s]+/(?P<url>[\w.-]+/[\w.-]+)/issues/|(?P<repo>[\w.-]+/[\w.-]+)?\#)(?P<number>[1-9][0-9]{0,9})\b",
+    re.IGNORECASE | re.ASCII,
+)
+
+
+def work_items(container: str, title: str, branch: str, body: str) -> tuple[str, ...]:
+    """The keys that a pull request names: those like APO-12 anywhere, `owner/repo#12` after a closing keyword."""
+    text = f"{title}\n{_COMMENT.sub('', body)}"
+    keys = {match[0] for match in _KEY.finditer(f"{branch}\n{text}") if match[1] not in _NO_PROJECTS}
+    closed = {f"{match['url'] or match['repo'] or container}#{match['number']}" for match in _CLOSES.finditer(text)}
+    return tuple(sorted(keys | closed))
+
+
+# --- history ----------------------------------------------------------------------------------------------------------
+# A lane is one independent strand of a thing's state, as a tuple of texts; a field is read off one lane or two.
+
+Lanes = Mapping[str, tuple[str, ...]]
+
+
+class History(NamedTuple):
+    """The changes of the tracked fields, oldest first, and the fields whose events do not add up."""
+
+    changes: tuple[Change, ...]
+    untracked: tuple[str, ...]
+    cut: bool
+
+
+class _Gap(Exception):
+    """An event that cannot follow on what was there before: part of the history is missing."""
+
+
+class _Field(NamedTuple):
+    lanes: frozenset[str]
+    value: Callable[[Lanes], Scalar]
+
+
+class _Step(NamedTuple):
+    lane: str
+    act: Callable[[tuple[str, ...], str], tuple[str, ...]]
+    value: Callable[[Home, _Event], str | None]
+
+
+def _first(values: tuple[str, ...]) -> str | None:
+    return values[0] if values else None
+
+
+def _last(values: tuple[str, ...]) -> str | None:
+    return values[-1] if values else None
+
+
+def _status(lanes: Lanes) -> str:
+    return lanes["status"][0]
+
+
+def _category(lanes: Lanes) -> StatusCategory:
+    if _status(lanes) == "open":
+        return StatusCategory.in_progress if lanes["assignees"] else StatusCategory.todo
+    return StatusCategory.done if _status(lanes) == "closed" else StatusCategory.dropped
+
+
+def _closed(reason: str | None) -> str:
+    return {"not_planned": "closed (not planned)", "duplicate": "closed (duplicate)"}.get(reason or "", "closed")
+
+
+def _blocking(label: str) -> str | None:
+    return "blocked" if label.lower() == "blocked" else None
+
+
+def _add(values: tuple[str, ...], value: str) -> tuple[str, ...]:
+    if value in values:
+        raise _Gap
+    return (*values, value)
+
+
+def _remove(values: tuple[str, ...], value: str) -> tuple[str, ...]:
+    if value not in values:
+        raise _Gap
+    return tuple(each for each in values if each != value)
+
+
+def _enter(values: tuple[str, ...], value: str) -> tuple[str, ...]:
+    # A change of milestone is told by two events, whose order GitHub does not promise: for a moment there are two.
+    if len(values) > 1:
+        raise _Gap
+    return _add(values, value)
+
+
+def _leave(values: tuple[str, ...], value: str) -> tuple[str, ...]:
+    if values[:1] != (value,):
+        raise _Gap
+    return values[1:]
+
+
+def _reopen(values: tuple[str, ...], value: str) -> tuple[str, ...]:
+    if values == (value,):
+        raise _Gap
+    return (value,)
+
+
+def _close(values: tuple[str, ...], value: str) -> tuple[str, ...]:
+    # A closed issue may be closed again, for another reason; a merged pull request is told to be closed as well.
+    return values if values == ("merged",) else (value,)
+
+
+def _assignee(_: Home, event: _Event) -> str | None:
+    if event.assignee is None:
+        raise _Gap
+    return str(event.assignee.id)
+
+
+def _milestone(home: Home, event: _Event) -> str | None:
+    if event.milestone is None:
+        raise _Gap
+    return home.milestone(event.milestone.title, event.created_at)
+
+
+def _label(_: Home, event: _Event) -> str | None:
+    return _blocking(event.label.name) if event.label else None
+
+
+def _always(value: str) -> Callable[[Home, _Event], str]:
+    return lambda _home, _event: value
+
+
+_STEPS: Mapping[str, _Step] = {
+    "closed": _Step("status", _close, lambda _, event: _closed(event.state_reason)),
+    "reopened": _Step("status", _reopen, _always("open")),
+    "merged": _Step("status", _close, _always("merged")),
+    "assigned": _Step("assignees", _add, _assignee),
+    "unassigned": _Step("assignees", _remove, _assignee),
+    "milestoned": _Step("milestones", _enter, _milestone),
+    "demilestoned": _Step("milestones", _leave, _milestone),
+    "labeled": _Step("blocked", _add, _label),
+    "unlabeled": _Step("blocked", _remove, _label),
+    "convert_to_draft": _Step("draft", _add, _always("draft")),
+    "converted_to_draft": _Step("draft", _add, _always("draft")),
+    "ready_for_review": _Step("draft", _remove, _always("draft")),
+}
+_ISSUE_FIELDS: Mapping[str, _Field] = {
+    "status": _Field(frozenset({"status"}), _status),
+    "status_category": _Field(frozenset({"status", "assignees"}), lambda lanes: _category(lanes).value),
+    "assignee": _Field(frozenset({"assignees"}), lambda lanes: _first(lanes["assignees"])),
+    "milestone": _Field(frozenset({"milestones"}), lambda lanes: _last(lanes["milestones"])),
+    "blocked": _Field(frozenset({"blocked"}), lambda lanes: bool(lanes["blocked"])),
+}
+_PULL_FIELDS: Mapping[str, _Field] = {
+    "state": _Field(frozenset({"status"}), _status),
+    "draft": _Field(frozenset({"draft"}), lambda lanes: bool(lanes["draft"])),
+    "milestone": _Field(frozenset({"milestones"}), lambda lanes: _last(lanes["milestones"])),
+}
+
+
+def history(home: Home, events: Sequence[Any], present: Lanes, fields: Mapping[str, _Field]) -> History:
+    """The changes that these events made, from the thing's creation to `present`.
+
+    A field is left out, and named as untracked, where its events do not lead to the present value or one of them
+    cannot follow on the one before: then the source's history is not whole, and we do not guess.
+    """
+    told = [
+        _Event.model_validate(event)
+        for event in events
+        if not isinstance(event, dict) or str(event.get("event")) in _STEPS
+    ]
+    told = [event for event in told if _STEPS[event.event].lane in present]
+    end, gaps, changes = _replay(home, told, _beginning(told, present), fields)
+    alias = _renamed(end, present)
+    end = {lane: tuple(alias.get(value, value) for value in values) for lane, values in end.items()}
+    gaps |= {lane for lane, values in present.items() if sorted(values) != sorted(end[lane])}
+    untracked = tuple(
+        name for name, field in fields.items() if field.lanes & gaps or field.value(end) != field.value(present)
+    )
+    kept = [_renaming(change, alias) for change in changes if change.field not in untracked]
+    return History(tuple(kept[-MAX_CHANGES:]), untracked, len(kept) > MAX_CHANGES)
+
+
+def _beginning(events: Sequence[_Event], present: Lanes) -> Lanes:
+    """At its creation a thing is open, with nothing set; only a pull request may be a draft from the start."""
+    drafts = [event.event for event in events if _STEPS[event.event].lane == "draft"]
+    begun: dict[str, tuple[str, ...]] = {**dict.fromkeys(present, ()), "status": ("open",)}
+    if "draft" in present:
+        begun["draft"] = (("draft",) if drafts[0] == "ready_for_review" else ()) if drafts else present["draft"]
+    return begun
+
+
+def _replay(
+    home: Home, events: Sequence[_Event], lanes: Lanes, fields: Mapping[str, _Field]
+) -> tuple[Lanes, set[str], list[Change]]:
+    gaps, changes = set[str](), list[Change]()
+    for event in events:
+        step = _STEPS[event.event]
+        try:
+            value = step.value(home, event)
+            after = lanes if value is None else {**lanes, step.lane: step.act(lanes[step.lane], value)}
+        except _Gap:
+            gaps.add(step.lane)
+            continue
+        changes += _changes(event, lanes, after, fields)
+        lanes = after
+    return lanes, gaps, changes
+
+
+def _changes(event: _Event, before: Lanes, after: Lanes, fields: Mapping[str, _Field]) -> list[Change]:
+    pairs = {name: (field.value(before), field.value(after)) for name, field in fields.items()}
+    moved = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+    ident = "{}" if len(moved) == 1 else "{}/{}"
+    return [
+        Change(field=name, old=old, new=new, at=event.created_at, id=ident.format(event.id, name))
+        for name, (old, new) in moved.items()
+    ]
+
+
+def _renamed(end: Lanes, present: Lanes) -> Mapping[str, str]:
+    """The one title that no milestone bears today but that must be the present milestone's: it was renamed."""
+    old, new = end.get("milestones", ()), present.get("milestones", ())
+    return {old[0]: new[0]} if len(old) == len(new) == 1 and old[0].startswith("title:") else {}
+
+
+def _renaming(change: Change, alias: Mapping[str, str]) -> Change:
+    if change.field != "milestone" or not alias:
+        return change
+    old, new = (alias.get(str(value), value) for value in (change.old, change.new))
+    return change.model_copy(update={"old": old, "new": new})

@@ -1,0 +1,243 @@
+"""The parts, put together for one configuration: what `run`, `apply` and the tests drive.
+
+Next on the way of an event: `connectors/base.py`, the port through which a source is read.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import structlog
+
+from connectors.base import Clock, ConnectorError, Fatal, Reader, Retryable
+from connectors.pump import LeaseLost, Progress, Pump, Routes
+from pmsync.aggregator import Aggregator
+from pmsync.bus.embedded import EmbeddedBus
+from pmsync.bus.port import BusUnavailable
+from pmsync.bus.publisher import Publisher
+from pmsync.config import Config, connector_kinds
+from pmsync.configuration import ConfigurationReader, Plan, apply, configuration_routes, mails, plan, routes
+from pmsync.core.events import CONFIGURATION
+from pmsync.notify.notifier import Delivery, Notifier
+from pmsync.notify.senders import ConsoleSender, MailSender, Sender
+from pmsync.store.configuration import ConfigurationStore
+from pmsync.store.engine import Store, StoreUnavailable
+from pmsync.store.ledger import SqlLedger, owner
+from pmsync.store.outbox import Outbox
+from pmsync.store.state import Fenced, StateStore
+
+log = structlog.get_logger()
+
+TICK_SECONDS = 2.0
+FATAL_SECONDS = 60.0
+"""An authorisation fault is tried at most once a minute."""
+BACKOFF_SECONDS = 5.0, 300.0
+DRAIN_SECONDS = 20.0
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What one pass over everything did, and what went wrong, by source."""
+
+    published: int = 0
+    dead: int = 0
+    transitions: int = 0
+    delivery: Delivery = field(default_factory=Delivery)
+    problems: dict[str, str] = field(default_factory=dict)
+
+
+class App:
+    """A configured pmsync. `clock` says what time it is for events and alerts; leases go by `wall`.
+
+    `step` is called between any two steps of the work, for tests that end it there; `write` prints a message.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        clock: Clock,
+        *,
+        wall: Clock | None = None,
+        step: Callable[[str], None] = lambda _: None,
+        progress: Progress = lambda *_: None,
+        write: Callable[[str], None] = print,
+        accept_missing: frozenset[str] = frozenset(),
+    ) -> None:
+        self.config = config
+        self.died = False
+        self._clock, self._wall = clock, wall or clock
+        self._step, self._progress, self._accept_missing = step, progress, accept_missing
+        self.store = Store(config.store.url)
+        self.store.migrate()
+        self.bus = EmbeddedBus(config.bus.path)
+        self.state = StateStore(self.store)
+        self.projects = ConfigurationStore(self.store)
+        self.outbox = Outbox(self.store)
+        self.publisher = Publisher(self.bus)
+        senders = self._senders(write)
+        self.aggregator = Aggregator(self.bus, self.state, owner(), tuple(senders), step)
+        self.notifier = Notifier(self.outbox, senders, clock, step)
+        self.pumps = {source.name: self._pump(self._connect(source)) for source in config.sources}
+
+    def close(self) -> None:
+        self.bus.close()
+        self.store.close()
+
+    # --- the steps ----------------------------------------------------------------------------------------------------
+
+    def plan(self) -> Plan:
+        """What `apply` would do."""
+        known = self.projects.known_person_ids(mails(self.config))
+        people = {mail: known.get(mail, f"new:{mail}") for mail in mails(self.config)}
+        return plan(self.config, self.projects.projects(), people, self._clock())
+
+    def apply(self) -> Plan:
+        """Make this configuration the applied one, and publish it."""
+        planned = apply(self.config, self.projects, self._clock())
+        self._step("applied")
+        reader = ConfigurationReader(self.projects, self._clock)
+        self._pump(reader).sync(configuration_routes(self.projects.projects()))
+        return planned
+
+    def read(self, source: str, sweep_every: timedelta = timedelta(0)) -> int:
+        """One round over a source; returns how many things were published."""
+        counts = self.pumps[source].sync(self._routes(source), sweep_every)
+        return counts.published
+
+    def once(self) -> Outcome:
+        """Catch up with every source, assess, deliver. A source that fails is named; the others go on."""
+        outcome = Outcome()
+        self.apply()
+        for source, pump in self.pumps.items():
+            try:
+                self.read(source)
+            except (ConnectorError, LeaseLost) as error:
+                outcome.problems[source] = str(error)
+            outcome.published += pump.counts.published
+            outcome.dead += pump.counts.dead
+        self.aggregator.take(range(self.bus.partitions))
+        self.aggregator.catch_up()
+        outcome.transitions = self.aggregator.tick(self._clock())
+        outcome.delivery = self.notifier.drain()
+        return outcome
+
+    # --- for ever -----------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def running(self) -> Iterator[threading.Event]:
+        """Everything at work in threads while the block runs. The event is set when a worker died or it is time to stop."""
+        stop = threading.Event()
+        self.apply()
+        self.aggregator.take(range(self.bus.partitions))
+        loops: dict[str, Callable[[threading.Event], None]] = {
+            "aggregator": self._aggregate,
+            "notifier": self._deliver,
+            **{source: self._reader_loop(source) for source in self.pumps},
+        }
+        threads = [
+            threading.Thread(target=self._guarded, args=(name, loop, stop), name=name) for name, loop in loops.items()
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            yield stop
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join(DRAIN_SECONDS)
+
+    def _reader_loop(self, source: str) -> Callable[[threading.Event], None]:
+        every = self.config.poll.every_seconds
+        sweep_every = timedelta(seconds=self.config.poll.sweep_seconds)
+
+        def loop(stop: threading.Event) -> None:
+            failures = 0
+            wait = 0.0
+            while not stop.wait(wait):
+                try:
+                    published = self.read(source, sweep_every)
+                except (ConnectorError, LeaseLost, BusUnavailable, StoreUnavailable) as error:
+                    failures += 1
+                    wait = _pause(error, failures)
+                    log.warning("source.failed", source=source, error=str(error), tries=failures, again_in=wait)
+                else:
+                    if failures:
+                        log.info("source.recovered", source=source, tries=failures)
+                    failures, wait = 0, every
+                    log.debug("source.read", source=source, published=published)
+
+        return loop
+
+    def _aggregate(self, stop: threading.Event) -> None:
+        while not stop.wait(TICK_SECONDS):
+            try:
+                self.aggregator.catch_up()
+                self.aggregator.tick(self._clock())
+            except (BusUnavailable, StoreUnavailable) as error:
+                log.warning("aggregator.waiting", error=str(error))
+            except Fenced:
+                log.warning("aggregator.fenced", action="taking the partitions again")
+                self.aggregator.take(range(self.bus.partitions))
+
+    def _deliver(self, stop: threading.Event) -> None:
+        while not stop.wait(TICK_SECONDS):
+            try:
+                done = self.notifier.drain()
+            except StoreUnavailable as error:
+                log.warning("notifier.waiting", error=str(error))
+                continue
+            if done.failed or done.dead:
+                log.warning("messages.undelivered", failed=done.failed, dead=done.dead)
+
+    def _guarded(self, name: str, loop: Callable[[threading.Event], None], stop: threading.Event) -> None:
+        """Run a worker; whatever it did not expect is logged and stops the process, for a supervisor to start it anew."""
+        try:
+            loop(stop)
+        except Exception:
+            log.exception("worker.died", worker=name)
+            self.died = True
+            stop.set()
+
+    # --- wiring -------------------------------------------------------------------------------------------------------
+
+    def _routes(self, source: str) -> Routes:
+        return routes(self.projects.projects()).get(source, {})
+
+    def _connect(self, settings: object) -> Reader:
+        kind = connector_kinds()[str(getattr(settings, "kind", ""))]
+        return kind.connect(settings, self._clock)
+
+    def _pump(self, reader: Reader) -> Pump:
+        return Pump(
+            reader,
+            SqlLedger(self.store, self._wall),
+            self.publisher,
+            self._clock,
+            owner(),
+            step=self._step,
+            progress=self._progress if reader.name != CONFIGURATION else lambda *_: None,
+            accept_missing=self._accept_missing,
+        )
+
+    def _senders(self, write: Callable[[str], None]) -> Mapping[str, Sender]:
+        senders: dict[str, Sender] = {}
+        if self.config.notify.console:
+            senders["console"] = ConsoleSender(write)
+        if self.config.notify.mail:
+            senders["mail"] = MailSender(self.config.notify.mail, self.projects.mail)
+        return senders
+
+
+def _pause(error: Exception, failures: int) -> float:
+    """How long to wait after a failure, in seconds: what the source asked for, a minute if a person must act, or
+    twice as long each time."""
+    if isinstance(error, Fatal):
+        return FATAL_SECONDS
+    if isinstance(error, Retryable) and error.after is not None:
+        return max(1.0, error.after)
+    low, high = BACKOFF_SECONDS
+    return min(high, low * 2.0 ** min(failures - 1, 10))

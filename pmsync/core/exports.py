@@ -1,0 +1,265 @@
+"""Tables for other programs: rows of plain values, the same for everyone who has read the same sources.
+
+Instants are RFC 3339 in UTC, days ISO dates, estimates in the team's unit. No row knows when or where it was processed,
+and none carries a person's name. Rows come in the order of the bytes of their keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any, NamedTuple
+
+from pmsync.core.alerts import Alert, alerts
+from pmsync.core.events import CalendarEntry, Change, Occurrence, Thing, rfc3339
+from pmsync.core.measures import Measure, measures, share
+from pmsync.core.measures.flow import cycle_time, lead_time
+from pmsync.core.measures.forecast import Forecast, forecast, pace
+from pmsync.core.measures.progress import Progress, progress
+from pmsync.core.project import Deadline, Item, ProjectState, View, view
+from pmsync.core.rules import episodes
+from pmsync.core.workdays import Workdays
+
+Row = dict[str, Any]
+Column = Callable[["Sight", Any], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What all rows of one export look at."""
+
+    state: ProjectState
+    view: View
+    workdays: Workdays
+
+
+class Table(NamedTuple):
+    """`subjects` gives one value per row, in order; each column reads its value from one."""
+
+    subjects: Callable[[Sight], Iterable[Any]]
+    columns: Mapping[str, Column]
+
+
+def rows(table: str, state: ProjectState, at: datetime, now: datetime) -> Iterator[Row]:
+    """The rows of a table as of `at`, for a reader at `now` (which `at` never passes)."""
+    shown = view(state, min(at, now))
+    sight = Sight(state, shown, Workdays.of(shown))
+    subjects, columns = _TABLES[table]
+    for subject in subjects(sight):
+        yield {name: read(sight, subject) for name, read in columns.items()}
+
+
+def delay_days(item: Item, now: datetime, workdays: Workdays) -> int | None:
+    """Calendar days from the due date to the local day on which the item was done (early is negative), or to today while
+    it is open and past due."""
+    if item.due_date is None:
+        return None
+    if item.done:
+        return (workdays.day(item.resolved_at) - item.due_date).days if item.resolved_at else None
+    late = (workdays.day(now) - item.due_date).days
+    return late if item.open and late > 0 else None
+
+
+# --- one subject per row, in order ------------------------------------------------------------------------------------
+
+
+def _changes(sight: Sight) -> Iterator[tuple[Item, Change]]:
+    for item in sight.view.items:
+        past = (change for change in item.content.history if change.at <= sight.view.at)
+        yield from ((item, change) for change in sorted(past, key=lambda change: change.at))
+
+
+def _deadlines(sight: Sight) -> Iterator[tuple[Deadline, Progress, Forecast]]:
+    shared = pace(sight.view)
+    for deadline in sorted(sight.view.deadlines, key=lambda deadline: deadline.thing):
+        yield deadline, progress(deadline.items), forecast(sight.view, deadline, shared)
+
+
+def _occurrences(sight: Sight) -> Iterator[tuple[Thing, CalendarEntry, Occurrence]]:
+    for thing, entry in sorted(sight.view.calendar, key=lambda known: known[0]):
+        for occurrence in sorted(entry.occurrences, key=lambda o: (_text(o.start) or "", _text(o.end) or "")):
+            yield thing, entry, occurrence
+
+
+def _alerts(sight: Sight) -> list[Alert]:
+    facts = [fact for fact in sight.state.facts if fact.at <= sight.view.at]
+    return sorted(alerts(episodes(sight.state, sight.view.at), facts), key=lambda a: (a.fingerprint, a.since))
+
+
+def _measures(sight: Sight) -> list[Measure]:
+    return sorted(measures(sight.view), key=lambda measure: (measure.subject, measure.name))
+
+
+def _decimal(thousandths: int | None) -> float | None:
+    return None if thousandths is None else thousandths / 1000
+
+
+def _text(when: datetime | date | None) -> str | None:
+    if isinstance(when, datetime):
+        return rfc3339(when)
+    return when.isoformat() if when else None
+
+
+# --- the tables -------------------------------------------------------------------------------------------------------
+
+_PROJECTS: Mapping[str, Column] = {
+    "project": lambda s, _: s.view.project.key,
+    "name": lambda s, _: s.view.project.name,
+    "time_zone": lambda s, _: s.view.project.time_zone,
+    "deadline": lambda s, _: _text(s.view.project.deadline),
+    "synced": lambda s, _: s.view.synced,
+    "scope": lambda _, p: p.scope,
+    "todo": lambda _, p: p.todo,
+    "in_progress": lambda _, p: p.in_progress,
+    "done": lambda _, p: p.done,
+    "dropped": lambda _, p: p.dropped,
+    "done_share": lambda _, p: share(p.done, p.scope),
+    "estimate": lambda _, p: _decimal(p.estimate),
+    "estimate_done": lambda _, p: _decimal(p.estimate_done),
+    "unestimated": lambda _, p: p.unestimated,
+}
+
+_WORK_ITEMS: Mapping[str, Column] = {
+    "source": lambda _, i: i.thing.source,
+    "key": lambda _, i: i.key,
+    "project": lambda s, _: s.view.project.key,
+    "id": lambda _, i: i.thing.id,
+    "container": lambda _, i: i.container,
+    "type": lambda _, i: i.content.type,
+    "title": lambda _, i: i.content.title,
+    "url": lambda _, i: i.content.url,
+    "status": lambda _, i: i.status,
+    "status_category": lambda _, i: i.status_category.value,
+    "blocked": lambda _, i: i.blocked,
+    "assignee": lambda _, i: i.assignee,
+    "created_at": lambda _, i: _text(i.content.created_at),
+    "started_at": lambda _, i: _text(i.started_at),
+    "resolved_at": lambda _, i: _text(i.resolved_at),
+    "due_date": lambda _, i: _text(i.due_date),
+    "estimate": lambda _, i: _decimal(i.estimate),
+    "milestone": lambda _, i: i.milestone,
+    "sprint": lambda _, i: i.sprint,
+    "lead_time_seconds": lambda _, i: lead_time(i).seconds,
+    "cycle_time_seconds": lambda _, i: cycle_time(i).seconds,
+    "delay_days": lambda s, i: delay_days(i, s.view.at, s.workdays),
+}
+
+_TRANSITIONS: Mapping[str, Column] = {
+    "source": lambda _, t: t[0].thing.source,
+    "key": lambda _, t: t[0].key,
+    "project": lambda s, _: s.view.project.key,
+    "field": lambda _, t: t[1].field,
+    "from": lambda _, t: t[1].old,
+    "to": lambda _, t: t[1].new,
+    "at": lambda _, t: _text(t[1].at),
+}
+
+_MILESTONES: Mapping[str, Column] = {
+    "project": lambda s, _: s.view.project.key,
+    "source": lambda _, m: m[0].thing.source,
+    "kind": lambda _, m: m[0].thing.kind,
+    "id": lambda _, m: m[0].thing.id,
+    "title": lambda _, m: m[0].title,
+    "url": lambda _, m: m[0].url,
+    "due_date": lambda _, m: _text(m[0].due_date),
+    "state": lambda _, m: "closed" if m[0].closed else "open",
+    "closed_at": lambda _, m: _text(m[0].closed_at),
+    "assumed": lambda _, m: m[0].assumed,
+    "scope": lambda _, m: m[1].scope,
+    "open": lambda _, m: m[1].open,
+    "done": lambda _, m: m[1].done,
+    "done_share": lambda _, m: share(m[1].done, m[1].scope),
+    "p50": lambda _, m: _text(m[2].p50),
+    "p85": lambda _, m: _text(m[2].p85),
+    "p95": lambda _, m: _text(m[2].p95),
+    "on_time": lambda _, m: _decimal(m[2].on_time),
+    "forecast_reason": lambda _, m: m[2].reason or None,
+}
+
+_CHANGE_REQUESTS: Mapping[str, Column] = {
+    "source": lambda _, r: r.thing.source,
+    "key": lambda _, r: r.content.key,
+    "project": lambda s, _: s.view.project.key,
+    "id": lambda _, r: r.thing.id,
+    "container": lambda _, r: r.container,
+    "title": lambda _, r: r.content.title,
+    "url": lambda _, r: r.content.url,
+    "state": lambda _, r: r.state,
+    "milestone": lambda _, r: r.milestone,
+    "created_at": lambda _, r: _text(r.content.created_at),
+    "first_review_at": lambda _, r: _text(r.first_review_at),
+    "merged_at": lambda _, r: _text(r.merged_at),
+    "closed_at": lambda _, r: _text(r.closed_at),
+    "work_items": lambda _, r: list(r.content.work_items),
+}
+
+_CALENDAR: Mapping[str, Column] = {
+    "project": lambda s, _: s.view.project.key,
+    "source": lambda _, c: c[0].source,
+    "id": lambda _, c: c[0].id,
+    "container": lambda _, c: c[1].container,
+    "title": lambda _, c: c[1].title,
+    "meaning": lambda _, c: c[1].meaning.value,
+    "all_day": lambda _, c: not isinstance(c[2].start, datetime),
+    "start": lambda _, c: _text(c[2].start),
+    "end": lambda _, c: _text(c[2].end),
+}
+
+_ALERTS: Mapping[str, Column] = {
+    "fingerprint": lambda _, a: a.fingerprint,
+    "rule": lambda _, a: a.episode.rule,
+    "project": lambda _, a: a.episode.project,
+    "subject": lambda _, a: "/".join(a.episode.subject),
+    "key": lambda _, a: a.episode.key,
+    "title": lambda _, a: a.episode.title,
+    "state": lambda _, a: a.state.value,
+    "severity": lambda _, a: a.episode.severity,
+    "due_date": lambda _, a: _text(a.episode.due),
+    "since": lambda _, a: _text(a.since),
+    "until": lambda _, a: _text(a.episode.until),
+    "summary": lambda _, a: a.episode.summary,
+    "evidence": lambda _, a: dict(a.episode.evidence),
+}
+
+_MEASURES: Mapping[str, Column] = {
+    "project": lambda s, _: s.view.project.key,
+    "subject": lambda _, m: "/".join(m.subject),
+    "title": lambda _, m: m.title,
+    "name": lambda _, m: m.name,
+    "value": lambda _, m: m.value,
+    "unit": lambda _, m: m.unit,
+    "formula": lambda _, m: m.formula,
+    "evidence": lambda _, m: dict(m.evidence),
+}
+
+_TABLES: Mapping[str, Table] = {
+    "projects": Table(lambda sight: [progress(sight.view.items)], _PROJECTS),
+    "work_items": Table(lambda sight: sight.view.items, _WORK_ITEMS),
+    "transitions": Table(_changes, _TRANSITIONS),
+    "milestones": Table(_deadlines, _MILESTONES),
+    "change_requests": Table(lambda sight: sight.view.requests, _CHANGE_REQUESTS),
+    "calendar": Table(_occurrences, _CALENDAR),
+    "alerts": Table(_alerts, _ALERTS),
+    "measures": Table(_measures, _MEASURES),
+}
+
+TABLES: Mapping[str, tuple[str, ...]] = {name: tuple(table.columns) for name, table in _TABLES.items()}
+"""The columns of each table, in order."""
+
+HISTORY: Mapping[str, tuple[str, ...]] = {
+    "projects": ("scope", "todo", "in_progress", "done", "dropped", "done_share", "estimate", "estimate_done", "unestimated"),
+    "work_items": (
+        "key", "container", "status", "status_category", "blocked", "assignee", "created_at", "started_at", "resolved_at",
+        "due_date", "estimate", "milestone", "sprint", "lead_time_seconds", "cycle_time_seconds", "delay_days",
+    ),
+    "transitions": ("source", "key", "project", "field", "from", "to", "at"),
+    "milestones": ("scope", "open", "done", "done_share"),
+    "change_requests": ("container", "state", "milestone", "created_at", "first_review_at", "merged_at", "closed_at"),
+    "calendar": (),
+    "alerts": (),
+    "measures": (),
+}  # fmt: skip
+"""The columns whose past the sources themselves record (unless a thing says `untracked`): what they show as of T is what
+was true at T. Other columns show the present version, or the newest version that was read by T. Alerts and measures of
+items follow from tracked columns; those of deadlines also from present or kept dates."""

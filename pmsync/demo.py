@@ -1,0 +1,122 @@
+"""The demo: the stand-ins' portfolio, read by the real connectors over HTTP, through the log and the aggregator, to the
+pages and a delivered message. Nothing but the sources is pretended."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+import webbrowser
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from pmsync.app import App, Outcome
+from pmsync.config import Config
+from pmsync.core.project import ProjectState
+from pmsync.export import states
+from pmsync.standins.portfolio import Portfolio
+from pmsync.status import show_status, status_json
+from pmsync.web.app import create_app
+from pmsync.web.reader import StoreReader
+from pmsync.web.serve import serve
+
+TOKENS = ("PMSYNC_DEMO_JIRA_TOKEN", "PMSYNC_DEMO_GITHUB_TOKEN")
+
+
+def run_demo(*, once: bool, as_json: bool, port: int, browser: bool, now: datetime, wait: Callable[[], None]) -> None:
+    """Read the portfolio and show it; with `once`, print what came out and return."""
+    console = Console(stderr=True)
+    started = time.monotonic()
+    messages: list[str] = []
+    with _installation(now) as (config, _):
+        app = App(config, lambda: now, progress=_progress(console, quiet=as_json), write=messages.append)
+        try:
+            outcome = app.once()
+            found = states(app.state, None)
+            if as_json:
+                click.echo(report(found, outcome, now))
+            else:
+                _show(console, found, outcome, messages, now, time.monotonic() - started)
+            if not once:
+                with serve(
+                    create_app(StoreReader(app.state, app.bus.partitions), lambda: now), "127.0.0.1", port
+                ) as url:
+                    console.print(f"\n[bold]The portfolio: {url}[/]   (Ctrl-C ends the demo)")
+                    if browser:
+                        webbrowser.open(url)
+                    wait()
+        finally:
+            app.close()
+
+
+def report(found: list[ProjectState] | Any, outcome: Outcome, now: datetime) -> str:
+    """What the demo did, as JSON."""
+    told = {
+        "published": outcome.published,
+        "unreadable": outcome.dead,
+        "transitions": outcome.transitions,
+        "delivered": outcome.delivery.sent,
+        "problems": outcome.problems,
+    }
+    return json.dumps({**told, **json.loads(status_json(found, now))}, indent=2, ensure_ascii=False)
+
+
+@contextmanager
+def _installation(now: datetime) -> Iterator[tuple[Config, Portfolio]]:
+    """The stand-ins, and a configuration in a temporary folder that reads them."""
+    portfolio = Portfolio(now, lambda: now)
+    tokens = dict(zip(TOKENS, ("standin-token", portfolio.github.token), strict=True))
+    with (
+        tempfile.TemporaryDirectory(prefix="pmsync-demo-") as folder,
+        _environment(tokens),
+        portfolio.served() as values,
+    ):
+        places = {
+            "bus": {"path": str(Path(folder) / "log.db")},
+            "store": {"url": f"sqlite:///{Path(folder) / 'pmsync.db'}"},
+        }
+        yield Config.model_validate({**values, **places}), portfolio
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _progress(console: Console, *, quiet: bool) -> Callable[[str, str, int], None]:
+    seen: set[tuple[str, str]] = set()
+
+    def show(source: str, container: str, _: int) -> None:
+        if not quiet and (source, container) not in seen:
+            seen.add((source, container))
+            console.print(f"  reading {container} from {source} …", highlight=False)
+
+    return show
+
+
+def _show(console: Console, found: Any, outcome: Outcome, messages: list[str], now: datetime, seconds: float) -> None:
+    click.echo(
+        f"\nRead {outcome.published} things from three sources in {seconds:.0f} s: {outcome.transitions} alerts, "
+        f"{outcome.delivery.sent} messages delivered. The first of them:\n"
+    )
+    click.echo("\n".join(f"  | {line}" for line in (messages or ["(none)"])[0].splitlines()))
+    click.echo()
+    show_status(Console(), found, now)
+    for problem in outcome.problems.values():
+        console.print(f"[red]{problem}[/]")

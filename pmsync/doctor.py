@@ -1,0 +1,115 @@
+"""Everything that can be wrong before a worker runs, checked one by one, each with what to do."""
+
+from __future__ import annotations
+
+import ipaddress
+import smtplib
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from connectors.base import ConnectorError
+from pmsync.bus.embedded import EmbeddedBus
+from pmsync.bus.port import BusUnavailable
+from pmsync.config import Config, ConfigError, connector_kinds, load
+from pmsync.store.configuration import ConfigurationStore
+from pmsync.store.engine import Store, StoreUnavailable
+from pmsync.store.outbox import Outbox
+
+MAIL_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was checked, and what there is to say of it."""
+
+    what: str
+    ok: bool
+    words: str = "in order"
+
+
+def findings(path: Path, clock: Callable[[], datetime]) -> Iterator[Finding]:
+    """Check the configuration, then all that it names; nothing is written but the files of an embedded installation."""
+    try:
+        config = load(path)
+    except ConfigError as error:
+        yield Finding("configuration", False, str(error))
+        return
+    yield Finding("configuration", True, f"{len(config.sources)} sources, {len(config.projects)} projects")
+    yield from _log(config)
+    yield from _store(config)
+    for source in config.sources:
+        yield from _source(config, source.name, clock)
+    yield from _mail(config)
+    yield from _web(config)
+
+
+def _log(config: Config) -> Iterator[Finding]:
+    try:
+        with closing(EmbeddedBus(config.bus.path)):
+            yield Finding("log", True, str(config.bus.path))
+    except BusUnavailable as error:
+        yield Finding("log", False, str(error))
+
+
+def _store(config: Config) -> Iterator[Finding]:
+    try:
+        with closing(Store(config.store.url)) as store:
+            if problem := store.schema_problem():
+                yield Finding("store", False, problem)
+                return
+            yield Finding("store", True)
+            applied = set(ConfigurationStore(store).projects())
+            missing = sorted({project.key for project in config.projects} - applied)
+            if missing:
+                yield Finding("projects", False, f"not applied yet: {', '.join(missing)}; run `pmsync apply`")
+            for project, recipient, error in Outbox(store).dead():
+                yield Finding("delivery", False, f"a message of {project} to {recipient} was given up: {error}")
+    except StoreUnavailable as error:
+        yield Finding("store", False, str(error))
+
+
+def _source(config: Config, name: str, clock: Callable[[], datetime]) -> Iterator[Finding]:
+    settings = next(source for source in config.sources if source.name == name)
+    containers = sorted({c for project in config.projects for c in project.sources.get(name, ())})
+    what = f"source {name}"
+    if not containers:
+        yield Finding(what, False, "no project reads it; name its containers under projects: … from:")
+        return
+    try:
+        connector = connector_kinds()[settings.kind].connect(settings, clock)
+        problems = list(connector.check(containers))
+    except ConnectorError as error:
+        problems = [str(error)]
+    yield from (Finding(what, False, problem) for problem in problems)
+    if not problems:
+        yield Finding(what, True, f"{', '.join(containers)} can be read")
+
+
+def _mail(config: Config) -> Iterator[Finding]:
+    mail = config.notify.mail
+    if mail is None:
+        wanted = any(project.leader or project.notify for project in config.projects)
+        if wanted:
+            yield Finding("mail", False, "projects name people, but there is no notify.mail to reach them by")
+        return
+    try:
+        with smtplib.SMTP(mail.host, mail.port, timeout=MAIL_SECONDS) as server:
+            server.noop()
+        yield Finding("mail", True, f"{mail.host}:{mail.port} answers")
+    except (OSError, smtplib.SMTPException) as error:
+        yield Finding("mail", False, f"{mail.host}:{mail.port}: {error}; check notify.mail")
+
+
+def _web(config: Config) -> Iterator[Finding]:
+    host = config.web.host
+    try:
+        loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = host == "localhost"
+    if not loopback:
+        yield Finding(
+            "web", False, f"web.host is {host}: the pages have no login yet; put a proxy that has one before them"
+        )

@@ -1,0 +1,901 @@
+"""A GitHub to test and try against: the REST answers that pmsync reads, as they were at the clock's instant.
+
+A host holds the whole history of its repositories, so the same world can be read at any moment. It refuses what it
+does not understand (unknown paths, unknown query parameters, no token), for a double that nods at everything proves
+nothing. Serve `GitHubHost(...).app` with `pmsync.standins.server.serve`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from bisect import bisect_right
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta
+from functools import cached_property
+from itertools import count
+from typing import Any, Literal, NamedTuple, TypeVar
+from urllib.parse import urlencode
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+Fault = Literal["primary", "secondary", "too_many", "500", "502", "html", "truncated"]
+RETRY_AFTER = 7
+"""What the faults `secondary` and `too_many` tell a caller to wait, in seconds."""
+
+
+class User(NamedTuple):
+    """An account."""
+
+    login: str
+    id: int
+
+
+GHOST = User("ghost", 10137)
+S = TypeVar("S", "State", "MilestoneState")
+
+
+class Requested(NamedTuple):
+    """A line of the journal."""
+
+    path: str
+    query: Mapping[str, str]
+    status: int
+
+
+class Refusal(Exception):
+    """An answer other than 200."""
+
+    def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.headers = headers or {}
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """An issue or pull request from `at` on."""
+
+    at: datetime
+    updated_at: datetime
+    title: str
+    body: str | None = None
+    state: str = "open"
+    reason: str | None = None
+    assignees: tuple[User, ...] = ()
+    labels: tuple[str, ...] = ()
+    milestone: int | None = None
+    closed_at: datetime | None = None
+    closed_by: User | None = None
+    merged_at: datetime | None = None
+    merged_by: User | None = None
+    draft: bool = False
+    comments: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class MilestoneState:
+    """A milestone from `at` on."""
+
+    at: datetime
+    title: str
+    due_on: date | None = None
+    state: str = "open"
+    closed_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """An issue event."""
+
+    id: int
+    at: datetime
+    event: str
+    actor: User
+    extra: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Reviewed:
+    """A review of a pull request."""
+
+    id: int
+    at: datetime
+    state: str
+    reviewer: User
+
+
+@dataclass(slots=True)
+class Item:
+    """An issue or pull request with all its states; `head` is the branch of a pull request."""
+
+    id: int
+    number: int
+    author: User
+    created_at: datetime
+    states: list[State]
+    events: list[Happening] = field(default_factory=list)
+    reviews: list[Reviewed] = field(default_factory=list)
+    head: str | None = None
+    gone_at: datetime | None = None
+    moved_to: tuple[int, int] | None = None
+
+
+@dataclass(slots=True)
+class Mile:
+    """A milestone with all its states."""
+
+    id: int
+    number: int
+    created_at: datetime
+    states: list[MilestoneState]
+    gone_at: datetime | None = None
+
+
+@dataclass(slots=True)
+class Repository:
+    """A repository; `names` says from when it had which name."""
+
+    id: int
+    names: list[tuple[datetime, str]]
+    items: dict[int, Item] = field(default_factory=dict)
+    milestones: dict[int, Mile] = field(default_factory=dict)
+    gone_at: datetime | None = None
+    has_issues: bool = True
+
+    def name_at(self, when: datetime) -> str:
+        """Its full name then."""
+        return self.names[max(0, bisect_right(self.names, when, key=lambda named: named[0]) - 1)][1]
+
+
+class GitHubHost:
+    """The building side first (each change with its `at`, in order for each thing), then the answering side."""
+
+    def __init__(
+        self,
+        clock: Callable[[], datetime],
+        token: str = "token",  # noqa: S107
+        max_per_page: int = 100,
+        rate_limit: int = 5000,
+        index_lag: float = 0,
+    ) -> None:
+        self.clock = clock
+        self.token = token
+        self.max_per_page = max_per_page
+        self.rate_limit = rate_limit
+        self.index_lag = index_lag
+        self.requests: list[Requested] = []
+        self.app = Starlette(routes=[Route("/{path:path}", self._answer, methods=["GET"])])
+        self._repositories: dict[int, Repository] = {}
+        self._ids = count(1_000_001)
+        self._faults: deque[Fault | None] = deque()
+        self._used: Counter[int] = Counter()
+
+    # --- building: repositories and milestones
+
+    def add_repository(self, full_name: str, has_issues: bool = True) -> int:
+        """A new repository, there since ever; returns its id."""
+        repository = Repository(next(self._ids), [(datetime.min.replace(tzinfo=UTC), full_name)], has_issues=has_issues)
+        self._repositories[repository.id] = repository
+        return repository.id
+
+    def rename_repository(self, repo: str, at: datetime, full_name: str) -> None:
+        """From `at` the old name redirects to the new one."""
+        self._repository(repo).names.append((_second(at), full_name))
+
+    def remove_repository(self, repo: str, at: datetime) -> None:
+        """The repository is deleted, or our access to it ends: GitHub answers 404 to both."""
+        self._repository(repo).gone_at = _second(at)
+
+    def add_milestone(self, repo: str, title: str, at: datetime, due_on: date | None = None) -> int:
+        """A new milestone; returns its number."""
+        milestones, at = self._repository(repo).milestones, _second(at)
+        number = len(milestones) + 1
+        milestones[number] = Mile(next(self._ids), number, at, [MilestoneState(at, title, due_on)])
+        return number
+
+    def update_milestone(self, repo: str, number: int, at: datetime, **values: Any) -> None:
+        """Set `title` or `due_on`. GitHub keeps no trace of it, and the issues' times do not move."""
+        states, at = self._repository(repo).milestones[number].states, _second(at)
+        _in_order(states[-1].at, at)
+        states.append(replace(states[-1], at=at, **values))
+
+    def close_milestone(self, repo: str, number: int, at: datetime) -> None:
+        """Close it; its issues stay as they are."""
+        self.update_milestone(repo, number, at, state="closed", closed_at=_second(at))
+
+    def delete_milestone(self, repo: str, number: int, at: datetime) -> None:
+        """Its issues are without a milestone from now on; no event tells it (the harsher of what GitHub may do)."""
+        self._repository(repo).milestones[number].gone_at = _second(at)
+
+    # --- building: issues and pull requests
+
+    def open_issue(
+        self,
+        repo: str,
+        at: datetime,
+        title: str,
+        *,
+        author: User = GHOST,
+        body: str | None = None,
+        number: int | None = None,
+    ) -> int:
+        """A new issue; returns its number."""
+        return self._open(repo, State(_second(at), _second(at), title, body), author, None, number).number
+
+    def open_pull(
+        self,
+        repo: str,
+        at: datetime,
+        title: str,
+        *,
+        head: str = "topic",
+        body: str | None = None,
+        author: User = GHOST,
+        draft: bool = False,
+        number: int | None = None,
+    ) -> int:
+        """A new pull request from branch `head`; returns its number."""
+        return self._open(repo, State(_second(at), _second(at), title, body, draft=draft), author, head, number).number
+
+    def assign(self, repo: str, number: int, at: datetime, user: User) -> None:
+        """Add an assignee, behind those already there."""
+        assignees = self._last(repo, number).assignees
+        if user not in assignees:
+            extra = {"assignee": user, "assigner": GHOST}
+            self._change(repo, number, at, "assigned", extra=extra, assignees=(*assignees, user))
+
+    def unassign(self, repo: str, number: int, at: datetime, user: User) -> None:
+        """Take an assignee away."""
+        assignees = self._last(repo, number).assignees
+        if user in assignees:
+            extra, left = {"assignee": user, "assigner": GHOST}, tuple(each for each in assignees if each != user)
+            self._change(repo, number, at, "unassigned", extra=extra, assignees=left)
+
+    def label(self, repo: str, number: int, at: datetime, name: str) -> None:
+        """Add a label."""
+        labels = self._last(repo, number).labels
+        if name not in labels:
+            extra = {"label": {"name": name, "color": "ededed"}}
+            self._change(repo, number, at, "labeled", extra=extra, labels=(*labels, name))
+
+    def unlabel(self, repo: str, number: int, at: datetime, name: str) -> None:
+        """Take a label away."""
+        labels = self._last(repo, number).labels
+        if name in labels:
+            extra = {"label": {"name": name, "color": "ededed"}}
+            self._change(
+                repo, number, at, "unlabeled", extra=extra, labels=tuple(each for each in labels if each != name)
+            )
+
+    def set_milestone(self, repo: str, number: int, at: datetime, milestone: int | None) -> None:
+        """Change the milestone: two events where one takes the other's place."""
+        old = self._view_at(repo, at).milestone_of(self._last(repo, number))
+        if old is not None and old.number == milestone:
+            return
+        if old is not None:
+            extra = {"milestone": {"title": _at(old.states, _second(at)).title}}
+            self._change(repo, number, at, "demilestoned", extra=extra, milestone=None)
+        if milestone is not None:
+            new = self._repository(repo).milestones[milestone]
+            extra = {"milestone": {"title": _at(new.states, _second(at)).title}}
+            self._change(repo, number, at, "milestoned", extra=extra, milestone=milestone)
+
+    def close(
+        self, repo: str, number: int, at: datetime, reason: str | None = "completed", actor: User = GHOST
+    ) -> None:
+        """Close an issue (for `completed`, `not_planned` or `duplicate`) or a pull request (`reason` is then ignored)."""
+        if self._repository(repo).items[number].head is not None:
+            reason = None
+        closed = {"state": "closed", "reason": reason, "closed_at": _second(at), "closed_by": actor}
+        told = None if reason == "completed" else reason
+        self._change(repo, number, at, "closed", extra={"state_reason": told}, actor=actor, **closed)
+
+    def reopen(self, repo: str, number: int, at: datetime) -> None:
+        """Open it again."""
+        opened: dict[str, Any] = {"state": "open", "reason": "reopened", "closed_at": None, "closed_by": None}
+        self._change(repo, number, at, "reopened", extra={"state_reason": None}, **opened)
+
+    def comment(self, repo: str, number: int, at: datetime, author: User = GHOST) -> None:
+        """A comment: only the time moves."""
+        comments = self._last(repo, number).comments
+        self._change(repo, number, at, actor=author, comments=comments + 1)
+
+    def rename(self, repo: str, number: int, at: datetime, title: str) -> None:
+        """A new title."""
+        renamed = {"from": self._last(repo, number).title, "to": title}
+        self._change(repo, number, at, "renamed", extra={"rename": renamed}, title=title)
+
+    def delete(self, repo: str, number: int, at: datetime) -> None:
+        """Delete an issue: GitHub answers 410 from then on."""
+        self._repository(repo).items[number].gone_at = _second(at)
+
+    def transfer(self, repo: str, number: int, at: datetime, to: str) -> int:
+        """Move an issue to another repository, where it gets a new number (returned); the old address redirects."""
+        item, at, target = self._repository(repo).items[number], _second(at), self._repository(to)
+        state = replace(item.states[-1], at=at, updated_at=at, milestone=None)
+        moved = self._open(to, state, item.author, item.head, None)
+        moved.created_at, moved.events = item.created_at, [*item.events]
+        item.gone_at, item.moved_to = at, (target.id, moved.number)
+        return moved.number
+
+    def review(self, repo: str, number: int, at: datetime, state: str, reviewer: User) -> None:
+        """A submitted review: `approved`, `changes_requested` or `commented`."""
+        self._change(repo, number, at, actor=reviewer)
+        item = self._repository(repo).items[number]
+        item.reviews.append(Reviewed(next(self._ids), _second(at), state.upper(), reviewer))
+
+    def merge(
+        self, repo: str, number: int, at: datetime, by: User = GHOST, *, closed_at: datetime | None = None
+    ) -> None:
+        """Merge a pull request, which closes it as well (GitHub's two clocks may differ by a second)."""
+        closing = _second(closed_at or at)
+        merged: dict[str, Any] = {"merged_at": _second(at), "merged_by": by, "closed_by": by}
+        self._change(repo, number, at, "merged", actor=by, state="closed", closed_at=_second(at), **merged)
+        self._change(repo, number, closing, "closed", extra={"state_reason": None}, actor=by, closed_at=closing)
+
+    def ready_for_review(self, repo: str, number: int, at: datetime) -> None:
+        """No draft any more."""
+        self._change(repo, number, at, "ready_for_review", draft=False)
+
+    def convert_to_draft(self, repo: str, number: int, at: datetime) -> None:
+        """A draft again."""
+        self._change(repo, number, at, "convert_to_draft", draft=True)
+
+    def touch(self, repo: str, number: int, at: datetime) -> None:
+        """Something that pmsync does not read moved the time."""
+        self._change(repo, number, at)
+
+    def fail(self, fault: Fault, times: int = 1, after: int = 0) -> None:
+        """Answer the next `times` requests with this fault, once `after` others were answered well."""
+        self._faults.extend([None] * after + [fault] * times)
+
+    def _open(self, repo: str, state: State, author: User, head: str | None, number: int | None) -> Item:
+        items = self._repository(repo).items
+        number = number or max(items, default=0) + 1
+        items[number] = Item(next(self._ids), number, author, state.at, [state], head=head)
+        return items[number]
+
+    def _change(
+        self,
+        repo: str,
+        number: int,
+        at: datetime,
+        event: str | None = None,
+        *,
+        extra: Mapping[str, Any] | None = None,
+        actor: User = GHOST,
+        **values: Any,
+    ) -> None:
+        item, at = self._repository(repo).items[number], _second(at)
+        _in_order(item.states[-1].at, at)
+        item.states.append(replace(item.states[-1], at=at, updated_at=at, **values))
+        if event is not None:
+            item.events.append(Happening(next(self._ids), at, event, actor, extra or {}))
+
+    def _last(self, repo: str, number: int) -> State:
+        return self._repository(repo).items[number].states[-1]
+
+    def _repository(self, repo: str) -> Repository:
+        return next(each for each in self._repositories.values() if repo in {name for _, name in each.names})
+
+    def _view_at(self, repo: str, at: datetime) -> View:
+        return View(self._repository(repo), _second(at), "")
+
+    # --- answering
+
+    async def _answer(self, request: Request) -> Response:
+        path, query = request.url.path, dict(request.query_params)
+        try:
+            response = self._respond(request, path, query)
+        except Refusal as refusal:
+            body = {"message": refusal.message, "documentation_url": "https://docs.github.com/rest"}
+            response = _json(body, refusal.status, refusal.headers)
+        now = self.clock()
+        response.headers["date"] = f"{now.astimezone(UTC):%a, %d %b %Y %H:%M:%S} GMT"
+        if "x-ratelimit-limit" not in response.headers:
+            response.headers.update(self._quota(now))
+        self.requests.append(Requested(path, query, response.status_code))
+        return response
+
+    def _respond(self, request: Request, path: str, query: dict[str, str]) -> Response:
+        fault = self._faults.popleft() if self._faults else None
+        now = self.clock()
+        if fault in _FAULTS:
+            status, message, headers = _FAULTS[fault]
+            raise Refusal(status, message, {**self._quota(now), **headers})
+        if fault == "html":
+            return Response("<html><body>Please sign in to the network</body></html>", media_type="text/html")
+        if request.headers.get("authorization") not in (f"token {self.token}", f"Bearer {self.token}"):
+            raise Refusal(401, "Bad credentials")
+        answer = self._route(path, query, str(request.base_url).rstrip("/"))
+        etag = f'W/"{hashlib.sha256(answer.body).hexdigest()}"'
+        if request.headers.get("if-none-match") == etag:
+            return Response(status_code=304, headers={"etag": etag})
+        if path != "/rate_limit":
+            self._spend(now)
+        answer.headers["etag"] = etag
+        return _cut(answer) if fault == "truncated" else answer
+
+    def _spend(self, now: datetime) -> None:
+        window = int(now.timestamp()) // 3600
+        if self._used[window] >= self.rate_limit:
+            raise Refusal(403, "API rate limit exceeded for user ID 1.")
+        self._used[window] += 1
+
+    def _quota(self, now: datetime) -> dict[str, str]:
+        window = int(now.timestamp()) // 3600
+        used = self._used[window]
+        return {
+            "x-ratelimit-limit": str(self.rate_limit),
+            "x-ratelimit-remaining": str(self.rate_limit - used),
+            "x-ratelimit-used": str(used),
+            "x-ratelimit-reset": str((window + 1) * 3600),
+            "x-ratelimit-resource": "core",
+        }
+
+    def _route(self, path: str, query: dict[str, str], base: str) -> Response:
+        if path == "/rate_limit":
+            _check_query(query, frozenset())
+            return _json(self._limits())
+        match = _REPOSITORY.fullmatch(path)
+        if match is None:
+            raise Refusal(404, "Not Found")
+        view = View(self._find(match, base), self.clock(), base)
+        for pattern, allowed, render in _ROUTES:
+            if (found := re.fullmatch(pattern, match["rest"])) is not None:
+                _check_query(query, allowed)
+                lagging = pattern == "/issues"
+                return render(self, view.before(self.index_lag) if lagging else view, query, *map(int, found.groups()))
+        raise Refusal(404, "Not Found")
+
+    def _find(self, match: re.Match[str], base: str) -> Repository:
+        now = self.clock()
+        for each in self._repositories.values():
+            if each.gone_at is not None and each.gone_at <= now:
+                continue
+            name = each.name_at(now).casefold()
+            if str(each.id) == match["id"] or name == (match["name"] or "").casefold():
+                return each
+            if (match["name"] or "").casefold() in {old.casefold() for at, old in each.names if at <= now}:
+                location = f"{base}/repositories/{each.id}{match['rest']}"
+                raise Refusal(301, "Moved Permanently", {"location": location})
+        raise Refusal(404, "Not Found")
+
+    def _limits(self) -> dict[str, Any]:
+        quota = self._quota(self.clock())
+        rate = {key: int(quota[f"x-ratelimit-{key}"]) for key in ("limit", "remaining", "reset", "used")}
+        return {"resources": {"core": rate, "search": rate}, "rate": rate}
+
+    def list_page(
+        self, view: View, path: str, query: Mapping[str, str], items: Sequence[Any], show: Callable[[Any], Any]
+    ) -> Response:
+        """One page of a list, with its `Link` header."""
+        per_page = _number(query, "per_page", 30, self.max_per_page)
+        page = _number(query, "page", 1, 1_000_000)
+        url = f"{view.base}/repositories/{view.repository.id}{path}"
+        last = max(1, -(-len(items) // per_page))
+        pages = {"prev": page - 1, "next": page + 1, "last": last, "first": 1}
+        wanted = ("next", "last") if page == 1 else ("prev", "first") if page >= last else tuple(pages)
+        links = [f'<{url}?{urlencode({**query, "page": pages[rel]})}>; rel="{rel}"' for rel in wanted]
+        shown = [show(item) for item in items[(page - 1) * per_page : page * per_page]]
+        return _json(shown, headers={"link": ", ".join(links)} if last > 1 else {})
+
+
+@dataclass(frozen=True)
+class View:
+    """A repository as it was at an instant, in GitHub's JSON; `base` is the URL under which it is served."""
+
+    repository: Repository
+    now: datetime
+    base: str
+
+    def before(self, lag: float) -> View:
+        """What an index that lags shows."""
+        return replace(self, now=self.now - timedelta(seconds=lag))
+
+    @cached_property
+    def name(self) -> str:
+        return self.repository.name_at(self.now)
+
+    @cached_property
+    def url(self) -> str:
+        return f"{self.base}/repos/{self.name}"
+
+    @cached_property
+    def html(self) -> str:
+        return f"https://github.com/{self.name}"
+
+    def items(self) -> Iterator[tuple[Item, State]]:
+        """What is there, with its state."""
+        for item in self.repository.items.values():
+            if item.states[0].at <= self.now and (item.gone_at is None or item.gone_at > self.now):
+                yield item, _at(item.states, self.now)
+
+    def item(self, number: int, pull: bool = False) -> tuple[Item, State]:
+        """One thing by number; where it is not, the answer that GitHub gives instead."""
+        item = self.repository.items.get(number)
+        if item is None or item.states[0].at > self.now or (pull and item.head is None):
+            raise Refusal(404, "Not Found")
+        if item.gone_at is None or item.gone_at > self.now:
+            return item, _at(item.states, self.now)
+        if item.moved_to is not None:
+            repository, moved = item.moved_to
+            location = f"{self.base}/repositories/{repository}/issues/{moved}"
+            raise Refusal(301, "Moved Permanently", {"location": location})
+        raise Refusal(410, "This issue was deleted")
+
+    def milestones(self) -> list[Mile]:
+        """The milestones that are there."""
+        return [mile for mile in self.repository.milestones.values() if self._has(mile)]
+
+    def _has(self, mile: Mile) -> bool:
+        return mile.created_at <= self.now and (mile.gone_at is None or mile.gone_at > self.now)
+
+    def milestone_of(self, state: State) -> Mile | None:
+        """The milestone of a thing, unless it was deleted."""
+        mile = self.repository.milestones[state.milestone] if state.milestone else None
+        return mile if mile is not None and self._has(mile) else None
+
+    @cached_property
+    def _counts(self) -> Counter[tuple[int | None, str]]:
+        return Counter((state.milestone, state.state) for _, state in self.items())
+
+    def show_user(self, user: User | None) -> dict[str, Any] | None:
+        if user is None:
+            return None
+        urls = {f"{key}_url": f"{self.base}/users/{user.login}/{key}" for key in _USER_URLS}
+        return {
+            "login": user.login,
+            "id": user.id,
+            "node_id": f"U_{user.id}",
+            "gravatar_id": "",
+            "url": f"{self.base}/users/{user.login}",
+            "html_url": f"https://github.com/{user.login}",
+            **urls,
+            "type": "User",
+            "site_admin": False,
+        }
+
+    def show_milestone(self, mile: Mile) -> dict[str, Any]:
+        state = _at(mile.states, self.now)
+        url = f"{self.url}/milestones/{mile.number}"
+        due_on = (
+            datetime(state.due_on.year, state.due_on.month, state.due_on.day, 8, tzinfo=UTC) if state.due_on else None
+        )
+        return {
+            "url": url,
+            "html_url": f"{self.html}/milestone/{mile.number}",
+            "labels_url": f"{url}/labels",
+            "id": mile.id,
+            "node_id": f"MI_{mile.id}",
+            "number": mile.number,
+            "title": state.title,
+            "description": None,
+            "creator": self.show_user(GHOST),
+            "open_issues": self._counts[mile.number, "open"],
+            "closed_issues": self._counts[mile.number, "closed"],
+            "state": state.state,
+            "created_at": _time(mile.created_at),
+            "updated_at": _time(state.at),
+            "due_on": _time(due_on),
+            "closed_at": _time(state.closed_at),
+        }
+
+    def show_label(self, name: str) -> dict[str, Any]:
+        ident = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
+        shown = {"name": name, "color": "ededed", "default": False, "description": None}
+        return {"id": ident, "node_id": f"LA_{ident}", "url": f"{self.url}/labels/{ident}", **shown}
+
+    def _shown(self, item: Item, state: State) -> dict[str, Any]:
+        mile = self.milestone_of(state)
+        return {
+            "id": item.id,
+            "node_id": f"I_{item.id}",
+            "number": item.number,
+            "title": state.title,
+            "body": state.body,
+            "user": self.show_user(item.author),
+            "labels": [self.show_label(name) for name in state.labels],
+            "state": state.state,
+            "locked": False,
+            "active_lock_reason": None,
+            "assignee": self.show_user(state.assignees[0] if state.assignees else None),
+            "assignees": [self.show_user(user) for user in state.assignees],
+            "milestone": self.show_milestone(mile) if mile else None,
+            "comments": state.comments,
+            "comments_url": f"{self.url}/issues/{item.number}/comments",
+            "created_at": _time(item.created_at),
+            "updated_at": _time(state.updated_at),
+            "closed_at": _time(state.closed_at),
+            "author_association": "MEMBER",
+        }
+
+    def show_issue(self, item: Item, state: State) -> dict[str, Any]:
+        kind = "issues" if item.head is None else "pull"
+        url, html = f"{self.url}/issues/{item.number}", f"{self.html}/{kind}/{item.number}"
+        shown = {
+            **self._shown(item, state),
+            "url": url,
+            "html_url": html,
+            "repository_url": self.url,
+            "labels_url": f"{url}/labels{{/name}}",
+            "events_url": f"{url}/events",
+            "timeline_url": f"{url}/timeline",
+            "state_reason": state.reason,
+        }
+        if item.head is not None:
+            shown["draft"] = state.draft
+            shown["pull_request"] = {
+                "url": f"{self.url}/pulls/{item.number}",
+                "html_url": html,
+                "diff_url": f"{html}.diff",
+                "patch_url": f"{html}.patch",
+                "merged_at": _time(state.merged_at),
+            }
+        return shown
+
+    def show_pull(self, item: Item, state: State) -> dict[str, Any]:
+        url, html = f"{self.url}/pulls/{item.number}", f"{self.html}/pull/{item.number}"
+        links = {**_pull_urls(url), "issue": f"{self.url}/issues/{item.number}", "self": url, "html": html}
+        links["comments"], links["statuses"] = f"{links['issue']}/comments", f"{self.url}/statuses/{item.id:040x}"
+        urls = {
+            f"{key}_url": links[key] for key in ("issue", "commits", "review_comments", "review_comment", "statuses")
+        }
+        return {
+            **self._shown(item, state),
+            "url": url,
+            "html_url": html,
+            "diff_url": f"{html}.diff",
+            "patch_url": f"{html}.patch",
+            **urls,
+            "_links": {key: {"href": href} for key, href in links.items()},
+            "draft": state.draft,
+            "merged": state.merged_at is not None,
+            "merged_at": _time(state.merged_at),
+            "merged_by": self.show_user(state.merged_by),
+            "merge_commit_sha": f"{item.id:040x}" if state.merged_at else None,
+            "head": self._branch(item, item.head or ""),
+            "base": self._branch(item, "main"),
+            "requested_reviewers": [],
+            "requested_teams": [],
+            **_PULL_REST,
+        }
+
+    def _branch(self, item: Item, ref: str) -> dict[str, Any]:
+        owner = User(self.name.partition("/")[0], 1)
+        shown = {"label": f"{owner.login}:{ref}", "ref": ref, "sha": f"{item.id:040x}"}
+        return {**shown, "user": self.show_user(owner), "repo": self.show_repository()}
+
+    def show_event(self, happening: Happening) -> dict[str, Any]:
+        extra = {
+            key: self.show_user(value) if isinstance(value, User) else value for key, value in happening.extra.items()
+        }
+        return {
+            "id": happening.id,
+            "node_id": f"E_{happening.id}",
+            "url": f"{self.url}/issues/events/{happening.id}",
+            "actor": self.show_user(happening.actor),
+            "event": happening.event,
+            "commit_id": None,
+            "commit_url": None,
+            "created_at": _time(happening.at),
+            "performed_via_github_app": None,
+            **extra,
+        }
+
+    def show_review(self, item: Item, review: Reviewed) -> dict[str, Any]:
+        pull = f"{self.url}/pulls/{item.number}"
+        html = f"{self.html}/pull/{item.number}#pullrequestreview-{review.id}"
+        return {
+            "id": review.id,
+            "node_id": f"PRR_{review.id}",
+            "user": self.show_user(review.reviewer),
+            "body": "",
+            "state": review.state,
+            "html_url": html,
+            "pull_request_url": pull,
+            "_links": {"html": {"href": html}, "pull_request": {"href": pull}},
+            "submitted_at": _time(review.at),
+            "commit_id": f"{item.id:040x}",
+            "author_association": "MEMBER",
+        }
+
+    def show_repository(self) -> dict[str, Any]:
+        owner, _, name = self.name.partition("/")
+        return {
+            "id": self.repository.id,
+            "node_id": f"R_{self.repository.id}",
+            "name": name,
+            "full_name": self.name,
+            "owner": self.show_user(User(owner, 1)),
+            "html_url": self.html,
+            "url": self.url,
+            "has_issues": self.repository.has_issues,
+            **{f"{key}_url": f"{self.url}/{key}" for key in _REPOSITORY_URLS},
+            **_REPOSITORY_REST,
+        }
+
+
+# --- routes -----------------------------------------------------------------------------------------------------------
+
+
+def _about(_: GitHubHost, view: View, _query: Mapping[str, str]) -> Response:
+    return _json({**view.show_repository(), "network_count": 0, "subscribers_count": 0})
+
+
+def _issues(host: GitHubHost, view: View, query: Mapping[str, str]) -> Response:
+    wanted = _choice(query, "state", ("open", "closed", "all"))
+    order = _choice(query, "sort", ("created", "updated", "comments"))
+    since = _since(query)
+    found = [
+        (item, state)
+        for item, state in view.items()
+        if wanted in ("all", state.state) and (since is None or state.updated_at >= since)
+    ]
+    keys: Mapping[str, Callable[[tuple[Item, State]], Any]] = {
+        "created": lambda pair: (pair[0].created_at, pair[0].number),
+        "updated": lambda pair: (pair[1].updated_at, pair[0].number),
+        "comments": lambda pair: (pair[1].comments, pair[0].number),
+    }
+    found.sort(key=keys[order], reverse=_choice(query, "direction", ("desc", "asc")) == "desc")
+    return host.list_page(view, "/issues", query, found, lambda pair: view.show_issue(*pair))
+
+
+def _issue(_: GitHubHost, view: View, _query: Mapping[str, str], number: int) -> Response:
+    return _json(view.show_issue(*view.item(number)))
+
+
+def _events(host: GitHubHost, view: View, query: Mapping[str, str], number: int) -> Response:
+    events = [event for event in view.item(number)[0].events if event.at <= view.now]
+    return host.list_page(view, f"/issues/{number}/events", query, events, view.show_event)
+
+
+def _pull(_: GitHubHost, view: View, _query: Mapping[str, str], number: int) -> Response:
+    return _json(view.show_pull(*view.item(number, pull=True)))
+
+
+def _reviews(host: GitHubHost, view: View, query: Mapping[str, str], number: int) -> Response:
+    item, _ = view.item(number, pull=True)
+    reviews = [review for review in item.reviews if review.at <= view.now]
+    show = lambda review: view.show_review(item, review)  # noqa: E731
+    return host.list_page(view, f"/pulls/{number}/reviews", query, reviews, show)
+
+
+def _milestones(host: GitHubHost, view: View, query: Mapping[str, str]) -> Response:
+    wanted = _choice(query, "state", ("open", "closed", "all"))
+    found = [mile for mile in view.milestones() if wanted in ("all", _at(mile.states, view.now).state)]
+    return host.list_page(view, "/milestones", query, found, view.show_milestone)
+
+
+def _milestone(_: GitHubHost, view: View, _query: Mapping[str, str], number: int) -> Response:
+    mile = next((mile for mile in view.milestones() if mile.number == number), None)
+    if mile is None:
+        raise Refusal(404, "Not Found")
+    return _json(view.show_milestone(mile))
+
+
+_REPOSITORY = re.compile(r"/(?:repos/(?P<name>[^/]+/[^/]+)|repositories/(?P<id>\d+))(?P<rest>/.*|)")
+_NONE = frozenset[str]()
+_PAGED = frozenset({"per_page", "page"})
+_ROUTES: Sequence[tuple[str, frozenset[str], Callable[..., Response]]] = (
+    (r"", _NONE, _about),
+    (r"/issues", _PAGED | {"state", "sort", "direction", "since"}, _issues),
+    (r"/issues/(\d+)", _NONE, _issue),
+    (r"/issues/(\d+)/events", _PAGED, _events),
+    (r"/pulls/(\d+)", _NONE, _pull),
+    (r"/pulls/(\d+)/reviews", _PAGED, _reviews),
+    (r"/milestones", _PAGED | {"state"}, _milestones),
+    (r"/milestones/(\d+)", _NONE, _milestone),
+)
+_LIMITED = "You have exceeded a secondary rate limit. Please wait a few minutes before you try again."
+_FAULTS: Mapping[Fault | None, tuple[int, str, Mapping[str, str]]] = {
+    "primary": (403, "API rate limit exceeded for user ID 1.", {"x-ratelimit-remaining": "0"}),
+    "secondary": (403, _LIMITED, {"retry-after": str(RETRY_AFTER)}),
+    "too_many": (429, _LIMITED, {"retry-after": str(RETRY_AFTER)}),
+    "500": (500, "Server Error", {}),
+    "502": (502, "Server Error", {}),
+}
+_USER_URLS = (
+    "avatar", "followers", "following", "gists", "starred", "subscriptions", "organizations", "repos", "events",
+    "received_events",
+)  # fmt: skip
+_REPOSITORY_URLS = (
+    "archive", "assignees", "blobs", "branches", "collaborators", "comments", "commits", "compare", "contents",
+    "contributors", "deployments", "downloads", "events", "forks", "git_commits", "git_refs", "git_tags", "hooks",
+    "issue_comment", "issue_events", "issues", "keys", "labels", "languages", "merges", "milestones", "notifications",
+    "pulls", "releases", "stargazers", "statuses", "subscribers", "subscription", "tags", "teams", "trees", "clone",
+    "svn", "git", "ssh",
+)  # fmt: skip
+_REPOSITORY_REST: Mapping[str, Any] = {
+    **dict.fromkeys(("description", "mirror_url", "homepage", "language", "license")),
+    **dict.fromkeys(("private", "fork", "archived", "disabled", "has_pages", "has_discussions"), False),
+    **dict.fromkeys(("has_projects", "has_wiki", "has_downloads"), True),
+    **dict.fromkeys(("forks", "forks_count", "stargazers_count", "watchers", "watchers_count", "size"), 0),
+    **dict.fromkeys(("open_issues", "open_issues_count"), 0),
+    **dict.fromkeys(("pushed_at", "created_at", "updated_at"), "2011-01-26T19:01:12Z"),
+    "default_branch": "main",
+}
+_PULL_REST: Mapping[str, Any] = {
+    **dict.fromkeys(("additions", "changed_files", "commits", "deletions", "review_comments"), 0),
+    "auto_merge": None,
+    "mergeable": None,
+    "rebaseable": None,
+    "mergeable_state": "unknown",
+    "maintainer_can_modify": False,
+}
+
+
+def _pull_urls(url: str) -> dict[str, str]:
+    return {
+        "commits": f"{url}/commits",
+        "review_comments": f"{url}/comments",
+        "review_comment": f"{url}/comments{{/number}}",
+    }
+
+
+# --- small print ------------------------------------------------------------------------------------------------------
+
+
+def _second(when: datetime) -> datetime:
+    return when.astimezone(UTC).replace(microsecond=0)
+
+
+def _time(when: datetime | None) -> str | None:
+    return f"{when.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}" if when else None
+
+
+def _at(states: Sequence[S], when: datetime) -> S:
+    return states[max(0, bisect_right(states, when, key=lambda state: state.at) - 1)]
+
+
+def _in_order(last: datetime, at: datetime) -> None:
+    if at < last:
+        raise ValueError(f"changes of one thing are told in order: {at} comes after {last}")
+
+
+def _json(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+    return Response(text, status, dict(headers or {}), "application/json; charset=utf-8")
+
+
+def _cut(answer: Response) -> Response:
+    return Response(bytes(answer.body)[: len(answer.body) // 2], media_type="application/json; charset=utf-8")
+
+
+def _check_query(query: Mapping[str, str], allowed: frozenset[str]) -> None:
+    if unknown := sorted(set(query) - allowed):
+        raise Refusal(422, f"Validation Failed: unknown {', '.join(unknown)}")
+
+
+def _choice(query: Mapping[str, str], name: str, values: Sequence[str]) -> str:
+    value = query.get(name, values[0])
+    if value not in values:
+        raise Refusal(422, f"Validation Failed: {name}")
+    return value
+
+
+def _number(query: Mapping[str, str], name: str, default: int, most: int) -> int:
+    value = query.get(name, str(default))
+    if not re.fullmatch(r"[0-9]{1,7}", value) or not 1 <= int(value) <= most:
+        raise Refusal(422, f"Validation Failed: {name}")
+    return int(value)
+
+
+def _since(query: Mapping[str, str]) -> datetime | None:
+    if "since" not in query:
+        return None
+    try:
+        when = datetime.fromisoformat(query["since"])
+    except ValueError:
+        raise Refusal(422, "Validation Failed: since") from None
+    if when.tzinfo is None:
+        raise Refusal(422, "Validation Failed: since")
+    return when

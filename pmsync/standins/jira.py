@@ -1,0 +1,659 @@
+"""A stand-in for Jira Cloud over HTTP: the world as it was at `clock()`, from a full history that is written beforehand.
+
+It is strict so that it can stand for the real one in tests: what it does not understand it refuses, and where Jira may
+answer in a way that is awkward for a reader (an index that lags, small pages, times of day that come twice) it does.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+import threading
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+POINTS_FIELD = "customfield_10016"
+SPRINT_FIELD = "customfield_10020"
+FLAGGED_FIELD = "customfield_10021"
+MAX_ISSUES_PER_FETCH = 100
+MAX_ISSUES_PER_CHANGELOG = 1000
+
+
+class StandinStatus(NamedTuple):
+    """A workflow status: its id and the key of its category."""
+
+    id: str
+    category: str
+
+
+STATUSES: Mapping[str, StandinStatus] = {
+    "Backlog": StandinStatus("10000", "new"),
+    "To Do": StandinStatus("10001", "new"),
+    "In Progress": StandinStatus("3", "indeterminate"),
+    "In Review": StandinStatus("10002", "indeterminate"),
+    "Done": StandinStatus("10003", "done"),
+}
+CATEGORY_IDS = {"undefined": 1, "new": 2, "done": 3, "indeterminate": 4}
+TYPES = {"Story": "10004", "Task": "10005", "Bug": "10006", "Epic": "10007", "Sub-task": "10008"}
+CUSTOM_FIELDS = (
+    (POINTS_FIELD, "Story point estimate", "number", "com.pyxis.greenhopper.jira:jsw-story-points"),
+    (SPRINT_FIELD, "Sprint", "array", "com.pyxis.greenhopper.jira:gh-sprint"),
+    (FLAGGED_FIELD, "Flagged", "array", "com.atlassian.jira.plugin.system.customfieldtypes:multicheckboxes"),
+)
+SYSTEM_FIELDS = (
+    "summary", "issuetype", "project", "status", "assignee", "duedate", "created", "updated", "fixVersions", "labels", "parent",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """What people can set on an issue. Sprints and versions are ids, a parent the id of an issue."""
+
+    title: str
+    type: str
+    status: str = "To Do"
+    assignee: str | None = None
+    due_date: date | None = None
+    story_points: float | None = None
+    fix_versions: tuple[str, ...] = ()
+    sprints: tuple[int, ...] = ()
+    flagged: bool = False
+    parent: str | None = None
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """An issue from `at` on; `items` and `id` are the changelog's record of how it came to be so."""
+
+    at: datetime
+    id: int
+    project: str
+    key: str
+    fields: Fields
+    items: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(slots=True)
+class Timeline:
+    """All that one issue or version ever was: its revisions, oldest first, and when it was deleted."""
+
+    id: str
+    times: list[datetime] = field(default_factory=list)
+    revisions: list[Any] = field(default_factory=list)
+    deleted: datetime | None = None
+
+    def add(self, at: datetime, revision: Any) -> None:
+        if (self.times and at < self.times[-1]) or self.deleted is not None:
+            raise ValueError(f"{self.id} is written in the order of time, and not after its deletion")
+        self.times.append(at.astimezone(UTC))
+        self.revisions.append(revision)
+
+    def at(self, moment: datetime) -> Any | None:
+        """The revision that holds at a moment, None before its creation and from its deletion on."""
+        index = bisect_right(self.times, moment)
+        gone = self.deleted is not None and moment >= self.deleted
+        return self.revisions[index - 1] if index and not gone else None
+
+    def until(self, moment: datetime) -> Sequence[Any]:
+        return self.revisions[: bisect_right(self.times, moment)]
+
+
+class Project(NamedTuple):
+    """A project; it never changes its key here."""
+
+    id: str
+    key: str
+    name: str
+    at: datetime
+
+
+class Version(NamedTuple):
+    """A version as it was for some time."""
+
+    id: str
+    project: str
+    name: str
+    release_date: date | None = None
+    start_date: date | None = None
+    released: bool = False
+    archived: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """An answer given instead of the real one, to the next `times` requests whose path contains `path`."""
+
+    status: int = 500
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    times: int = 1
+    path: str = ""
+    content_type: str = "application/json"
+
+
+HTML = Fault(status=200, body=b"<!doctype html><title>Log in</title>", content_type="text/html")
+TRUNCATED = Fault(status=200, body=b'{"issues": [{"id": "1')
+
+
+class Refusal(Exception):
+    """The request is answered with this status and message."""
+
+    def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.status, self.message, self.headers = status, message, headers or {}
+
+
+class JiraSite:
+    """One Jira site. Writing methods take `at`, and each issue's are called in the order of time.
+
+    `max_page` caps every page; `index_lag` is how many seconds `search/jql` is behind; `points_per_hour` is the quota
+    (one for a request and one for each thing in its answer), which begins anew with each hour of `clock`.
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], datetime],
+        *,
+        email: str = "pmsync@example.com",
+        token: str = "standin-token",  # noqa: S107  a stand-in guards nothing
+        time_zone: str = "UTC",
+        max_page: int = 100,
+        index_lag: float = 0.0,
+        points_per_hour: int | None = None,
+    ) -> None:
+        self.clock = clock
+        self.time_zone = time_zone
+        self.max_page = max_page
+        self.index_lag = index_lag
+        self.points_per_hour = points_per_hour
+        self.statuses: dict[str, StandinStatus] = dict(STATUSES)
+        self.faults: deque[Fault] = deque()
+        self.requests: list[tuple[str, str]] = []
+        self.app = Starlette(routes=[Route("/{path:path}", self._answer, methods=["GET", "POST", "PUT", "DELETE"])])
+        self._credentials = base64.b64encode(f"{email}:{token}".encode()).decode()
+        self._projects: dict[str, Project] = {}
+        self._versions: dict[str, Timeline] = {}
+        self._issues: dict[str, Timeline] = {}
+        self._counts: dict[str, int] = {}
+        self._spent: tuple[datetime | None, int] = (None, 0)
+        self._listed: tuple[tuple[datetime, int], list[tuple[str, Revision]]] | None = None
+        self._lock = threading.Lock()
+
+    # The world
+
+    def add_project(self, key: str, name: str, at: datetime | None = None) -> str:
+        project = Project(self._next("project", 10000), key, name, at or datetime.min.replace(tzinfo=UTC))
+        self._projects[key] = project
+        return project.id
+
+    def add_version(
+        self, project: str, name: str, release_date: date | None = None, *, at: datetime, start_date: date | None = None
+    ) -> str:
+        ident = self._next("version", 20000)
+        timeline = self._versions[ident] = Timeline(ident)
+        timeline.add(at, Version(ident, self._projects[project].key, name, release_date, start_date))
+        return ident
+
+    def update_version(self, ident: str, at: datetime, **changes: Any) -> None:
+        """Changes: name, release_date, start_date, released, archived."""
+        timeline = self._versions[ident]
+        timeline.add(at, timeline.revisions[-1]._replace(**changes))
+
+    def release_version(self, ident: str, at: datetime, release_date: date | None = None) -> None:
+        self.update_version(ident, at, released=True, release_date=release_date or at.date())
+
+    def delete_version(self, ident: str, at: datetime) -> None:
+        """Issues lose it at the same moment, with an entry in their changelog."""
+        self._versions[ident].deleted = at
+        for issue in self._issues.values():
+            kept = tuple(v for v in issue.revisions[-1].fields.fix_versions if v != ident)
+            if issue.deleted is None and kept != issue.revisions[-1].fields.fix_versions:
+                self._revise(issue.id, at, fix_versions=kept)
+
+    def create_issue(self, project: str, at: datetime, title: str, type: str = "Story", **fields: Any) -> str:  # noqa: A002
+        """Returns the id. Fields are those of `change_issue`."""
+        ident = self._next("issue", 30000)
+        timeline = self._issues[ident] = Timeline(ident)
+        key = f"{self._projects[project].key}-{self._next(f'issue of {project}', 0)}"
+        timeline.add(at, Revision(at, 0, project, key, Fields(title, type, **_plural(fields))))
+        self._check(timeline.revisions[-1].fields)
+        return ident
+
+    def change_issue(self, ident: str, at: datetime, **fields: Any) -> None:
+        """Fields: title, type, status, assignee, due_date, story_points, flagged, parent, labels, and one or a tuple of
+        `fix_version` and `sprint`. What does not change leaves no trace."""
+        self._revise(ident, at, **_plural(fields))
+
+    def move_issue(self, ident: str, at: datetime, project: str) -> None:
+        """To another project: a new key; versions stay behind, since they belong to the old one."""
+        before: Revision = self._issues[ident].revisions[-1]
+        old, new = self._projects[before.project], self._projects[project]
+        key = f"{project}-{self._next(f'issue of {project}', 0)}"
+        items = (
+            _item("project", "project", old.id, old.name, new.id, new.name),
+            _item("Key", None, None, before.key, None, key),
+            *self._items(before.fields, replace(before.fields, fix_versions=())),
+        )
+        fields = replace(before.fields, fix_versions=())
+        revision = Revision(at, self._next_number("history", 40000), project, key, fields, items)
+        self._issues[ident].add(at, revision)
+
+    def delete_issue(self, ident: str, at: datetime) -> None:
+        self._issues[ident].deleted = at
+
+    def _revise(self, ident: str, at: datetime, **fields: Any) -> None:
+        before: Revision = self._issues[ident].revisions[-1]
+        after = replace(before.fields, **fields)
+        self._check(after)
+        items = self._items(before.fields, after)
+        if items:
+            number = self._next_number("history", 40000)
+            self._issues[ident].add(at, replace(before, at=at, id=number, fields=after, items=items))
+
+    def _check(self, fields: Fields) -> None:
+        unknown = {fields.status} - set(self.statuses) | {fields.type} - set(TYPES)
+        if unknown or not set(fields.fix_versions) <= set(self._versions):
+            raise ValueError(f"no such status, type or version: {fields}")
+
+    def _items(self, old: Fields, new: Fields) -> tuple[Mapping[str, Any], ...]:
+        return tuple(
+            _item(name, ident, *before, *after)
+            for name, ident, side in FACETS
+            if (before := side(self, old)) != (after := side(self, new))
+        ) + tuple(self._version_items(old.fix_versions, new.fix_versions))
+
+    def _version_items(self, old: Sequence[str], new: Sequence[str]) -> list[Mapping[str, Any]]:
+        def name(ident: str) -> str:
+            return str(self._versions[ident].revisions[-1].name)
+
+        gone = [_item("Fix Version", "fixVersions", v, name(v), None, None) for v in old if v not in new]
+        return gone + [_item("Fix Version", "fixVersions", None, None, v, name(v)) for v in new if v not in old]
+
+    def _parent(self, ident: str | None) -> tuple[str | None, str | None]:
+        return (ident, self._issues[ident].revisions[-1].key) if ident else (None, None)
+
+    def _next_number(self, kind: str, start: int) -> int:
+        self._counts[kind] = self._counts.get(kind, start) + 1
+        return self._counts[kind]
+
+    def _next(self, kind: str, start: int) -> str:
+        return str(self._next_number(kind, start))
+
+    # The answers
+
+    async def _answer(self, request: Request) -> Response:
+        body = await request.body()
+        with self._lock:
+            self.requests.append((request.method, request.url.path))
+            fault = next((fault for fault in self.faults if fault.path in request.url.path), None)
+            if fault is not None:
+                return self._fail(fault)
+            try:
+                return JSONResponse(self._charged(self._dispatch(request, body)))
+            except Refusal as refusal:
+                error = {"errorMessages": [refusal.message], "errors": {}}
+                return JSONResponse(error, refusal.status, headers=dict(refusal.headers))
+
+    def _fail(self, fault: Fault) -> Response:
+        self.faults.remove(fault)
+        if fault.times > 1:
+            self.faults.appendleft(replace(fault, times=fault.times - 1))
+        return Response(fault.body, fault.status, headers=dict(fault.headers), media_type=fault.content_type)
+
+    def _dispatch(self, request: Request, body: bytes) -> Any:
+        self._authorise(request)
+        self._afford(1)
+        for method, path, names, handler in ROUTES:
+            match = re.fullmatch(path, request.url.path)
+            if match and method == request.method:
+                sent = _query(request) if method == "GET" else _json(body)
+                unknown = sorted(set(sent) - names)
+                if unknown:
+                    raise Refusal(400, f"Unknown parameter: {', '.join(unknown)}")
+                return handler(self, *match.groups(), **sent)
+        if re.fullmatch(r"/rest/api/[23]/search", request.url.path):
+            raise Refusal(410, "The requested API has been removed. Please migrate to the /rest/api/3/search/jql API.")
+        raise Refusal(404, "Not Found")
+
+    def _authorise(self, request: Request) -> None:
+        scheme, _, credentials = request.headers.get("Authorization", "").partition(" ")
+        if scheme != "Basic" or credentials != self._credentials:
+            raise Refusal(401, "Client must be authenticated to access this resource.")
+
+    def _afford(self, points: int) -> None:
+        now = self.clock()
+        hour = now.replace(minute=0, second=0, microsecond=0)
+        spent = points + (self._spent[1] if self._spent[0] == hour else 0)
+        if self.points_per_hour is not None and spent > self.points_per_hour:
+            wait = int((hour + timedelta(hours=1) - now).total_seconds()) + 1
+            reason = {"Retry-After": str(wait), "RateLimit-Reason": "jira-quota-tenant-based"}
+            raise Refusal(429, "Rate limit exceeded.", reason)
+        self._spent = (hour, spent)
+
+    def _charged(self, answer: Any) -> Any:
+        things = answer if isinstance(answer, list) else answer.get("issues", answer.get("issueChangeLogs", []))
+        hour, spent = self._spent
+        self._spent = (hour, spent + len(things))
+        return answer
+
+    def _search(
+        self,
+        jql: str = "",
+        fields: Sequence[str] = (),
+        maxResults: str = "50",  # noqa: N803
+        nextPageToken: str = "",  # noqa: N803
+    ) -> Any:
+        project, since = self._parse(jql)
+        moment = self.clock() - timedelta(seconds=self.index_lag)
+        after = _untoken(nextPageToken, jql)
+        hits = [
+            (ident, revision)
+            for ident, revision in self._index(moment)
+            if revision.project in project and revision.at >= since and (after is None or _order(revision) > after)
+        ]
+        page = hits[: self._size(maxResults)]
+        issues = [self._issue(ident, revision, fields or ["id"], moment) for ident, revision in page]
+        if len(hits) == len(page):
+            return {"issues": issues, "isLast": True}
+        return {"issues": issues, "isLast": False, "nextPageToken": _token(jql, _order(page[-1][1]))}
+
+    def _index(self, moment: datetime) -> list[tuple[str, Revision]]:
+        """Every issue at a moment, in the order of the only sorting that is known; kept for the next page."""
+        stamp = (moment, sum(len(issue.revisions) + (issue.deleted is not None) for issue in self._issues.values()))
+        if self._listed is None or self._listed[0] != stamp:
+            found = [(ident, revision) for ident, issue in self._issues.items() if (revision := issue.at(moment))]
+            self._listed = stamp, sorted(found, key=lambda hit: _order(hit[1]))
+        return self._listed[1]
+
+    def _parse(self, jql: str) -> tuple[set[str], datetime]:
+        match = re.fullmatch(JQL, jql)
+        if match is None:
+            raise Refusal(
+                400, "Error in the JQL Query: only a bounded query for projects, by time of change, is known."
+            )
+        projects = {re.sub(r"\\(.)", r"\1", name) for name in re.findall(QUOTED, match["project"])}
+        unknown = projects - {key for key, project in self._projects.items() if project.at <= self.clock()}
+        if unknown:
+            raise Refusal(400, f"The value '{sorted(unknown)[0]}' does not exist for the field 'project'.")
+        if match["since"] is None:
+            return projects, datetime.min.replace(tzinfo=UTC)
+        try:
+            naive = datetime.strptime(match["since"], "%Y/%m/%d %H:%M")  # noqa: DTZ007  the zone is the account's
+        except ValueError as error:
+            raise Refusal(400, f"Date value '{match['since']}' for field 'updated' is invalid.") from error
+        # Of an hour that comes twice, the later one: so a reader that did not think of it loses an hour.
+        return projects, naive.replace(tzinfo=ZoneInfo(self.time_zone), fold=1).astimezone(UTC)
+
+    def _size(self, asked: str | int) -> int:
+        if not str(asked).isdigit() or int(asked) < 1:
+            raise Refusal(400, "maxResults must be a positive number.")
+        return min(int(asked), self.max_page)
+
+    def _bulk_issues(self, issueIdsOrKeys: Any = (), fields: Any = ("*navigable",)) -> Any:  # noqa: N803
+        now = self.clock()
+        idents = _strings(issueIdsOrKeys, MAX_ISSUES_PER_FETCH)
+        issues = [
+            self._issue(ident, revision, _strings(fields, 1000), now)
+            for ident in dict.fromkeys(idents)
+            if ident in self._issues and (revision := self._issues[ident].at(now))
+        ]
+        return {"issues": issues, "issueErrors": []}
+
+    def _bulk_changelogs(
+        self,
+        issueIdsOrKeys: Any = (),  # noqa: N803
+        maxResults: Any = 1000,  # noqa: N803
+        nextPageToken: str = "",  # noqa: N803
+    ) -> Any:
+        now = self.clock()
+        idents = _strings(issueIdsOrKeys, MAX_ISSUES_PER_CHANGELOG)
+        place = json.dumps(idents)
+        after = _untoken(nextPageToken, place)
+        entries = sorted(
+            (_sortable(revision.at), int(ident), revision.id)
+            for ident in set(idents)
+            if ident in self._issues and self._issues[ident].at(now)
+            for revision in self._issues[ident].until(now)
+            if revision.items
+        )
+        rest = [entry for entry in entries if after is None or list(entry) > after]
+        page = rest[: self._size(maxResults)]
+        shown: dict[str, list[Any]] = {}
+        for _, ident, number in page:
+            shown.setdefault(str(ident), []).append(self._history(str(ident), number))
+        logs = [{"issueId": ident, "changeHistories": histories} for ident, histories in shown.items()]
+        return {"issueChangeLogs": logs, "nextPageToken": _token(place, page[-1]) if len(rest) > len(page) else None}
+
+    def _history(self, ident: str, number: int) -> Any:
+        revision = next(revision for revision in self._issues[ident].revisions if revision.id == number)
+        return {"id": str(number), "created": _stamp(revision.at), "items": list(revision.items)}
+
+    def _issue(self, ident: str, revision: Revision, names: Sequence[str], moment: datetime) -> Any:
+        known = self._fields(ident, revision, moment)
+        unknown = set(names) - set(known) - {"id"}
+        if unknown:
+            raise Refusal(400, f"Unknown field: {sorted(unknown)[0]}")
+        issue = {"id": ident, "key": revision.key, "self": f"https://jira.example.com/rest/api/3/issue/{ident}"}
+        shown = {name: known[name] for name in names if name != "id"}
+        return issue | ({"fields": shown} if shown else {})
+
+    def _fields(self, ident: str, revision: Revision, moment: datetime) -> dict[str, Any]:
+        fields, project = revision.fields, self._projects[revision.project]
+        parent = self._issues[fields.parent].at(moment) if fields.parent else None
+        versions = [self._versions[v].at(moment) or self._versions[v].revisions[-1] for v in fields.fix_versions]
+        return {
+            "summary": fields.title,
+            "issuetype": {"id": TYPES[fields.type], "name": fields.type, "subtask": fields.type == "Sub-task"},
+            "project": {"id": project.id, "key": project.key, "name": project.name},
+            "status": self._status(fields.status),
+            "assignee": fields.assignee and {"accountId": fields.assignee, "active": True},
+            "duedate": fields.due_date and fields.due_date.isoformat(),
+            "created": _stamp(self._issues[ident].times[0]),
+            "updated": _stamp(revision.at),
+            "fixVersions": [{"id": v.id, "name": v.name, "released": v.released} for v in versions],
+            "labels": list(fields.labels),
+            "parent": parent and {"id": fields.parent, "key": parent.key},
+            POINTS_FIELD: fields.story_points,
+            SPRINT_FIELD: [
+                {"id": s, "name": f"Sprint {s}", "state": "active" if s == fields.sprints[-1] else "closed"}
+                for s in fields.sprints
+            ]
+            or None,
+            FLAGGED_FIELD: [{"id": "10019", "value": "Impediment"}] if fields.flagged else None,
+        }
+
+    def _status(self, name: str) -> Any:
+        status = self.statuses[name]
+        category = {"id": CATEGORY_IDS.get(status.category, 9), "key": status.category, "name": status.category.title()}
+        return {"id": status.id, "name": name, "statusCategory": category}
+
+    def _project(self, ident: str) -> Any:
+        for project in self._projects.values():
+            if ident in (project.id, project.key) and project.at <= self.clock():
+                return {"id": project.id, "key": project.key, "name": project.name}
+        raise Refusal(404, f"No project could be found with key '{ident}'.")
+
+    def _project_versions(self, ident: str) -> Any:
+        key = self._project(ident)["key"]
+        found = (timeline.at(self.clock()) for timeline in self._versions.values())
+        return [self._version_json(version) for version in found if version and version.project == key]
+
+    def _version(self, ident: str) -> Any:
+        version = self._versions[ident].at(self.clock()) if ident in self._versions else None
+        if version is None:
+            raise Refusal(404, f"Could not find version for id '{ident}'")
+        return self._version_json(version)
+
+    def _version_json(self, version: Version) -> Any:
+        dates = {"releaseDate": version.release_date, "startDate": version.start_date}
+        return {
+            "self": f"https://jira.example.com/rest/api/3/version/{version.id}",
+            "id": version.id,
+            "name": version.name,
+            "archived": version.archived,
+            "released": version.released,
+            "projectId": int(self._projects[version.project].id),
+        } | {name: day.isoformat() for name, day in dates.items() if day}
+
+    def _statuses(self) -> Any:
+        return [self._status(name) for name in self.statuses]
+
+    def _field_list(self) -> Any:
+        system = [
+            {"id": name, "key": name, "name": name.capitalize(), "custom": False, "clauseNames": [name]}
+            for name in SYSTEM_FIELDS
+        ]
+        return system + [
+            {
+                "id": ident,
+                "key": ident,
+                "name": name,
+                "custom": True,
+                "clauseNames": [name],
+                "schema": {"type": kind, "custom": custom},
+            }
+            for ident, name, kind, custom in CUSTOM_FIELDS
+        ]
+
+    def _myself(self) -> Any:
+        return {"accountId": "reader", "accountType": "atlassian", "active": True, "timeZone": self.time_zone}
+
+    def _server_info(self) -> Any:
+        return {"baseUrl": "https://jira.example.com", "deploymentType": "Cloud", "serverTime": _stamp(self.clock())}
+
+
+QUOTED = r'"((?:[^"\\]|\\.)*)"'
+JQL = (
+    rf"project (?P<project>= {QUOTED}|in \({QUOTED}(?:, ?{QUOTED})*\))"
+    r'( AND updated >= "(?P<since>\d{4}/\d\d/\d\d \d\d:\d\d)")? ORDER BY updated ASC, key ASC'
+)
+ROUTES: tuple[tuple[str, str, set[str], Callable[..., Any]], ...] = (
+    ("GET", "/rest/api/3/search/jql", {"jql", "fields", "maxResults", "nextPageToken"}, JiraSite._search),
+    ("POST", "/rest/api/3/issue/bulkfetch", {"issueIdsOrKeys", "fields"}, JiraSite._bulk_issues),
+    (
+        "POST", "/rest/api/3/changelog/bulkfetch", {"issueIdsOrKeys", "maxResults", "nextPageToken"},
+        JiraSite._bulk_changelogs,
+    ),
+    ("GET", "/rest/api/3/project/([^/]+)/versions", set(), JiraSite._project_versions),
+    ("GET", "/rest/api/3/project/([^/]+)", set(), JiraSite._project),
+    ("GET", "/rest/api/3/version/([^/]+)", set(), JiraSite._version),
+    ("GET", "/rest/api/3/status", set(), JiraSite._statuses),
+    ("GET", "/rest/api/3/field", set(), JiraSite._field_list),
+    ("GET", "/rest/api/3/myself", set(), JiraSite._myself),
+    ("GET", "/rest/api/3/serverInfo", set(), JiraSite._server_info),
+)  # fmt: skip
+
+Side = tuple[str | None, str | None]
+FACETS: tuple[tuple[str, str, Callable[[JiraSite, Fields], Side]], ...] = (
+    ("summary", "summary", lambda _, f: (None, f.title)),
+    ("issuetype", "issuetype", lambda _, f: (TYPES[f.type], f.type)),
+    ("status", "status", lambda site, f: (site.statuses[f.status].id, f.status)),
+    ("assignee", "assignee", lambda _, f: (f.assignee, f.assignee)),
+    ("duedate", "duedate", lambda _, f: (f.due_date.isoformat(),) * 2 if f.due_date else (None, None)),
+    (
+        "Story point estimate",
+        POINTS_FIELD,
+        lambda _, f: (None, None if f.story_points is None else f"{f.story_points:g}"),
+    ),
+    (
+        "Sprint",
+        SPRINT_FIELD,
+        lambda _, f: (", ".join(map(str, f.sprints)), ", ".join(f"Sprint {s}" for s in f.sprints)),
+    ),
+    ("Flagged", FLAGGED_FIELD, lambda _, f: ("[10019]", "Impediment") if f.flagged else (None, "")),
+    ("labels", "labels", lambda _, f: (None, " ".join(f.labels))),
+    ("IssueParentAssociation", "", lambda site, f: site._parent(f.parent)),
+)
+"""How a changelog names each field, and the id and text that it shows for a value."""
+
+
+def _item(name: str, ident: str | None, *values: str | None) -> dict[str, Any]:
+    """A changelog item from its old id and text and its new id and text."""
+    custom = (ident or "").startswith("customfield_")
+    sides = dict(zip(("from", "fromString", "to", "toString"), values, strict=True))
+    return {"field": name, "fieldtype": "custom" if custom else "jira"} | ({"fieldId": ident} if ident else {}) | sides
+
+
+def _plural(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """`fix_version` and `sprint`, one or several or none, as the tuples that they are kept as."""
+    plain = dict(fields)
+    for single, several in (("fix_version", "fix_versions"), ("sprint", "sprints")):
+        if single in plain:
+            value = plain.pop(single)
+            plain[several] = () if value is None else tuple(value) if isinstance(value, list | tuple) else (value,)
+    if "labels" in plain:
+        plain["labels"] = tuple(plain["labels"])
+    return plain
+
+
+def _order(revision: Revision) -> list[Any]:
+    project, _, number = revision.key.rpartition("-")
+    return [_sortable(revision.at), project, int(number)]
+
+
+def _sortable(when: datetime) -> str:
+    return when.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def _stamp(when: datetime) -> str:
+    when = when.astimezone(UTC)
+    return f"{when:%Y-%m-%dT%H:%M:%S}.{when.microsecond // 1000:03d}+0000"
+
+
+def _token(place: str, after: Sequence[Any]) -> str:
+    return base64.urlsafe_b64encode(json.dumps([place, list(after)]).encode()).decode()
+
+
+def _untoken(token: str | None, place: str) -> list[Any] | None:
+    """The place that a token of this very query stands for."""
+    if not token:
+        return None
+    try:
+        query, after = json.loads(base64.urlsafe_b64decode(token))
+    except (ValueError, binascii.Error):
+        query, after = None, None
+    if query != place:
+        raise Refusal(400, "Invalid request payload: the page token belongs to another query.")
+    return list(after)
+
+
+def _query(request: Request) -> dict[str, Any]:
+    sent: dict[str, Any] = {}
+    for name in request.query_params:
+        values = request.query_params.getlist(name)
+        if name == "fields":
+            sent[name] = [part for value in values for part in value.split(",")]
+        elif len(values) > 1:
+            raise Refusal(400, f"Parameter {name} given twice.")
+        else:
+            sent[name] = values[0]
+    return sent
+
+
+def _json(body: bytes) -> dict[str, Any]:
+    try:
+        sent = json.loads(body)
+    except ValueError:
+        sent = None
+    if not isinstance(sent, dict):
+        raise Refusal(400, "There was an error parsing JSON. Check that your request body is valid.")
+    return sent
+
+
+def _strings(value: Any, most: int) -> list[str]:
+    if not isinstance(value, list) or not 1 <= len(value) <= most or not all(isinstance(v, str) for v in value):
+        raise Refusal(400, f"Give between 1 and {most} strings.")
+    return value

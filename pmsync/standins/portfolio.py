@@ -1,0 +1,238 @@
+"""A portfolio with half a year of history behind it and a world that goes on: what the demo shows and many tests read.
+
+Four projects of one company, each with its own trouble: Apollo will miss its release (work was added, a key item is
+blocked), Beacon is on track, Comet lives on GitHub alone and reviews slowly, Delta finished and was late. Everything is
+drawn from a seed and told relative to `now`, so that the demo looks the same on every day.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
+
+from pmsync.standins.calendar import CalendarHost
+from pmsync.standins.github import GitHubHost
+from pmsync.standins.github import User as GitHubUser
+from pmsync.standins.jira import JiraSite
+from pmsync.standins.server import serve
+
+SEED = 20260105
+DAY = timedelta(days=1)
+HISTORY = 180
+TEAM = ("acc-ada", "acc-bo", "acc-cleo", "acc-dan", "acc-eve")
+HUBBERS = tuple(GitHubUser(login, 900 + n) for n, login in enumerate(("ada", "bo", "cleo", "dan", "eve")))
+VERBS = ("Add", "Speed up", "Repair", "Document", "Test", "Simplify", "Replace", "Measure", "Secure", "Translate")
+THINGS = (
+    "sign-in", "search", "invoices", "the importer", "mail templates", "the audit log", "exports", "the map", "uploads",
+    "roles", "backups", "the price list", "reminders", "the dashboard", "time zones", "the mobile view", "payments",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a Jira project went: items at the start, added per week, days an item takes, how many are worked on at once."""
+
+    key: str
+    name: str
+    start: int
+    added_per_week: float
+    days: tuple[float, float]
+    hands: int
+    release: int
+    """Days from now to the promised release."""
+
+
+JIRA_PLANS = (
+    Plan("APO", "Apollo", 70, 1.0, (3, 9), 3, 12),
+    Plan("BEA", "Beacon", 74, 0.4, (2, 7), 2, 35),
+    Plan("DEL", "Delta", 30, 0.2, (2, 6), 2, -20),
+)
+
+
+@dataclass
+class Portfolio:
+    """The stand-ins with their history up to `now` and a while beyond, as seen at `clock()`."""
+
+    now: datetime
+    clock: Callable[[], datetime]
+    jira: JiraSite = field(init=False)
+    github: GitHubHost = field(init=False)
+    calendar: CalendarHost = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.jira = JiraSite(self.clock, time_zone="Europe/Berlin")
+        self.github = GitHubHost(self.clock)
+        self.calendar = CalendarHost(self.clock)
+        for plan in JIRA_PLANS:
+            _write_jira(self.jira, plan, self.now, random.Random(f"{SEED} {plan.key}"))
+        _write_github(self.github, "acme/comet", self.now, random.Random(f"{SEED} comet"), issues=60)
+        _write_github(self.github, "acme/apollo", self.now, random.Random(f"{SEED} apollo"), issues=12)
+        _write_calendar(self.calendar, self.now)
+
+    @contextmanager
+    def served(self) -> Iterator[dict[str, Any]]:
+        """Serve all three on loopback; yields the configuration that reads them (tokens as the environment variables
+        PMSYNC_DEMO_JIRA_TOKEN and PMSYNC_DEMO_GITHUB_TOKEN)."""
+        with ExitStack() as stack:
+            jira, github, calendar = (
+                stack.enter_context(serve(app)) for app in (self.jira.app, self.github.app, self.calendar.app)
+            )
+            yield configuration(jira, github, calendar, self.now.date())
+
+
+def configuration(jira: str, github: str, calendar: str, today: date) -> dict[str, Any]:
+    """The demo's `pmsync.yaml`, as values."""
+    return {
+        "sources": [
+            {
+                "name": "company-jira", "kind": "jira", "url": jira,
+                "auth": {"email": "pmsync@example.com", "token": {"env": "PMSYNC_DEMO_JIRA_TOKEN"}},
+            },
+            {"name": "gh", "kind": "github", "url": github, "auth": {"token": {"env": "PMSYNC_DEMO_GITHUB_TOKEN"}}},
+            {
+                "name": "team", "kind": "calendar", "titles": True,
+                "ics": {"deadlines": f"{calendar}/deadlines.ics", "holidays": f"{calendar}/holidays.ics"},
+            },
+        ],
+        "projects": [
+            {
+                "key": "apollo", "name": "Apollo", "leader": "lead@example.com", "time_zone": "Europe/Berlin",
+                "from": {"company-jira": ["APO"], "gh": ["acme/apollo"], "team": ["deadlines", "holidays"]},
+            },
+            {
+                "key": "beacon", "name": "Beacon", "leader": "lead@example.com", "time_zone": "Europe/Berlin",
+                "from": {"company-jira": ["BEA"], "team": ["holidays"]},
+                "deadline": (today + 40 * DAY).isoformat(),
+            },
+            {
+                "key": "comet", "name": "Comet", "leader": "comet@example.com", "time_zone": "America/New_York",
+                "from": {"gh": ["acme/comet"]},
+            },
+            {"key": "delta", "name": "Delta", "time_zone": "UTC", "from": {"company-jira": ["DEL"]}},
+        ],
+    }  # fmt: skip
+
+
+# --- Jira -------------------------------------------------------------------------------------------------------------
+
+
+def _write_jira(site: JiraSite, plan: Plan, now: datetime, dice: random.Random) -> None:
+    """A team that works its backlog from the top, a few items at a time, while work is added."""
+    begin = _morning(now - HISTORY * DAY)
+    site.add_project(plan.key, plan.name, at=begin - 30 * DAY)
+    first = site.add_version(plan.key, "1.0", _day(now, -60), at=begin)
+    second = site.add_version(plan.key, "2.1", _day(now, plan.release), at=begin + 5 * DAY)
+    site.update_version(second, begin + 40 * DAY, release_date=_day(now, plan.release + 7))
+    site.update_version(second, begin + 90 * DAY, release_date=_day(now, plan.release))
+    created = [begin + timedelta(minutes=17 * n) for n in range(plan.start)]
+    weeks = HISTORY / 7
+    created += sorted(begin + DAY * dice.uniform(2, HISTORY + 20) for _ in range(round(plan.added_per_week * weeks)))
+    hands = [begin + DAY * dice.uniform(0, 2) for _ in range(plan.hands)]
+    for n, at in enumerate(created):
+        version = first if n < plan.start // 3 else second
+        due = _day(now, plan.release - dice.randint(1, 20)) if n % 9 == 4 else None
+        issue = site.create_issue(
+            plan.key, at, _title(dice), type=dice.choice(("Story", "Story", "Task", "Bug")),
+            fix_version=version, due_date=due, story_points=dice.choice((1, 2, 3, 5, None)),
+        )  # fmt: skip
+        hand = hands.index(min(hands))
+        hands[hand] = _work(site, issue, max(at + timedelta(hours=3), hands[hand]), plan, dice, now)
+    if plan.release < 0:
+        site.release_version(second, now - 9 * DAY)
+    site.release_version(first, min(now, begin + 130 * DAY), release_date=_day(now, -50))
+
+
+def _work(site: JiraSite, issue: str, start: datetime, plan: Plan, dice: random.Random, now: datetime) -> datetime:
+    """One item from start to finish; returns when the hand that did it is free again."""
+    if start > now + 20 * DAY:
+        return start
+    site.change_issue(issue, start, status="In Progress", assignee=dice.choice(TEAM))
+    end = start + DAY * dice.uniform(*plan.days)
+    if dice.random() < 0.12:
+        blocked, wait = start + (end - start) * 0.3, DAY * dice.uniform(2, 8)
+        site.change_issue(issue, blocked, flagged=True)
+        site.change_issue(issue, blocked + wait, flagged=False)
+        end += wait
+    site.change_issue(issue, end - DAY / 2, status="In Review")
+    site.change_issue(issue, end, status="Done")
+    if dice.random() < 0.05:
+        site.change_issue(issue, end + DAY, status="In Progress")
+        end += 3 * DAY
+        site.change_issue(issue, end, status="Done")
+    return end
+
+
+# --- GitHub -----------------------------------------------------------------------------------------------------------
+
+
+def _write_github(host: GitHubHost, repo: str, now: datetime, dice: random.Random, issues: int) -> None:
+    """Issues that come and go, each mended by a pull request that waits for its review."""
+    begin = _morning(now - HISTORY * DAY)
+    host.add_repository(repo)
+    spring = host.add_milestone(repo, "Spring release", begin, _day(now, -40))
+    summer = host.add_milestone(repo, "Summer release", begin + DAY, _day(now, 18))
+    for n in range(issues):
+        at = begin + DAY * (HISTORY * n / issues + dice.uniform(0, 1.5))
+        number = host.open_issue(repo, at, _title(dice), author=dice.choice(HUBBERS))
+        host.set_milestone(repo, number, at + timedelta(hours=1), spring if n < issues * 0.6 else summer)
+        if n % 7 == 3:
+            host.label(repo, number, at + timedelta(hours=2), "bug")
+        if n % 11 == 5:
+            host.close(repo, number, at + 3 * DAY, "not_planned")
+            continue
+        start = at + DAY * dice.uniform(0.5, 6)
+        author = dice.choice(HUBBERS)
+        host.assign(repo, number, start, author)
+        if n % 13 == 6:
+            host.label(repo, number, start + timedelta(hours=4), "blocked")
+        done = _write_pull(host, repo, number, start, author, dice)
+        if n % 13 == 6:
+            host.unlabel(repo, number, done - timedelta(minutes=30), "blocked")
+        host.close(repo, number, done, actor=author)
+    host.close_milestone(repo, spring, now - 30 * DAY)
+
+
+def _write_pull(
+    host: GitHubHost, repo: str, number: int, start: datetime, author: GitHubUser, dice: random.Random
+) -> datetime:
+    """The pull request that mends an issue; returns when it was merged."""
+    opened = start + DAY * dice.uniform(1, 4)
+    pull = host.open_pull(
+        repo, opened, f"Mend #{number}", head=f"topic-{number}", body=f"Fixes #{number}", author=author
+    )
+    reviewer = dice.choice([each for each in HUBBERS if each is not author])
+    reviewed = opened + DAY * dice.uniform(0.5, 7)
+    host.review(repo, pull, reviewed, "changes_requested" if number % 5 == 0 else "approved", reviewer)
+    merged = reviewed + DAY * dice.uniform(0.2, 3)
+    host.review(repo, pull, merged - timedelta(hours=1), "approved", reviewer)
+    host.merge(repo, pull, merged, reviewer)
+    return merged + timedelta(minutes=5)
+
+
+# --- calendars --------------------------------------------------------------------------------------------------------
+
+
+def _write_calendar(host: CalendarHost, now: datetime) -> None:
+    begin = _morning(now - HISTORY * DAY)
+    fair, holiday = _day(now, 16), _day(now, 5)
+    host.add_entry("deadlines", begin, "fair@example.com", "Trade fair", fair, fair + DAY)
+    host.add_entry("deadlines", begin, "audit@example.com", "Security audit", _day(now, -12), _day(now, -11))
+    host.add_entry("holidays", begin, "holiday@example.com", "Company holiday", holiday, holiday + DAY)
+
+
+def _title(dice: random.Random) -> str:
+    return f"{dice.choice(VERBS)} {dice.choice(THINGS)}"
+
+
+def _morning(when: datetime) -> datetime:
+    return datetime.combine(when.date(), time(9), UTC)
+
+
+def _day(now: datetime, days: int) -> date:
+    """A day relative to now, moved off the weekend."""
+    day = now.date() + timedelta(days=days)
+    return day + timedelta(days=max(0, 7 - day.weekday()) if day.weekday() > 4 else 0)

@@ -1,0 +1,75 @@
+"""Where projects stand, on a terminal and as JSON; the same figures as on the pages."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+
+from rich.console import Console
+from rich.table import Table
+
+from pmsync.core.events import rfc3339
+from pmsync.core.project import ProjectState
+from pmsync.web import api
+from pmsync.web.summary import Summary, percent, series, summary, worst_first
+
+_MARKS = {"critical": "[red]■ critical[/]", "warning": "[yellow]▲ warning[/]", "info": "[blue]● info[/]"}
+MOST = 8
+"""Alerts shown of one project on the terminal."""
+
+
+def show_status(console: Console, states: Sequence[ProjectState], at: datetime) -> None:
+    """A table of all projects, worst first; of one project, its deadlines and alerts too."""
+    found = sorted((summary(state, at) for state in states), key=worst_first)
+    if not found:
+        console.print("no projects yet; `pmsync run --once` reads those that pmsync.yaml names")
+        return
+    table = Table("project", "done", "next deadline", "P85", "on time", "alerts", box=None, pad_edge=False)
+    for row in found:
+        table.add_row(*_row(row))
+    console.print(table)
+    for row in found:
+        console.print(f"\n[bold]{row.project.name}[/] {row.headline}", highlight=False)
+        for unread in row.unread:
+            console.print(f"  not read yet: {unread}")
+        if len(found) == 1:
+            _show_deadlines(console, row)
+        for alert in row.alerts[: MOST if len(found) == 1 else 3]:
+            console.print(
+                f"  {_MARKS[alert.episode.severity]} {alert.episode.summary} ({alert.state})", highlight=False
+            )
+
+
+def status_json(states: Sequence[ProjectState], at: datetime) -> str:
+    """Where projects stand, as the API says it: every figure with its formula and evidence."""
+    found = [api.project(summary(state, at), series(state, at)) for state in states]
+    return json.dumps({"as_of": rfc3339(at), "projects": found}, indent=2, ensure_ascii=False)
+
+
+def _row(row: Summary) -> tuple[str, ...]:
+    done = row.figures["done_share"].value
+    firing = ", ".join(f"{count} {severity}" for severity, count in row.firing.items() if count)
+    ahead = row.next
+    if ahead is None or ahead.due is None:
+        return row.project.name, percent(done), "none", "", "", firing or "none"
+    p85, likely = ahead.figures["forecast_p85"].value, ahead.figures["on_time"].value
+    return (
+        row.project.name,
+        percent(done),
+        f"{ahead.title}, {ahead.due.isoformat()}",
+        str(p85 or "no forecast"),
+        percent(likely) if likely is not None else "not known",
+        firing or "none",
+    )
+
+
+def _show_deadlines(console: Console, row: Summary) -> None:
+    table = Table("deadline", "promised", "P50", "P85", "on time", box=None, pad_edge=False)
+    for due in row.deadlines:
+        if not due.over:
+            figures = [due.figures[name].value for name in ("forecast_p50", "forecast_p85")]
+            likely = due.figures["on_time"].value
+            dates = [str(value or "no forecast") for value in figures]
+            table.add_row(due.title, str(due.due or "none"), *dates, percent(likely) if likely is not None else "")
+    console.print(table)

@@ -1,0 +1,109 @@
+"""What the pages show, as JSON for other programs; the names are kept stable."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime
+from typing import Any
+
+from pmsync.core.alerts import Alert
+from pmsync.core.events import rfc3339
+from pmsync.core.measures import Measure
+from pmsync.web.summary import Due, Series, Summary
+from pmsync.web.words import link
+
+Json = dict[str, Any]
+
+
+def portfolio(rows: Sequence[Summary], at: datetime) -> Json:
+    """One short entry per project, worst first."""
+    return {"as_of": rfc3339(at), "projects": [_row(row) for row in rows]}
+
+
+def project(found: Summary, charts: Series) -> Json:
+    """Everything that a project's page shows."""
+    return {
+        **_row(found),
+        "time_zone": found.project.time_zone,
+        "headline": found.headline,
+        "measures": _measures(found.figures),
+        "deadlines": [_due(due) for due in found.deadlines],
+        "alerts": [alert(known) for known in found.alerts],
+        "resolved": [alert(known) for known in found.resolved],
+        "forecast_of_all_open_work": {
+            "p50": _day(charts.whole.p50),
+            "p85": _day(charts.whole.p85),
+            "p95": _day(charts.whole.p95),
+            "evidence": {**charts.whole.evidence, **({"reason": charts.whole.reason} if charts.whole.reason else {})},
+        },
+        "burn_up": [{"day": _day(p.day), "scope": p.scope, "done": p.done} for p in charts.burn_up],
+        "throughput": [{"week": _day(w.first), "items": w.items, "whole": w.whole} for w in charts.weeks],
+        "cycle_times": [{"key": s.key, "day": _day(s.day), "seconds": s.seconds} for s in charts.cycle_times],
+        "ages": [{"key": s.key, "seconds": s.seconds} for s in charts.ages],
+    }
+
+
+def alert(known: Alert) -> Json:
+    """An alert with its evidence."""
+    episode = known.episode
+    return {
+        "fingerprint": known.fingerprint,
+        "rule": episode.rule,
+        "severity": episode.severity,
+        "state": known.state.value,
+        "key": episode.key,
+        "title": episode.title,
+        "summary": episode.summary,
+        "since": rfc3339(episode.since),
+        "since_at_least": episode.at_least,
+        "until": rfc3339(episode.until) if episode.until else None,
+        "due": _day(episode.due),
+        "by": known.by,
+        "note": known.note,
+        "url": link(episode.url),
+        "evidence": dict(episode.evidence),
+    }
+
+
+def _row(found: Summary) -> Json:
+    return {
+        "key": found.project.key,
+        "name": found.project.name,
+        "as_of": rfc3339(found.at),
+        "not_read": list(found.unread),
+        "nothing_read": found.blank,
+        "done_share": _measure(found.figures["done_share"]),
+        "next_deadline": _due(found.next) if found.next else None,
+        "alerts_firing": dict(found.firing),
+        "trend": {"recent": found.trend.recent, "before": found.trend.before, "formula": found.trend.formula},
+    }
+
+
+def _due(due: Due) -> Json:
+    return {
+        "source": due.thing.source,
+        "id": due.thing.id,
+        "title": due.title,
+        "url": link(due.url),
+        "due": _day(due.due),
+        "closed": due.closed,
+        "assumed": due.assumed,
+        "measures": _measures(due.figures),
+    }
+
+
+def _measures(figures: Mapping[str, Measure]) -> Json:
+    return {name: _measure(measure) for name, measure in figures.items()}
+
+
+def _measure(measure: Measure) -> Json:
+    return {
+        "value": measure.value,
+        "unit": measure.unit,
+        "formula": measure.formula,
+        "evidence": dict(measure.evidence),
+    }
+
+
+def _day(day: date | None) -> str | None:
+    return day.isoformat() if day else None

@@ -1,0 +1,227 @@
+"""The charts of a project as Vega-Lite specifications: values in, a dict out.
+
+Colours are names of the style sheet's custom properties, so that a chart follows light, dark and print by itself; what
+stands behind the comma is for renderers without a style sheet. Days are text in UTC, so that no browser's time zone
+moves them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
+from typing import Any
+
+from pmsync.core.measures.forecast import Forecast
+from pmsync.core.measures.progress import BurnUpPoint
+from pmsync.core.rules.episode import spoken
+from pmsync.web.summary import Spent, Week
+
+Spec = dict[str, Any]
+
+INK, MUTED, GRID = "var(--ink, #1d1f21)", "var(--muted, #5c6470)", "var(--line, #d9dde3)"
+DONE, CONE, LATE = "var(--done, #0072b2)", "var(--cone, #56b4e9)", "var(--late, #b34700)"
+SECONDS = 86400
+OLDEST = 20
+LABELLED = 3
+
+CONFIG: Mapping[str, Any] = {
+    "background": "transparent",
+    "font": "system-ui, sans-serif",
+    "view": {"stroke": None},
+    "axis": {
+        "labelColor": MUTED,
+        "titleColor": MUTED,
+        "titleFontWeight": "normal",
+        "gridColor": GRID,
+        "domainColor": GRID,
+        "tickColor": GRID,
+        "labelFontSize": 12,
+        "titleFontSize": 12,
+    },
+    "axisX": {"grid": False, "labelOverlap": True, "labelFlush": True},
+    "text": {"fontSize": 12, "color": INK},
+}
+
+
+def burn_up(points: Sequence[BurnUpPoint], whole: Forecast, promises: Iterable[tuple[str, date]]) -> Spec:
+    """Scope and done over time, then the forecast cone up to the present scope, and promised days as upright lines."""
+    alt = _altair()
+    rows = [
+        {"day": point.day.isoformat(), "on": spoken(point.day), "scope": point.scope, "done": point.done}
+        for point in points
+    ]
+    promised = list(promises)[:LABELLED]
+    x = _day(alt, [points[0].day, points[-1].day, *(day for _, day in promised), *_finishes(whole).values()])
+    y = alt.Y("done:Q", title="items", scale=alt.Scale(domain=[0, _headroom(points)]))
+    base = alt.Chart(alt.Data(values=rows)).encode(x=x)
+    layers = [
+        base.mark_area(interpolate="step-after", color=DONE, opacity=0.25).encode(y=y),
+        base.mark_line(interpolate="step-after", color=DONE, strokeWidth=2).encode(y="done:Q"),
+        base.mark_line(interpolate="step-after", color=INK, strokeWidth=1.5).encode(y="scope:Q"),
+        *_cone(alt, points[-1], whole),
+        *_promises(alt, promised),
+        base.mark_point(opacity=0, size=120).encode(y="done:Q", tooltip=["on:N", "scope:Q", "done:Q"]),
+    ]
+    return _spec(alt.layer(*layers), 260, "Burn-up: scope and done by day, with the forecast of what is left")
+
+
+def throughput(weeks: Sequence[Week]) -> Spec:
+    """Items finished per week; the week that is not over is paler."""
+    alt = _altair()
+    rows = [
+        {
+            "week": f"{week.first.day} {spoken(week.first).split()[2]}",
+            "from": spoken(week.first),
+            "items": week.items,
+            "opacity": 1.0 if week.whole else 0.45,
+        }
+        for week in weeks
+    ]
+    chart = (
+        alt.Chart(alt.Data(values=rows))
+        .mark_bar(color=DONE)
+        .encode(
+            x=alt.X("week:N", sort=None, title="week from", axis=alt.Axis(labelAngle=0)),
+            y=_count(alt, "items", "items finished"),
+            opacity=alt.Opacity("opacity:Q", scale=None),
+            tooltip=["from:N", "items:Q"],
+        )
+    )
+    return _spec(chart, 180, "Throughput: items finished per week")
+
+
+def cycle_times(finished: Sequence[Spent], p50: int | None, p85: int | None) -> Spec:
+    """One point per finished item: when, and how many days it took; percentiles as lines."""
+    alt = _altair()
+    dots = (
+        alt.Chart(alt.Data(values=_spent(finished)))
+        .mark_circle(color=DONE, size=50, opacity=0.6)
+        .encode(
+            x=_day(alt, [spent.day for spent in finished]),
+            y=_count(alt, "days", "days"),
+            tooltip=["key:N", "title:N", "on:N", "days:Q"],
+        )
+    )
+    lines = [layer for name, value in (("P50", p50), ("P85", p85)) for layer in _level(alt, name, value)]
+    return _spec(alt.layer(dots, *lines), 180, "Cycle time of each finished item, in days")
+
+
+def ages(started: Sequence[Spent], p85: int | None) -> Spec:
+    """How long each item in progress has been so, the oldest first, against what finished items took."""
+    alt = _altair()
+    bars = (
+        alt.Chart(alt.Data(values=_spent(started[:OLDEST])))
+        .mark_bar(color=CONE)
+        .encode(
+            y=alt.Y("key:N", sort=None, title=None, axis=alt.Axis(labelLimit=140, labelColor=INK)),
+            x=alt.X("days:Q", title="days in progress", axis=alt.Axis(tickMinStep=1, tickCount=8)),
+            tooltip=["key:N", "title:N", "days:Q"],
+        )
+    )
+    layers: list[Any] = [bars]
+    if p85 is not None:
+        row = alt.Data(values=[{"days": _days(p85), "on": "P85 of cycle time"}])
+        layers.append(
+            alt.Chart(row).mark_rule(color=LATE, strokeDash=[4, 3]).encode(x="days:Q", tooltip=["on:N", "days:Q"])
+        )
+    return _spec(alt.layer(*layers), 22 * min(len(started), OLDEST) + 10, "Age of work in progress, in days")
+
+
+def _cone(alt: Any, last: BurnUpPoint, whole: Forecast) -> list[Any]:
+    """From what is done today to the scope: a band between the first and the last known date, and P85 in it."""
+    dates = list(_finishes(whole).items())
+    if not dates:
+        return []
+    today, left = last.day, last.scope - last.done
+    days = sorted({today, *(day for _, day in dates)})
+
+    def level(day: date, end: date) -> float:
+        return last.done + left * min((day - today).days / max((end - today).days, 1), 1)
+
+    band = [
+        {"day": day.isoformat(), "early": level(day, dates[0][1]), "late": level(day, dates[-1][1])} for day in days
+    ]
+    middle = dict(dates).get("P85", dates[-1][1])
+    line = [{"day": today.isoformat(), "done": last.done}, {"day": middle.isoformat(), "done": last.scope}]
+    ahead = [{"day": today.isoformat(), "scope": last.scope}, {"day": days[-1].isoformat(), "scope": last.scope}]
+    ends = [{"day": day.isoformat(), "on": spoken(day), "name": name, "scope": last.scope} for name, day in dates]
+    return [
+        _lines(alt, band).mark_area(color=CONE, opacity=0.4).encode(y="early:Q", y2="late:Q"),
+        _lines(alt, line).mark_line(color=DONE, strokeDash=[5, 3], strokeWidth=1.5).encode(y="done:Q"),
+        _lines(alt, ahead).mark_line(color=INK, strokeDash=[2, 3], strokeWidth=1).encode(y="scope:Q"),
+        _lines(alt, ends).mark_circle(color=DONE, size=45).encode(y="scope:Q", tooltip=["name:N", "on:N"]),
+    ]
+
+
+def _finishes(whole: Forecast) -> Mapping[str, date]:
+    """The known dates of a forecast, in order."""
+    return {name: day for name, day in (("P50", whole.p50), ("P85", whole.p85), ("P95", whole.p95)) if day}
+
+
+def _headroom(points: Sequence[BurnUpPoint]) -> int:
+    """The top of the scale: a quarter above the scope, where the names of deadlines stand."""
+    return max(point.scope for point in points) * 5 // 4 + 1
+
+
+def _promises(alt: Any, promises: Iterable[tuple[str, date]]) -> list[Any]:
+    layers = []
+    for i, (title, day) in enumerate(promises):
+        chart = _lines(alt, [{"day": day.isoformat(), "on": spoken(day), "title": title}])
+        layers.append(chart.mark_rule(color=LATE, strokeWidth=1.5).encode(tooltip=["title:N", "on:N"]))
+        text = chart.mark_text(align="right", baseline="top", dx=-4, limit=170, color=LATE)
+        layers.append(text.encode(text="title:N", y=alt.value(2 + 15 * i)))
+    return layers
+
+
+def _level(alt: Any, name: str, seconds: int | None) -> list[Any]:
+    if seconds is None:
+        return []
+    row = alt.Chart(alt.Data(values=[{"days": _days(seconds), "name": f"{name} {_days(seconds):g} days"}]))
+    text = row.mark_text(align="left", baseline="bottom", dx=2, dy=-2, color=MUTED)
+    rule = row.mark_rule(color=MUTED, strokeDash=[4, 3]).encode(y="days:Q", tooltip=["name:N"])
+    return [rule, text.encode(y="days:Q", x=alt.value(0), text="name:N")]
+
+
+def _lines(alt: Any, rows: list[dict[str, Any]]) -> Any:
+    return alt.Chart(alt.Data(values=rows)).encode(x=alt.X("day:T"))
+
+
+def _spent(found: Iterable[Spent]) -> list[dict[str, Any]]:
+    return [
+        {
+            "key": spent.key,
+            "title": spent.title,
+            "day": spent.day.isoformat(),
+            "on": spoken(spent.day),
+            "days": _days(spent.seconds),
+        }
+        for spent in found
+    ]
+
+
+def _days(seconds: int) -> float:
+    return round(seconds / SECONDS, 1)
+
+
+def _day(alt: Any, days: Sequence[date]) -> Any:
+    """The axis of days: one tick a day at most, and the year where it would be missed."""
+    span = (max(days) - min(days)).days
+    ticks = {"tickCount": {"interval": "day", "step": 1}} if span < 14 else {"tickCount": 8}
+    form = "%b %Y" if span > 500 else "%-d %b"
+    return alt.X("day:T", title=None, scale=alt.Scale(type="utc"), axis=alt.Axis(format=form, **ticks))
+
+
+def _count(alt: Any, field: str, title: str) -> Any:
+    return alt.Y(f"{field}:Q", title=title, axis=alt.Axis(tickMinStep=1, tickCount=5), scale=alt.Scale(domainMin=0))
+
+
+def _spec(chart: Any, height: int, description: str) -> Spec:
+    sized = chart.properties(width="container", height=height, description=description)
+    return {**sized.to_dict(), "config": dict(CONFIG), "autosize": {"type": "fit-x", "contains": "padding"}}
+
+
+def _altair() -> Any:
+    # Slow to import, and most commands draw nothing.
+    import altair
+
+    return altair

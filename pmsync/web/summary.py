@@ -1,0 +1,300 @@
+"""What the pages and the API say of a project at an instant, as plain values; pure.
+
+A `Summary` is what a row of the portfolio needs and the page begins with; it is kept and shown again. The `Series`
+behind the charts are computed for one page at a time.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+
+from pmsync.core.alerts import Alert, AlertState, alerts
+from pmsync.core.events import CONFIGURATION, Project, Thing
+from pmsync.core.measures import Measure, measures
+from pmsync.core.measures.flow import age, cycle_time, throughput, wip
+from pmsync.core.measures.forecast import Forecast, Pace, forecast, pace
+from pmsync.core.measures.progress import BurnUpPoint, burn_up
+from pmsync.core.project import Deadline, Item, ProjectState, View, shown_containers, view
+from pmsync.core.rules import episodes
+from pmsync.core.rules.episode import Severity, counted, spoken
+from pmsync.core.workdays import Workdays
+
+SEVERITIES: tuple[Severity, ...] = ("critical", "warning", "info")
+TREND = 10
+POINTS = 180
+RESOLVED = 20
+BLANK = "Nothing of {} has been read yet"
+DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A deadline with its figures by name."""
+
+    thing: Thing
+    title: str
+    url: str
+    due: date | None
+    closed: bool
+    over: bool
+    assumed: bool
+    figures: Mapping[str, Measure]
+
+
+@dataclass(frozen=True, slots=True)
+class Trend:
+    """Items done in the last ten working days (today among them), and in the ten before; None before the first item."""
+
+    recent: int | None
+    before: int | None
+
+    @property
+    def formula(self) -> str:
+        return f"items done in the last {TREND} working days, against the {TREND} before"
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A project at `at`. `alerts` are those that are not resolved, worst first; `unread` names what is not read whole,
+    and where nothing is (`blank`), no figure means anything."""
+
+    project: Project
+    at: datetime
+    unread: tuple[str, ...]
+    blank: bool
+    headline: str
+    figures: Mapping[str, Measure]
+    deadlines: tuple[Due, ...]
+    next: Due | None
+    trend: Trend
+    alerts: tuple[Alert, ...]
+    resolved: tuple[Alert, ...]
+
+    @property
+    def firing(self) -> Mapping[str, int]:
+        """How many alerts of each severity are firing and acknowledged by nobody."""
+        found = Counter(alert.episode.severity for alert in self.alerts if alert.state is AlertState.firing)
+        return {severity: found[severity] for severity in SEVERITIES}
+
+
+def summary(state: ProjectState, at: datetime) -> Summary:
+    """What there is to say of a project at an instant."""
+    shown = view(state, at)
+    figures = _figures(shown)
+    today = Workdays.of(shown).day(at)
+    deadlines = tuple(_due(deadline, figures.get(deadline.thing, {}), today) for deadline in shown.deadlines)
+    ahead = _next(deadlines, today)
+    blank = not shown_containers(state)[0]
+    found = sorted(all_alerts(state, at), key=_urgency)
+    resolved = [alert for alert in found if alert.state is AlertState.resolved]
+    return Summary(
+        project=shown.project,
+        at=at,
+        unread=_unread(state),
+        blank=blank,
+        headline=BLANK.format(shown.project.name) if blank else headline(shown.project, ahead, today),
+        figures=figures.get(Thing(CONFIGURATION, "project", shown.project.key), {}),
+        deadlines=tuple(sorted(deadlines, key=lambda due: (due.over, due.due or date.max))),
+        next=ahead,
+        trend=_trend(shown, today),
+        alerts=tuple(alert for alert in found if alert.state is not AlertState.resolved),
+        resolved=tuple(sorted(resolved, key=lambda alert: alert.episode.until or at, reverse=True)[:RESOLVED]),
+    )
+
+
+def all_alerts(state: ProjectState, at: datetime) -> tuple[Alert, ...]:
+    """Every alert up to `at`, resolved ones too, with the answers given by then."""
+    return alerts(episodes(state, at), [fact for fact in state.facts if fact.at <= at])
+
+
+def worst_first(row: Summary) -> tuple[int, float, int, str]:
+    """The order of the portfolio: critical alerts, then the least likely next deadline, then warnings."""
+    likely = row.next.figures["on_time"].value if row.next else None
+    firing = row.firing
+    return -firing["critical"], likely if isinstance(likely, float) else 2.0, -firing["warning"], row.project.key
+
+
+def headline(project: Project, ahead: Due | None, today: date) -> str:
+    """The next deadline in one sentence."""
+    if ahead is None or ahead.due is None:
+        return f"{project.name} has no deadline ahead"
+    name = project.name if ahead.title == project.name else f"{project.name} · {ahead.title}"
+    said = "is" if ahead.due >= today else "was"
+    start = f"{name} {said} promised for {spoken(ahead.due)}"
+    p85, likely = ahead.figures["forecast_p85"], ahead.figures["on_time"]
+    if p85.value is None:
+        return f"{start}; no forecast: {p85.evidence.get('reason', 'not known')}"
+    chance = f"{percent(likely.value)} likely on time; " if ahead.due >= today and likely.value is not None else ""
+    return f"{start}; {chance}P85 is {spoken(date.fromisoformat(str(p85.value)))}{distance(ahead.figures['slack'])}"
+
+
+def distance(slack: Measure) -> str:
+    """How far P85 lies from the due date, in words."""
+    if not isinstance(slack.value, int):
+        return ""
+    days = counted(abs(slack.value), "working day")
+    return f", {days} late" if slack.value < 0 else f", {days} early" if slack.value else ", on the day"
+
+
+def percent(share: object) -> str:
+    """A share as people read it."""
+    return f"{(round(share * 1000) + 5) // 10} %" if isinstance(share, int | float) else "not known"
+
+
+def _figures(shown: View) -> Mapping[Thing, Mapping[str, Measure]]:
+    found: dict[Thing, dict[str, Measure]] = {}
+    for measure in measures(shown):
+        found.setdefault(measure.subject, {})[measure.name] = measure
+    return found
+
+
+def _due(deadline: Deadline, figures: Mapping[str, Measure], today: date) -> Due:
+    passed = deadline.due_date is not None and deadline.due_date < today
+    over = deadline.closed or (passed and not any(item.open for item in deadline.items))
+    return Due(
+        thing=deadline.thing,
+        title=deadline.title,
+        url=deadline.url,
+        due=deadline.due_date,
+        closed=deadline.closed,
+        over=over,
+        assumed=deadline.assumed,
+        figures=figures,
+    )
+
+
+def _next(deadlines: Iterable[Due], today: date) -> Due | None:
+    """The next deadline that is not over; if there is none ahead, the last one that was missed."""
+    dated = sorted(
+        (due for due in deadlines if due.due and not due.over),
+        # On one day, the one whose work can be forecast says more.
+        key=lambda due: (due.due or date.max, due.figures["forecast_p85"].value is None, due.thing),
+    )
+    return next((due for due in dated if due.due and due.due >= today), dated[-1] if dated else None)
+
+
+def _trend(shown: View, today: date) -> Trend:
+    workdays = Workdays.of(shown)
+    middle, first = workdays.add(today, -TREND), workdays.add(today, -2 * TREND)
+    done = throughput(shown.items, shown.zone)
+    if not shown.items:
+        return Trend(None, None)
+    born = min(workdays.day(item.content.created_at) for item in shown.items)
+    before = sum(n for day, n in done.items() if first < day <= middle)
+    return Trend(sum(n for day, n in done.items() if middle < day <= today), before if born <= middle else None)
+
+
+def _urgency(alert: Alert) -> tuple[int, int, datetime, str]:
+    episode = alert.episode
+    return (
+        SEVERITIES.index(episode.severity),
+        alert.state is not AlertState.firing,
+        episode.since,
+        episode.fingerprint,
+    )
+
+
+def _unread(state: ProjectState) -> tuple[str, ...]:
+    shown, _ = shown_containers(state)
+    mapped = {(source, container) for source, found in state.project.mapping.items() for container in found}
+    return tuple(f"{container} in {source}" for source, container in sorted(mapped - shown))
+
+
+# --- what the charts show ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Week:
+    """Items finished in the seven days from `first` on; a week that is not over is not `whole`."""
+
+    first: date
+    items: int
+    whole: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """The time that an item took (until `day`), or has taken until now."""
+
+    key: str
+    title: str
+    day: date
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """What the charts of a project show. `whole` is the forecast of all its open work, whatever deadline that has;
+    `links` are the addresses of items by key."""
+
+    today: date
+    burn_up: tuple[BurnUpPoint, ...]
+    whole: Forecast
+    weeks: tuple[Week, ...]
+    cycle_times: tuple[Spent, ...]
+    ages: tuple[Spent, ...]
+    links: Mapping[str, str]
+
+
+def series(state: ProjectState, at: datetime) -> Series:
+    """The charts' values at an instant."""
+    shown = view(state, at)
+    shared = pace(shown)
+    items = tuple(item for item in shown.items if item.open or item.done)
+    thing = Thing(CONFIGURATION, "project", shown.project.key)
+    everything = Deadline(thing, shown.project.name, None, False, None, items)
+    return Series(
+        today=shared.today,
+        burn_up=burn_up(state, shown, _days(shown, shared)),
+        whole=forecast(shown, everything, shared),
+        weeks=_weeks(shown, shared),
+        cycle_times=_cycle_times(shown, shared),
+        ages=_ages(shown, shared),
+        links={item.key: item.content.url for item in shown.items},
+    )
+
+
+def _days(shown: View, shared: Pace) -> list[date]:
+    """At most `POINTS` days from the first item to today, evenly, today among them."""
+    born = min((shared.workdays.day(item.content.created_at) for item in shown.items), default=shared.today)
+    age = max((shared.today - born).days, 0)
+    step = age // POINTS + 1
+    return [shared.today - n * DAY for n in range(age, -1, -1) if n % step == 0]
+
+
+def _weeks(shown: View, shared: Pace) -> tuple[Week, ...]:
+    """The weeks of the forecast's window, and the present one."""
+    today = shared.today
+    first = shared.window[0] if shared.window else today
+    monday, last = (day - day.weekday() * DAY for day in (first, today))
+    done = throughput(shown.items, shown.zone)
+    found = Counter({day - day.weekday() * DAY: 0 for day in done})
+    for day, n in done.items():
+        found[day - day.weekday() * DAY] += n
+    weeks = [monday + 7 * n * DAY for n in range((last - monday).days // 7 + 1)]
+    return tuple(Week(week, found[week], week != last) for week in weeks)
+
+
+def _cycle_times(shown: View, shared: Pace) -> tuple[Spent, ...]:
+    since = shared.window[0] if shared.window else shared.today
+    found = [
+        Spent(item.key, item.content.title, day, time.seconds)
+        for item in shown.items
+        if item.resolved_at and (day := shared.workdays.day(item.resolved_at)) >= since
+        if (time := cycle_time(item)).seconds is not None
+    ]
+    return tuple(sorted(found, key=lambda spent: (spent.day, spent.key)))
+
+
+def _ages(shown: View, shared: Pace) -> tuple[Spent, ...]:
+    """Work in progress, the oldest first."""
+    started: Sequence[Item] = wip(shown.items)
+    found = [
+        Spent(item.key, item.content.title, shared.today, time.seconds)
+        for item in started
+        if (time := age(item, shown.at)).seconds is not None
+    ]
+    return tuple(sorted(found, key=lambda spent: (-spent.seconds, spent.key)))

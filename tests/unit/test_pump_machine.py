@@ -1,0 +1,296 @@
+"""The reader against a simulated source: whatever happens on the way, the end equals a fresh sync."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+
+from connectors import pump
+from connectors.base import Mark, Read, Ref
+from connectors.pump import LeaseLost, Pump, _containers
+from connectors.testing import MemoryBus, MemoryLedger
+from pmsync.core.events import Change, Event, StatusCategory, WorkItem
+from pmsync.core.project import fold
+
+START = datetime(2026, 1, 5, tzinfo=UTC)
+CONTAINERS = ("A", "B", "C")
+PROJECTS = ("apollo", "beacon")
+PAGE = 2
+
+
+class Killed(Exception):
+    """The process ended here."""
+
+
+@dataclass
+class Item:
+    """One thing of the simulated source, with all its past."""
+
+    ident: str
+    moments: list[tuple[datetime, str, str]]  # at, container, title; the first is its creation
+    deleted_at: datetime | None = None
+
+    def at(self, when: datetime) -> Read | None:
+        seen = [moment for moment in self.moments if moment[0] <= when]
+        if not seen or (self.deleted_at and self.deleted_at <= when):
+            return None
+        moves = [(old, new) for old, new in pairwise(seen) if old[1] != new[1]]
+        history = tuple(
+            Change(field="container", old=old[1], new=new[1], at=new[0], id=f"{n}")
+            for n, (old, new) in enumerate(moves)
+        )
+        content = WorkItem(
+            key=self.ident,
+            container=seen[-1][1],
+            type="task",
+            title=seen[-1][2],
+            created_at=seen[0][0],
+            status="open",
+            status_category=StatusCategory.todo,
+            history=history,
+            labels=(str(len(seen)),),
+        )
+        return Read(Ref("work_item", self.ident), time=seen[-1][0], content=content)
+
+
+@dataclass
+class Source:
+    """A source whose clock counts seconds and whose index lags by `lag` and repeats itself; by id it is exact."""
+
+    name: str = "sim"
+    time: datetime = START
+    lag: timedelta = timedelta(0)
+    items: dict[str, Item] = field(default_factory=dict)
+
+    def now(self) -> datetime:
+        return self.time
+
+    def changed(self, container: str, since: datetime | None) -> Iterator[Sequence[Read]]:
+        reads = self._index(container)
+        found = [read for read in reads if since is None or (read.time and read.time >= since)]
+        for start in range(0, len(found), PAGE):
+            yield found[max(0, start - 1) : start + PAGE]  # pages overlap: a listing may repeat itself
+
+    def sweep(self, container: str) -> Iterator[Sequence[Mark]]:
+        yield [Mark(read.ref, read.time) for read in self._index(container)]
+
+    def fetch(self, refs: Sequence[Ref]) -> Iterator[Read]:
+        for ref in refs:
+            yield self.items[ref.id].at(self.time) or Read(ref)
+
+    def _index(self, container: str) -> list[Read]:
+        seen = [item.at(self.time - self.lag) for item in self.items.values()]
+        here = [read for read in seen if read and read.content and read.content.container == container]
+        return sorted(here, key=lambda read: (str(read.time), read.ref))
+
+
+Mapping_ = dict[str, dict[str, int]]  # project -> container -> since
+
+
+def routes(mapping: Mapping_) -> dict[str, dict[str, int]]:
+    table: dict[str, dict[str, int]] = {}
+    for project, containers in mapping.items():
+        for container, since in containers.items():
+            table.setdefault(container, {})[project] = since
+    return table
+
+
+def shown(events: Sequence[Event], mapping: Mapping_) -> dict[str, Mapping[str, object]]:
+    """What each project could show at any instant: things that are or were in one of its containers."""
+    rows = fold({}, events)
+    found: dict[str, Mapping[str, object]] = {}
+    for project, containers in mapping.items():
+        mine = {key: row for key, row in rows.items() if key.project == project}
+        found[project] = {
+            key.id: row.body
+            for key, row in mine.items()
+            if key.kind == "work_item"
+            and not row.gone
+            and _containers(WorkItem.model_validate_json(row.body)) & containers.keys()
+        }
+        found[f"{project} synced"] = {
+            key.id: True for key, row in mine.items() if key.kind == "synced" and not row.gone and key.id in containers
+        }
+    return found
+
+
+@pytest.fixture(autouse=True)
+def _short_overlap(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Seconds instead of minutes, so that a short history leaves the overlap behind.
+    monkeypatch.setattr(pump, "OVERLAP", timedelta(seconds=10))
+    monkeypatch.setattr(pump, "SETTLED", timedelta(seconds=4))
+
+
+class Machine(RuleBasedStateMachine):
+    """Changes at the source, a lagging index, kills, zombies, clocks that run back, mappings that come and go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.source = Source()
+        self.ledger = MemoryLedger()
+        self.bus = MemoryBus()
+        self.mapping: Mapping_ = {}
+        self.configured = 0
+        self.skew = timedelta(0)
+        self.readers = 0
+        self.newest: dict[tuple[str, str], int] = {}
+
+    @initialize()
+    def begin(self) -> None:
+        self.map_container("apollo", "A")
+        self.map_container("beacon", "B")
+        self.create("A")
+
+    # --- the source ---------------------------------------------------------------------------------------------------
+
+    @rule(container=st.sampled_from(CONTAINERS))
+    def create(self, container: str) -> None:
+        ident = str(len(self.source.items))
+        self.source.items[ident] = Item(ident, [(self.source.time, container, "new")])
+
+    @rule(n=st.integers(0, 20), title=st.text("xyz", max_size=2))
+    def change(self, n: int, title: str) -> None:
+        if item := self._live(n):
+            item.moments.append((self.source.time, item.moments[-1][1], title))
+
+    @rule(n=st.integers(0, 20), container=st.sampled_from(CONTAINERS))
+    def move(self, n: int, container: str) -> None:
+        if item := self._live(n):
+            item.moments.append((self.source.time, container, item.moments[-1][2]))
+
+    @rule(n=st.integers(0, 20))
+    def delete(self, n: int) -> None:
+        if item := self._live(n):
+            item.deleted_at = self.source.time
+
+    @rule(seconds=st.sampled_from([0, 1, 3, 8, 30, 200]))
+    def wait(self, seconds: int) -> None:
+        self.source.time += timedelta(seconds=seconds)
+
+    @rule(seconds=st.sampled_from([0, 0, 2, 8]))
+    def lag(self, seconds: int) -> None:
+        self.source.lag = timedelta(seconds=seconds)
+
+    @rule(minutes=st.integers(-500, 500))
+    def set_clock(self, minutes: int) -> None:
+        self.skew = timedelta(minutes=minutes)
+
+    # --- the configuration --------------------------------------------------------------------------------------------
+
+    @rule(project=st.sampled_from(PROJECTS), container=st.sampled_from(CONTAINERS))
+    def map_container(self, project: str, container: str) -> None:
+        self.configured += 1
+        self.mapping.setdefault(project, {}).setdefault(container, self.configured)
+
+    @rule(project=st.sampled_from(PROJECTS), container=st.sampled_from(CONTAINERS))
+    def unmap_container(self, project: str, container: str) -> None:
+        self.mapping.get(project, {}).pop(container, None)
+
+    # --- the reader ---------------------------------------------------------------------------------------------------
+
+    @rule(sweep=st.booleans())
+    def sync(self, sweep: bool) -> None:
+        self._sync(lambda _: None, sweep=sweep)
+
+    @rule(after=st.integers(1, 12), sweep=st.booleans(), n=st.integers(0, 20), then=st.sampled_from(["", "gone", "B"]))
+    def killed(self, after: int, sweep: bool, n: int, then: str) -> None:
+        """The reader ends after so many steps; the next one is another process, and finds the world changed."""
+        self._sync(_countdown(after, _kill), sweep=sweep)
+        self._new_reader()
+        if then == "gone":
+            self.delete(n)
+        elif then:
+            self.move(n, then)
+
+    @rule(after=st.integers(1, 12), seconds=st.sampled_from([0, 3, 30]), n=st.integers(0, 20))
+    def zombie(self, after: int, seconds: int, n: int) -> None:
+        """The reader is stopped mid-way, another one takes over and does its work, the first one wakes and goes on."""
+
+        def meanwhile() -> None:
+            self.change(n, "meanwhile")
+            self.wait(seconds)
+            self._new_reader()
+            self._sync(lambda _: None, sweep=True)
+
+        self._sync(_countdown(after, meanwhile), sweep=True)
+
+    def _sync(self, step: Callable[[str], None], *, sweep: bool) -> None:
+        reader = Pump(
+            self.source, self.ledger, self.bus, lambda: self.source.time + self.skew, f"reader-{self.readers}", step
+        )
+        with suppress(Killed, LeaseLost):
+            reader.sync(routes(self.mapping), timedelta(0) if sweep else timedelta(days=999))
+
+    def _new_reader(self) -> None:
+        self.readers += 1
+        self.ledger.expired = True
+
+    def _live(self, n: int) -> Item | None:
+        live = [item for item in self.source.items.values() if item.deleted_at is None]
+        return live[n % len(live)] if live else None
+
+    @invariant()
+    def nothing_runs_backwards(self) -> None:
+        """What a project was told of a thing is never followed by something older, not even for a moment."""
+        for key, row in fold({}, self.bus.events).items():
+            if key.kind == "work_item" and not row.gone:
+                known = int(WorkItem.model_validate_json(row.body).labels[0])
+                assert known >= self.newest.get((key.project, key.id), 0)
+                self.newest[key.project, key.id] = known
+
+    @invariant()
+    def nothing_is_lost(self) -> None:
+        """After a quiet final sync, what projects can show is what a fresh installation would show."""
+        lag, self.source.lag = self.source.lag, timedelta(0)
+        saved = self._snapshot()
+        self._new_reader()
+        self._sync(lambda _: None, sweep=True)
+        end = shown(self.bus.events, self.mapping)
+        self._restore(saved)
+        fresh = MemoryBus()
+        Pump(self.source, MemoryLedger(), fresh, lambda: self.source.time, "fresh").sync(routes(self.mapping))
+        self.source.lag = lag
+        assert end == shown(fresh.events, self.mapping)
+
+    def _snapshot(self) -> tuple[object, ...]:
+        ledger = self.ledger
+        return (
+            dict(ledger._leases),
+            dict(ledger._entries),
+            dict(ledger._pending),
+            dict(ledger._cursors),
+            list(self.bus.events),
+            ledger.expired,
+        )
+
+    def _restore(self, saved: tuple[object, ...]) -> None:
+        ledger = self.ledger
+        ledger._leases, ledger._entries, ledger._pending, ledger._cursors, self.bus.events, ledger.expired = saved  # type: ignore[assignment]
+
+
+def _kill() -> None:
+    raise Killed
+
+
+def _countdown(after: int, then: Callable[[], None]) -> Callable[[str], None]:
+    left = after
+
+    def step(_: str) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            then()
+
+    return step
+
+
+def test_the_end_equals_a_fresh_sync() -> None:
+    run_state_machine_as_test(Machine, settings=settings(max_examples=300, stateful_step_count=40, deadline=None))
