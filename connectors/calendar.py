@@ -42,6 +42,7 @@ MAX_LINE = 64 * 1024
 MAX_OCCURRENCES = 2_000
 MAX_COMBINATIONS = 10_000
 MAX_INTERVAL = 10_000
+MAX_POSITIONS = 31
 MAX_MOMENTS = 10_000
 MAX_ZONE_RULES = 40
 MAX_UID = 255
@@ -232,8 +233,10 @@ class CalendarConnector:
                 raise Retryable(f"{container}: the server says 304 to a request that it cannot mean")
             return kept.reads
         digest = hashlib.sha256(answer.body).digest()
-        same = kept is not None and kept.digest == digest
-        reads = kept.reads if kept and same else {read.ref: read for read in read_feed(answer.body, scope)}
+        if kept is not None and kept.digest == digest:
+            reads = kept.reads
+        else:
+            reads = {read.ref: read for read in read_feed(answer.body, scope)}
         self._kept[container] = Kept(scope.window, digest, answer.validators, reads)
         return reads
 
@@ -268,7 +271,7 @@ class CalendarConnector:
     def _notice(self, response: requests.Response) -> None:
         stated = _http_date(response.headers.get("Date"))
         if stated is not None:
-            pass
+            self._skew = stated - self._clock()
 
     def _auth(self) -> Callable[[requests.PreparedRequest], requests.PreparedRequest]:
         match self._settings.auth:
@@ -692,6 +695,8 @@ def check_rule(rule: str, periods: Container[str] = PERIODS) -> None:
         raise Unreadable(f"RRULE has an INTERVAL outside 1 to {MAX_INTERVAL}")
     if prod(value.count(",") + 1 for name, value in parts if name.startswith("BY")) > MAX_COMBINATIONS:
         raise Unreadable(f"RRULE has more than {MAX_COMBINATIONS} combinations")
+    if named.get("BYSETPOS", "").count(",") >= MAX_POSITIONS:  # each costs dateutil a walk through the whole period
+        raise Unreadable(f"RRULE has more than {MAX_POSITIONS} BYSETPOS")
 
 
 # ---- expansion ----

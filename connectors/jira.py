@@ -84,8 +84,11 @@ class JiraSettings(base.Settings):
     @classmethod
     def _plain(cls, url: str) -> str:
         parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
-            raise ValueError("the url of a Jira site is https://NAME.atlassian.net, with no user or password in it")
+        plain = parts.hostname and not parts.query and not parts.fragment and "@" not in parts.netloc
+        if parts.scheme not in ("http", "https") or not plain:
+            raise ValueError(
+                "the url of a Jira site is https://NAME.atlassian.net, with no password and no query in it"
+            )
         return url.rstrip("/")
 
 
@@ -147,6 +150,8 @@ class JiraConnector:
             logging=False,
         )
         client.deploymentType = "Cloud"
+        # No aliases: the library would take a field's id for the name of another field, and ask Jira for all names first.
+        client._fields_cache_value = {"": ""}
         client._session.hooks["response"] = [_refuse]
         return cls(settings, client)
 
@@ -524,8 +529,9 @@ def _readers(site: Site, chosen: Sequence[CustomField | None]) -> Readers:
         ),
         "assignee": (("assignee", lambda ident, _: ident),),
         "duedate": (("due_date", lambda ident, text: _iso(_day(ident or text, "a past due date"))),),
-        "key": (("key", lambda _, text: text), ("container", lambda _, text: text and text.rpartition("-")[0])),
+        "key": (("key", lambda _, text: _key(text)), ("container", lambda _, text: _key(text).rpartition("-")[0])),
     }
+    readers["issuekey"] = readers["key"]
     ours: tuple[tuple[str, Values], ...] = (
         ("estimate", lambda ident, text: _points(text or ident, "a past estimate")),
         ("sprint", lambda ident, _: (ident or "").rpartition(",")[2].strip() or None),
@@ -644,6 +650,10 @@ def _day(value: str | None, what: str) -> date | None:
         raise Unreadable(f"{what} is no date") from None
 
 
+def _key(text: Any) -> str:
+    return _typed(text, str, "a past key")
+
+
 def _iso(day: date | None) -> str | None:
     return day.isoformat() if day else None
 
@@ -709,4 +719,7 @@ def _problem(error: Exception) -> str:
 
 
 def _dump(raw: Any) -> bytes:
-    return json.dumps(raw).encode()
+    try:
+        return json.dumps(raw).encode()
+    except RecursionError:
+        return b""

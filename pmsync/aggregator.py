@@ -18,7 +18,7 @@ from pmsync.bus.port import DEAD_LETTERS, EVENTS, Bus, Delivered, Record
 from pmsync.bus.publisher import fold_letter
 from pmsync.core.alerts import Transition, alerts, transitions
 from pmsync.core.events import Event, Project, Undecodable, decode
-from pmsync.core.measures.forecast import forecast
+from pmsync.core.measures.forecast import forecast, pace
 from pmsync.core.measures.progress import progress
 from pmsync.core.messages import compose
 from pmsync.core.project import ProjectState, day_end, entries, fold, load, local_day, shown_containers, view
@@ -120,7 +120,8 @@ class Aggregator:
     def _letters(self, state: ProjectState, moves: Sequence[Transition], now: datetime, *, first: bool) -> list[Letter]:
         """One message per recipient: everything that a tick has to say of a project."""
         seen = view(state, now)
-        forecasts = [forecast(seen, deadline) for deadline in seen.deadlines if deadline.items]
+        shared = pace(seen)
+        forecasts = [forecast(seen, deadline, shared) for deadline in seen.deadlines if deadline.items]
         message = compose(state.project, moves, forecasts, progress(seen.items), first=first, now=now)
         told = [f"{move.fingerprint}/{move.n}" for move in moves] or [f"first/{now.isoformat()}"]
         return [

@@ -14,7 +14,7 @@ from datetime import timedelta
 import structlog
 
 from connectors.base import Clock, ConnectorError, Fatal, Reader, Retryable
-from connectors.pump import LeaseLost, Progress, Pump, Routes
+from connectors.pump import Counts, LeaseLost, Progress, Pump, Routes
 from pmsync.aggregator import Aggregator
 from pmsync.bus.embedded import EmbeddedBus
 from pmsync.bus.port import BusUnavailable
@@ -26,8 +26,9 @@ from pmsync.notify.notifier import Delivery, Notifier
 from pmsync.notify.senders import ConsoleSender, MailSender, Sender
 from pmsync.store.configuration import ConfigurationStore
 from pmsync.store.engine import Store, StoreUnavailable
-from pmsync.store.ledger import SqlLedger, owner
+from pmsync.store.ledger import SqlLedger
 from pmsync.store.outbox import Outbox
+from pmsync.store.owners import owner
 from pmsync.store.state import Fenced, StateStore
 
 log = structlog.get_logger()
@@ -80,8 +81,12 @@ class App:
         self.publisher = Publisher(self.bus)
         senders = self._senders(write)
         self.aggregator = Aggregator(self.bus, self.state, owner(), tuple(senders), step)
-        self.notifier = Notifier(self.outbox, senders, clock, step)
-        self.pumps = {source.name: self._pump(self._connect(source)) for source in config.sources}
+        self.notifier = Notifier(self.outbox, senders, self._wall, owner(), step)
+        self._pumps: dict[str, Pump] = {}
+
+    @property
+    def sources(self) -> list[str]:
+        return [source.name for source in self.config.sources]
 
     def close(self) -> None:
         self.bus.close()
@@ -103,22 +108,24 @@ class App:
         self._pump(reader).sync(configuration_routes(self.projects.projects()))
         return planned
 
-    def read(self, source: str, sweep_every: timedelta = timedelta(0)) -> int:
-        """One round over a source; returns how many things were published."""
-        counts = self.pumps[source].sync(self._routes(source), sweep_every)
-        return counts.published
+    def read(self, source: str, sweep_every: timedelta = timedelta(0)) -> Counts:
+        """One round over a source. Only now is it connected to: to look at what was read needs no secrets."""
+        if source not in self._pumps:
+            self._pumps[source] = self._pump(self._connect(source))
+        return self._pumps[source].sync(self._routes(source), sweep_every)
 
     def once(self) -> Outcome:
         """Catch up with every source, assess, deliver. A source that fails is named; the others go on."""
         outcome = Outcome()
         self.apply()
-        for source, pump in self.pumps.items():
+        for source in self.sources:
             try:
                 self.read(source)
             except (ConnectorError, LeaseLost) as error:
                 outcome.problems[source] = str(error)
-            outcome.published += pump.counts.published
-            outcome.dead += pump.counts.dead
+            if pump := self._pumps.get(source):
+                outcome.published += pump.counts.published
+                outcome.dead += pump.counts.dead
         self.aggregator.take(range(self.bus.partitions))
         self.aggregator.catch_up()
         outcome.transitions = self.aggregator.tick(self._clock())
@@ -136,7 +143,7 @@ class App:
         loops: dict[str, Callable[[threading.Event], None]] = {
             "aggregator": self._aggregate,
             "notifier": self._deliver,
-            **{source: self._reader_loop(source) for source in self.pumps},
+            **{source: self._reader_loop(source) for source in self.sources},
         }
         threads = [
             threading.Thread(target=self._guarded, args=(name, loop, stop), name=name) for name, loop in loops.items()
@@ -159,7 +166,7 @@ class App:
             wait = 0.0
             while not stop.wait(wait):
                 try:
-                    published = self.read(source, sweep_every)
+                    counts = self.read(source, sweep_every)
                 except (ConnectorError, LeaseLost, BusUnavailable, StoreUnavailable) as error:
                     failures += 1
                     wait = _pause(error, failures)
@@ -168,7 +175,7 @@ class App:
                     if failures:
                         log.info("source.recovered", source=source, tries=failures)
                     failures, wait = 0, every
-                    log.debug("source.read", source=source, published=published)
+                    log.debug("source.read", source=source, published=counts.published)
 
         return loop
 
@@ -207,9 +214,9 @@ class App:
     def _routes(self, source: str) -> Routes:
         return routes(self.projects.projects()).get(source, {})
 
-    def _connect(self, settings: object) -> Reader:
-        kind = connector_kinds()[str(getattr(settings, "kind", ""))]
-        return kind.connect(settings, self._clock)
+    def _connect(self, source: str) -> Reader:
+        settings = next(settings for settings in self.config.sources if settings.name == source)
+        return connector_kinds()[settings.kind].connect(settings, self._clock)
 
     def _pump(self, reader: Reader) -> Pump:
         return Pump(

@@ -333,7 +333,7 @@ def _run_for_ever(app: App, config: Config, *, web: bool) -> None:
     with app.running() as stop:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
-        structlog.get_logger().info("pmsync.started", sources=sorted(app.pumps))
+        structlog.get_logger().info("pmsync.started", sources=sorted(app.sources))
         if web:
             with _pages(app, config.web.host, config.web.port):
                 stop.wait()

@@ -4,11 +4,10 @@ pages and a delivered message. Nothing but the sources is pretended."""
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 import time
 import webbrowser
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -26,8 +25,6 @@ from pmsync.status import show_status, status_json
 from pmsync.web.app import create_app
 from pmsync.web.reader import StoreReader
 from pmsync.web.serve import serve
-
-TOKENS = ("PMSYNC_DEMO_JIRA_TOKEN", "PMSYNC_DEMO_GITHUB_TOKEN")
 
 
 def run_demo(*, once: bool, as_json: bool, port: int, browser: bool, now: datetime, wait: Callable[[], None]) -> None:
@@ -72,31 +69,12 @@ def report(found: list[ProjectState] | Any, outcome: Outcome, now: datetime) -> 
 def _installation(now: datetime) -> Iterator[tuple[Config, Portfolio]]:
     """The stand-ins, and a configuration in a temporary folder that reads them."""
     portfolio = Portfolio(now, lambda: now)
-    tokens = dict(zip(TOKENS, ("standin-token", portfolio.github.token), strict=True))
-    with (
-        tempfile.TemporaryDirectory(prefix="pmsync-demo-") as folder,
-        _environment(tokens),
-        portfolio.served() as values,
-    ):
+    with tempfile.TemporaryDirectory(prefix="pmsync-demo-") as folder, portfolio.served() as values:
         places = {
             "bus": {"path": str(Path(folder) / "log.db")},
             "store": {"url": f"sqlite:///{Path(folder) / 'pmsync.db'}"},
         }
         yield Config.model_validate({**values, **places}), portfolio
-
-
-@contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 def _progress(console: Console, *, quiet: bool) -> Callable[[str, str, int], None]:

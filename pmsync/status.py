@@ -12,7 +12,8 @@ from rich.table import Table
 from pmsync.core.events import rfc3339
 from pmsync.core.project import ProjectState
 from pmsync.web import api
-from pmsync.web.summary import Summary, percent, series, summary, worst_first
+from pmsync.web.summary import Due, Summary, series, summary, worst_first
+from pmsync.web.words import shown
 
 _MARKS = {"critical": "[red]■ critical[/]", "warning": "[yellow]▲ warning[/]", "info": "[blue]● info[/]"}
 MOST = 8
@@ -48,28 +49,22 @@ def status_json(states: Sequence[ProjectState], at: datetime) -> str:
 
 
 def _row(row: Summary) -> tuple[str, ...]:
-    done = row.figures["done_share"].value
-    firing = ", ".join(f"{count} {severity}" for severity, count in row.firing.items() if count)
+    firing = ", ".join(f"{count} {severity}" for severity, count in row.firing.items() if count) or "none"
+    done = shown(row.figures["done_share"])
     ahead = row.next
     if ahead is None or ahead.due is None:
-        return row.project.name, percent(done), "none", "", "", firing or "none"
-    p85, likely = ahead.figures["forecast_p85"].value, ahead.figures["on_time"].value
-    return (
-        row.project.name,
-        percent(done),
-        f"{ahead.title}, {ahead.due.isoformat()}",
-        str(p85 or "no forecast"),
-        percent(likely) if likely is not None else "not known",
-        firing or "none",
-    )
+        return row.project.name, done, "none", "", "", firing
+    return row.project.name, done, f"{ahead.title}, {ahead.due}", *_outlook(ahead), firing
+
+
+def _outlook(due: Due) -> tuple[str, str]:
+    p85, likely = due.figures["forecast_p85"], due.figures["on_time"]
+    return str(p85.value or "no forecast"), shown(likely) if likely.value is not None else ""
 
 
 def _show_deadlines(console: Console, row: Summary) -> None:
-    table = Table("deadline", "promised", "P50", "P85", "on time", box=None, pad_edge=False)
+    table = Table("deadline", "promised", "P85", "on time", box=None, pad_edge=False)
     for due in row.deadlines:
         if not due.over:
-            figures = [due.figures[name].value for name in ("forecast_p50", "forecast_p85")]
-            likely = due.figures["on_time"].value
-            dates = [str(value or "no forecast") for value in figures]
-            table.add_row(due.title, str(due.due or "none"), *dates, percent(likely) if likely is not None else "")
+            table.add_row(due.title, str(due.due or "none"), *_outlook(due))
     console.print(table)

@@ -47,17 +47,19 @@ class Notifier:
         outbox: Outbox,
         senders: Mapping[str, Sender],
         clock: Callable[[], datetime],
+        owner: str,
         step: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._outbox = outbox
         self._senders = senders
         self._clock = clock
+        self._owner = owner
         self._step = step
 
     def drain(self) -> Delivery:
         """Send everything that is due, each message once."""
         done = Delivery()
-        while message := self._outbox.claim(self._clock(), self._clock() + CLAIM):
+        while message := self._outbox.claim(self._owner, self._clock(), self._clock() + CLAIM):
             self._step("claimed")
             done.possible_duplicates += message.maybe_sent
             try:

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -297,15 +298,20 @@ class JiraSite:
     async def _answer(self, request: Request) -> Response:
         body = await request.body()
         with self._lock:
-            self.requests.append((request.method, request.url.path))
-            fault = next((fault for fault in self.faults if fault.path in request.url.path), None)
-            if fault is not None:
-                return self._fail(fault)
-            try:
-                return JSONResponse(self._charged(self._dispatch(request, body)))
-            except Refusal as refusal:
-                error = {"errorMessages": [refusal.message], "errors": {}}
-                return JSONResponse(error, refusal.status, headers=dict(refusal.headers))
+            response = self._respond(request, body)
+        response.headers.setdefault("Date", format_datetime(self.clock().astimezone(UTC), usegmt=True))
+        return response
+
+    def _respond(self, request: Request, body: bytes) -> Response:
+        self.requests.append((request.method, request.url.path))
+        fault = next((fault for fault in self.faults if fault.path in request.url.path), None)
+        if fault is not None:
+            return self._fail(fault)
+        try:
+            return JSONResponse(self._charged(self._dispatch(request, body)))
+        except Refusal as refusal:
+            error = {"errorMessages": [refusal.message], "errors": {}}
+            return JSONResponse(error, refusal.status, headers=dict(refusal.headers))
 
     def _fail(self, fault: Fault) -> Response:
         self.faults.remove(fault)
@@ -372,9 +378,10 @@ class JiraSite:
 
     def _index(self, moment: datetime) -> list[tuple[str, Revision]]:
         """Every issue at a moment, in the order of the only sorting that is known; kept for the next page."""
-        stamp = (moment, sum(len(issue.revisions) + (issue.deleted is not None) for issue in self._issues.values()))
+        issues = list(self._issues.items())
+        stamp = (moment, sum(len(issue.revisions) + (issue.deleted is not None) for _, issue in issues))
         if self._listed is None or self._listed[0] != stamp:
-            found = [(ident, revision) for ident, issue in self._issues.items() if (revision := issue.at(moment))]
+            found = [(ident, revision) for ident, issue in issues if (revision := issue.at(moment))]
             self._listed = stamp, sorted(found, key=lambda hit: _order(hit[1]))
         return self._listed[1]
 
@@ -488,7 +495,7 @@ class JiraSite:
 
     def _project_versions(self, ident: str) -> Any:
         key = self._project(ident)["key"]
-        found = (timeline.at(self.clock()) for timeline in self._versions.values())
+        found = (timeline.at(self.clock()) for timeline in list(self._versions.values()))
         return [self._version_json(version) for version in found if version and version.project == key]
 
     def _version(self, ident: str) -> Any:

@@ -7,8 +7,9 @@ drawn from a seed and told relative to `now`, so that the demo looks the same on
 
 from __future__ import annotations
 
+import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
@@ -20,6 +21,8 @@ from pmsync.standins.github import User as GitHubUser
 from pmsync.standins.jira import JiraSite
 from pmsync.standins.server import serve
 
+TOKENS = {"PMSYNC_DEMO_JIRA_TOKEN": "standin-jira-token", "PMSYNC_DEMO_GITHUB_TOKEN": "standin-github-token"}
+"""What the stand-ins ask for; secrets of nobody."""
 SEED = 20260105
 DAY = timedelta(days=1)
 HISTORY = 180
@@ -64,8 +67,8 @@ class Portfolio:
     calendar: CalendarHost = field(init=False)
 
     def __post_init__(self) -> None:
-        self.jira = JiraSite(self.clock, time_zone="Europe/Berlin")
-        self.github = GitHubHost(self.clock)
+        self.jira = JiraSite(self.clock, time_zone="Europe/Berlin", token=TOKENS["PMSYNC_DEMO_JIRA_TOKEN"])
+        self.github = GitHubHost(self.clock, token=TOKENS["PMSYNC_DEMO_GITHUB_TOKEN"])
         self.calendar = CalendarHost(self.clock)
         for plan in JIRA_PLANS:
             _write_jira(self.jira, plan, self.now, random.Random(f"{SEED} {plan.key}"))
@@ -75,9 +78,10 @@ class Portfolio:
 
     @contextmanager
     def served(self) -> Iterator[dict[str, Any]]:
-        """Serve all three on loopback; yields the configuration that reads them (tokens as the environment variables
-        PMSYNC_DEMO_JIRA_TOKEN and PMSYNC_DEMO_GITHUB_TOKEN)."""
+        """Serve all three on loopback; yields the configuration that reads them. While they are served, the environment
+        holds the tokens that it refers to."""
         with ExitStack() as stack:
+            stack.enter_context(_environment(TOKENS))
             jira, github, calendar = (
                 stack.enter_context(serve(app)) for app in (self.jira.app, self.github.app, self.calendar.app)
             )
@@ -115,6 +119,20 @@ def configuration(jira: str, github: str, calendar: str, today: date) -> dict[st
             {"key": "delta", "name": "Delta", "time_zone": "UTC", "from": {"company-jira": ["DEL"]}},
         ],
     }  # fmt: skip
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 # --- Jira -------------------------------------------------------------------------------------------------------------

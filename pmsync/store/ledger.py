@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, and_, delete, insert, select, tuple_, update
@@ -17,6 +14,7 @@ from sqlalchemy.engine import Row
 from connectors.base import Ref
 from connectors.pump import Cursor, Entry, Fate, LeaseLost, Pending
 from pmsync.store.engine import Store, micros, moment, upsert
+from pmsync.store.owners import is_dead
 from pmsync.store.tables import cursors, leases, ledger, ledger_containers, pending
 
 LEASE = timedelta(seconds=30)
@@ -39,7 +37,7 @@ class SqlLedger:
             if held is None:
                 db.execute(insert(leases).values(source=source, owner=owner, epoch=1, expires_at=expires))
                 return 1
-            if held.owner != owner and held.expires_at > (micros(now) or 0) and not _is_dead(held.owner):
+            if held.owner != owner and held.expires_at > (micros(now) or 0) and not is_dead(held.owner):
                 raise LeaseLost(f"{source} is being read by {held.owner}; stop it, or wait for its lease to end")
             epoch = held.epoch + (held.owner != owner)
             values = {"owner": owner, "epoch": epoch, "expires_at": expires}
@@ -120,37 +118,6 @@ class SqlLedger:
             if renewed.rowcount == 0:
                 raise LeaseLost(f"another reader has taken over {source}; this one has stopped")
             yield db
-
-
-def owner() -> str:
-    """The name under which this process holds leases: host, process id and when that process started."""
-    return f"{socket.gethostname()}/{os.getpid()}/{_started(os.getpid())}"
-
-
-def _is_dead(name: str) -> bool:
-    """Whether a lease's owner ran on this host and no longer does, so that nobody has to wait for its lease to end."""
-    host, _, rest = name.partition("/")
-    pid, _, started = rest.partition("/")
-    return host == socket.gethostname() and pid.isdigit() and _started(int(pid)) != started
-
-
-def _started(pid: int) -> str:
-    """When a process of this host started, in the kernel's words; empty where there is none (or no /proc to ask)."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return "" if Path("/proc/self/stat").exists() else _alive(pid)
-    return stat.rpartition(")")[2].split()[19]
-
-
-def _alive(pid: int) -> str:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return "gone"
-    except PermissionError:
-        return ""
-    return ""
 
 
 def _entry(row: Row[Any]) -> tuple[Ref, Entry]:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import func, or_, select, update
+from sqlalchemy.engine import Row
 
 from pmsync.core.events import instant
 from pmsync.store.engine import Store, micros, moment
+from pmsync.store.owners import is_dead
 from pmsync.store.tables import outbox
 
 
@@ -34,8 +37,8 @@ class Outbox:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def claim(self, now: datetime, until: datetime) -> Claimed | None:
-        """The oldest message that is due, taken until `until`; None if there is none.
+    def claim(self, owner: str, now: datetime, until: datetime) -> Claimed | None:
+        """The oldest message that is due, taken until `until` or until `owner` has died; None if there is none.
 
         Per recipient they go in order: a later one waits while an earlier one is still on its way, so that a resolve
         never overtakes its firing.
@@ -44,11 +47,15 @@ class Outbox:
             waiting = select(outbox).where(outbox.c.state.in_(("ready", "sending")))
             first: dict[tuple[str, str], str] = {}
             for row in db.execute(waiting.order_by(outbox.c.created_at, outbox.c.id)):
-                if first.setdefault((row.channel, row.recipient), row.id) != row.id or row.next_try > (
-                    micros(now) or 0
-                ):
+                behind = first.setdefault((row.channel, row.recipient), row.id) != row.id
+                if behind or not _is_due(row, now):
                     continue
-                claim = {"state": "sending", "attempts": row.attempts + 1, "next_try": micros(until)}
+                claim = {
+                    "state": "sending",
+                    "owner": owner,
+                    "attempts": row.attempts + 1,
+                    "next_try": micros(until),
+                }
                 db.execute(update(outbox).where(outbox.c.id == row.id).values(claim))
                 return Claimed(
                     id=row.id,
@@ -92,3 +99,7 @@ class Outbox:
     def _set(self, ident: str, **values: object) -> None:
         with self._store.write() as db:
             db.execute(update(outbox).where(outbox.c.id == ident).values(**values))
+
+
+def _is_due(row: Row[Any], now: datetime) -> bool:
+    return row.next_try <= (micros(now) or 0) or (row.state == "sending" and is_dead(row.owner))

@@ -128,6 +128,7 @@ class PartitionTransaction:
                 "text": letter.text,
                 "created_at": micros(now),
                 "state": "ready",
+                "owner": "",
                 "attempts": 0,
                 "next_try": 0,
                 "error": "",

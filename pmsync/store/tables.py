@@ -81,12 +81,14 @@ outbox = Table(
     Column("text", Text, nullable=False),
     _number("created_at"),
     _text("state"),
+    _text("owner"),
     Column("attempts", Integer, nullable=False),
     _number("next_try"),
     Column("error", Text, nullable=False),
     Index("outbox_ready", "state", "next_try"),
 )
-"""Messages on their way to people. `state` is ready, sending, sent or dead."""
+"""Messages on their way to people. `state` is ready, sending (by `owner`, until `next_try`), sent or
+dead."""
 
 leases = Table(
     "leases",

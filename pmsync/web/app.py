@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, timedelta
+from time import monotonic
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -27,8 +28,8 @@ from pmsync.core.rules.episode import counted
 from pmsync.store.engine import StoreUnavailable
 from pmsync.web import api, assets, charts, words
 from pmsync.web.reader import PortfolioReader
-from pmsync.web.summaries import Summaries
-from pmsync.web.summary import Series, Summary, all_alerts, series, summary, worst_first
+from pmsync.web.summaries import FRESH, Summaries
+from pmsync.web.summary import Series, Summary, all_alerts, series, worst_first
 
 SECURITY: Mapping[str, str] = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
@@ -56,9 +57,14 @@ BACK = (("a day earlier", timedelta(days=1)), ("a week earlier", timedelta(days=
 DEADLINES = 30
 
 
-def create_app(read: PortfolioReader, clock: Callable[[], datetime]) -> Starlette:
-    """The pages over the projects of `read`, with the present taken from `clock`."""
-    pages = _Pages(read, clock)
+def create_app(
+    read: PortfolioReader, clock: Callable[[], datetime], patience: timedelta = timedelta(seconds=3)
+) -> Starlette:
+    """The pages over the projects of `read`, with the present taken from `clock`.
+
+    A portfolio that is not computed within `patience` is shown as far as it is, and goes on when it is next asked for.
+    """
+    pages = _Pages(read, clock, patience)
     routes = [
         Route("/", pages.portfolio),
         Route("/projects/{key}", pages.project),
@@ -83,9 +89,10 @@ def create_app(read: PortfolioReader, clock: Callable[[], datetime]) -> Starlett
 class _Pages:
     """The endpoints. Those that compute are plain functions, which Starlette runs beside its event loop."""
 
-    def __init__(self, read: PortfolioReader, clock: Callable[[], datetime]) -> None:
+    def __init__(self, read: PortfolioReader, clock: Callable[[], datetime], patience: timedelta) -> None:
         self._read = read
         self._clock = clock
+        self._patience = patience.total_seconds()
         self._summaries = Summaries(read)
         self._templates = _templates()
 
@@ -93,8 +100,10 @@ class _Pages:
 
     def portfolio(self, request: Request) -> Response:
         at, past = self._instant(request)
-        rows = self._rows(at, past=past)
-        return self._page(request, "portfolio.html", at=at, past=past, rows=rows)
+        end = monotonic() + self._patience
+        rows, missing = self._summaries.look(at, past=past, patient=lambda: monotonic() < end)
+        rows = sorted(rows, key=worst_first)
+        return self._page(request, "portfolio.html", at=at, past=past, rows=rows, missing=missing, fresh=FRESH)
 
     def project(self, request: Request) -> Response:
         at, past = self._instant(request)
@@ -126,7 +135,8 @@ class _Pages:
 
     def api_portfolio(self, request: Request) -> Response:
         at, past = self._instant(request)
-        return JSONResponse(api.portfolio(self._rows(at, past=past), at))
+        rows, _ = self._summaries.look(at, past=past, patient=lambda: True)
+        return JSONResponse(api.portfolio(sorted(rows, key=worst_first), at))
 
     def api_project(self, request: Request) -> Response:
         at, past = self._instant(request)
@@ -185,16 +195,6 @@ class _Pages:
             raise HTTPException(400, FUTURE)
         return at, True
 
-    def _rows(self, at: datetime, *, past: bool) -> list[Summary]:
-        found = [self._summary(key, at, past=past) for key in self._read.projects()]
-        return sorted((row for row in found if row), key=worst_first)
-
-    def _summary(self, key: str, at: datetime, state: ProjectState | None = None, *, past: bool) -> Summary | None:
-        if not past:
-            return self._summaries.get(key, at, state)
-        state = state or self._read.state(key)
-        return summary(state, at) if state else None
-
     def _state(self, key: str) -> ProjectState:
         state = self._read.state(key)
         if state is None:
@@ -203,7 +203,7 @@ class _Pages:
 
     def _project(self, key: str, at: datetime, *, past: bool) -> tuple[Summary, ProjectState]:
         state = self._state(key)
-        found = self._summary(key, at, state, past=past)
+        found = self._summaries.get(key, at, past=past, state=state)
         assert found is not None
         return found, state
 

@@ -19,7 +19,7 @@ from pmsync.core.measures.forecast import Forecast, Pace, forecast, pace
 from pmsync.core.measures.progress import BurnUpPoint, burn_up
 from pmsync.core.project import Deadline, Item, ProjectState, View, shown_containers, view
 from pmsync.core.rules import episodes
-from pmsync.core.rules.episode import Severity, counted, spoken
+from pmsync.core.rules.episode import Severity, counted, likely, spoken
 from pmsync.core.workdays import Workdays
 
 SEVERITIES: tuple[Severity, ...] = ("critical", "warning", "info")
@@ -87,13 +87,14 @@ def summary(state: ProjectState, at: datetime) -> Summary:
     today = Workdays.of(shown).day(at)
     deadlines = tuple(_due(deadline, figures.get(deadline.thing, {}), today) for deadline in shown.deadlines)
     ahead = _next(deadlines, today)
-    blank = not shown_containers(state)[0]
+    unread = _unread(state)
+    blank = bool(unread) and not shown_containers(state)[0]
     found = sorted(all_alerts(state, at), key=_urgency)
     resolved = [alert for alert in found if alert.state is AlertState.resolved]
     return Summary(
         project=shown.project,
         at=at,
-        unread=_unread(state),
+        unread=unread,
         blank=blank,
         headline=BLANK.format(shown.project.name) if blank else headline(shown.project, ahead, today),
         figures=figures.get(Thing(CONFIGURATION, "project", shown.project.key), {}),
@@ -112,9 +113,9 @@ def all_alerts(state: ProjectState, at: datetime) -> tuple[Alert, ...]:
 
 def worst_first(row: Summary) -> tuple[int, float, int, str]:
     """The order of the portfolio: critical alerts, then the least likely next deadline, then warnings."""
-    likely = row.next.figures["on_time"].value if row.next else None
+    share = row.next.figures["on_time"].value if row.next else None
     firing = row.firing
-    return -firing["critical"], likely if isinstance(likely, float) else 2.0, -firing["warning"], row.project.key
+    return -firing["critical"], share if isinstance(share, int | float) else 2.0, -firing["warning"], row.project.key
 
 
 def headline(project: Project, ahead: Due | None, today: date) -> str:
@@ -124,10 +125,10 @@ def headline(project: Project, ahead: Due | None, today: date) -> str:
     name = project.name if ahead.title == project.name else f"{project.name} · {ahead.title}"
     said = "is" if ahead.due >= today else "was"
     start = f"{name} {said} promised for {spoken(ahead.due)}"
-    p85, likely = ahead.figures["forecast_p85"], ahead.figures["on_time"]
+    p85, share = ahead.figures["forecast_p85"], ahead.figures["on_time"].value
     if p85.value is None:
         return f"{start}; no forecast: {p85.evidence.get('reason', 'not known')}"
-    chance = f"{percent(likely.value)} likely on time; " if ahead.due >= today and likely.value is not None else ""
+    chance = f"{chances(share)} likely on time; " if ahead.due >= today and isinstance(share, int | float) else ""
     return f"{start}; {chance}P85 is {spoken(date.fromisoformat(str(p85.value)))}{distance(ahead.figures['slack'])}"
 
 
@@ -139,9 +140,9 @@ def distance(slack: Measure) -> str:
     return f", {days} late" if slack.value < 0 else f", {days} early" if slack.value else ", on the day"
 
 
-def percent(share: object) -> str:
-    """A share as people read it."""
-    return f"{(round(share * 1000) + 5) // 10} %" if isinstance(share, int | float) else "not known"
+def chances(share: float) -> str:
+    """A probability as people read it."""
+    return likely(round(share * 1000))
 
 
 def _figures(shown: View) -> Mapping[Thing, Mapping[str, Measure]]:

@@ -10,13 +10,15 @@ from zoneinfo import ZoneInfo
 
 from pmsync.core.measures import Measure
 from pmsync.core.rules.episode import counted, spoken
-from pmsync.web.summary import distance, percent
+from pmsync.web.summary import chances, distance
 
 
 def shown(measure: Measure) -> str:
     """A figure with its unit; what cannot be computed says why."""
     if measure.value is None:
         return f"not known: {measure.evidence.get('reason', 'no reason is given')}"
+    if measure.name == "on_time" and isinstance(measure.value, int | float):
+        return chances(measure.value)
     return UNITS.get(measure.unit, lambda value: f"{value} {measure.unit}")(measure.value)
 
 
@@ -33,7 +35,7 @@ def duration(seconds: int) -> str:
 
 
 UNITS: Mapping[str, Callable[[Any], str]] = {
-    "share": percent,
+    "share": lambda value: f"{(round(value * 1000) + 5) // 10} %",
     "date": lambda value: spoken(date.fromisoformat(value)),
     "seconds": duration,
     "items": lambda value: f"{value:,}",
@@ -68,7 +70,6 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "link": link,
     "worded": worded,
     "spoken": spoken,
-    "percent": percent,
     "distance": distance,
     "duration": duration,
     "counted": counted,

@@ -200,6 +200,15 @@ class Machine(RuleBasedStateMachine):
     def sync(self, sweep: bool) -> None:
         self._sync(lambda _: None, sweep=sweep)
 
+    @rule()
+    def quiet_day(self) -> None:
+        """Time passes, every container sees something new, and all cursors leave what was before behind."""
+        for _ in range(2):
+            self.wait(30)
+            for container in CONTAINERS:
+                self.create(container)
+            self.sync(sweep=True)
+
     @rule(after=st.integers(1, 12), sweep=st.booleans(), n=st.integers(0, 20), then=st.sampled_from(["", "gone", "B"]))
     def killed(self, after: int, sweep: bool, n: int, then: str) -> None:
         """The reader ends after so many steps; the next one is another process, and finds the world changed."""

@@ -188,16 +188,13 @@ def _turn(thing: Thing, past: Past, well: datetime, late: datetime, context: Con
     A new day turns a forecast at midnight (other draws, another window); within a day only changes do.
     """
     threshold = context.thresholds.on_time
-    if context.workdays.day(late) != context.workdays.day(well):
-        eve = late - timedelta(microseconds=1)
-        if not past.late(thing, eve, threshold):
-            return late
-        late = eve
+    eve = late - timedelta(microseconds=1)
+    if context.workdays.day(late) != context.workdays.day(well) and not past.late(thing, eve, threshold):
+        return late
     for mark in (well + n * HOUR for n in range(25, 0, -1)):
         change = past.first_after(mark, late)
         if change and not past.late(thing, mark, threshold):
             return change
-        late = min(late, mark) if change else late
     return past.first_after(well, late) or late
 
 

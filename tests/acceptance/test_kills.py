@@ -1,0 +1,130 @@
+"""Kill it anywhere, start it again: the exports, the alert log and the messages are those of an unbroken run (L3, L4)."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pmsync.app import App
+from pmsync.standins.portfolio import TOKENS
+from tests.acceptance.installation import configure, difference, exports
+from tests.acceptance.small_world import CHAPTERS, SmallWorld
+
+KILLS = int(os.environ.get("KILLS", "220"))
+STEPS = 75
+"""Somewhat more than a run of the small world has steps; a kill beyond its end does not count."""
+ROOT = Path(__file__).parents[2]
+
+Job = Callable[[Path, datetime, str], int]
+
+
+@pytest.fixture(scope="module")
+def world() -> SmallWorld:
+    return SmallWorld()
+
+
+@pytest.fixture(scope="module")
+def values(world: SmallWorld) -> Iterator[dict[str, Any]]:
+    with world.served() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def run(world: SmallWorld, values: dict[str, Any]) -> Iterator[Job]:
+    """Runs pmsync once in a folder, in a process of its own, killed at a step if one is given; returns how it ended."""
+    command = [sys.executable, "-m", "tests.acceptance.forker"]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as forker:
+        assert forker.stdin
+        assert forker.stdout
+
+        def job(folder: Path, now: datetime, crash: str) -> int:
+            assert forker.stdin
+            assert forker.stdout
+            world.time = now
+            folder.mkdir(exist_ok=True)
+            order = {
+                "folder": str(folder), "values": values, "now": now.isoformat(), "crash": crash,
+                "environment": TOKENS, "messages": str(folder / "messages"),
+            }  # fmt: skip
+            forker.stdin.write(json.dumps(order) + "\n")
+            forker.stdin.flush()
+            return int(forker.stdout.readline())
+
+        yield job
+        forker.stdin.close()
+
+
+class Unbroken:
+    """What the world looks like when nothing goes wrong, chapter by chapter."""
+
+    def __init__(self, folder: Path, run: Job, values: dict[str, Any]) -> None:
+        self.base = folder / "base"
+        assert run(self.base, CHAPTERS[0], "") == 0
+        self.ends: dict[tuple[datetime, ...], Any] = {}
+        for path in ((CHAPTERS[1],), (CHAPTERS[2],), (CHAPTERS[1], CHAPTERS[2])):
+            there = folder / "-".join(str(chapter.day) for chapter in path)
+            shutil.copytree(self.base, there)
+            for chapter in path:
+                assert run(there, chapter, "") == 0
+            self.ends[path] = look(there, values, path[-1])
+
+
+@pytest.fixture(scope="module")
+def unbroken(run: Job, values: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Unbroken:
+    return Unbroken(tmp_path_factory.mktemp("unbroken"), run, values)
+
+
+def look(folder: Path, values: dict[str, Any], now: datetime) -> tuple[dict[str, str], list[Any], list[str]]:
+    """Exports, alert log and messages of an installation."""
+    with closing(App(configure(folder, values), lambda: now)) as app:
+        log = [line for project in app.state.projects() for line in app.state.alert_log(project)]
+        assert app.outbox.counts().keys() <= {"sent"}
+        return exports(app, now), log, (folder / "messages").read_text(encoding="utf-8").split("\0")[:-1]
+
+
+@pytest.mark.acceptance
+@pytest.mark.parametrize("part", range(4))
+def test_killed_anywhere(run: Job, values: dict[str, Any], unbroken: Unbroken, tmp_path: Path, part: int) -> None:
+    """Killed at a random step while it reads the second chapter; in half of the cases the world is in its third when it
+    starts again, so that what was under way has changed, moved or gone."""
+    dice = random.Random(part)
+    kills = 0
+    for seed in range(part, 10 * KILLS, 4):
+        if kills >= KILLS // 4:
+            break
+        folder = tmp_path / "killed"
+        shutil.copytree(unbroken.base, folder)
+        crash = f"any:{dice.randint(1, STEPS)}"
+        ended = run(folder, CHAPTERS[1], crash)
+        then = CHAPTERS[1 + seed % 8 // 4]
+        if ended == -9:
+            kills += 1
+            assert run(folder, then, "") == 0, f"seed {part}/{seed}, {crash}"
+            _compare(look(folder, values, then), unbroken, then, f"seed {part}/{seed}, {crash}, then {then}")
+        else:
+            assert ended == 0
+        shutil.rmtree(folder)
+    assert kills >= KILLS // 4
+
+
+def _compare(found: tuple[dict[str, str], list[Any], list[str]], unbroken: Unbroken, then: datetime, case: str) -> None:
+    shown, log, messages = found
+    paths = [path for path in unbroken.ends if path[-1] == then]
+    assert difference(shown, unbroken.ends[paths[0]][0]) == "", case
+    assert shown == unbroken.ends[paths[0]][0], case
+    # The second chapter may or may not have been told of before the kill; each transition is told once either way.
+    assert any(log == unbroken.ends[path][1] for path in paths), case
+    told = [unbroken.ends[path][2] for path in paths]
+    assert any(set(messages) == set(expected) for expected in told), case
+    assert len(messages) <= min(len(expected) for expected in told if set(expected) == set(messages)) + 1, case

@@ -1,0 +1,342 @@
+"""The GitHub stand-in: its answers have GitHub's published shape, it refuses what it does not know, and it is as of T."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from datetime import UTC, date, datetime, timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from jsonschema import Draft202012Validator
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from pmsync.standins.github import RETRY_AFTER, GitHubHost, User
+from pmsync.standins.server import serve
+
+OPENAPI = Path(__file__).parents[2] / "../shared/data/github-openapi/api.github.com.trimmed.json"
+REPO = "octo/apollo"
+START = datetime(2026, 1, 5, 9, tzinfo=UTC)
+ANN, BEN = User("ann", 11), User("ben", 12)
+ASKED = {"Authorization": "token secret"}
+
+
+def day(number: float) -> datetime:
+    return START + timedelta(days=number)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = day(30)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def host(clock: Clock) -> GitHubHost:
+    host = GitHubHost(clock, token="secret", rate_limit=1000)
+    host.add_repository(REPO)
+    milestone = host.add_milestone(REPO, "2.1", day(0), due_on=date(2026, 2, 2))
+    issue = host.open_issue(REPO, day(1), "Login fails", author=ANN, body="It does.")
+    host.assign(REPO, issue, day(2), BEN)
+    host.label(REPO, issue, day(3), "bug")
+    host.set_milestone(REPO, issue, day(3), milestone)
+    host.close(REPO, issue, day(4), "not_planned", ANN)
+    host.reopen(REPO, issue, day(5))
+    pull = host.open_pull(REPO, day(2), "Mend login", head="fix-login", body="Fixes #1", author=BEN, draft=True)
+    host.review(REPO, pull, day(3), "approved", ANN)
+    host.ready_for_review(REPO, pull, day(4))
+    host.merge(REPO, pull, day(6), ANN)
+    host.close_milestone(REPO, host.add_milestone(REPO, "2.0", day(0)), day(1))
+    return host
+
+
+class Client:
+    """Asks one host after another through one server."""
+
+    def __init__(self) -> None:
+        self.app: ASGIApp
+        self.base = ""
+        self._session = requests.Session()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.app(scope, receive, send)
+
+    def get(self, path: str, headers: Mapping[str, str] | None = None) -> requests.Response:
+        url = path if path.startswith("http") else self.base + path
+        return self._session.get(url, headers=ASKED if headers is None else headers, allow_redirects=False, timeout=10)
+
+    def close(self) -> None:
+        self._session.close()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Client]:
+    client = Client()
+    with serve(client) as client.base:
+        yield client
+        client.close()
+
+
+@pytest.fixture
+def client(server: Client, host: GitHubHost) -> Client:
+    server.app = host.app
+    return server
+
+
+# --- the published shape
+
+
+@cache
+def openapi() -> Any:
+    if not OPENAPI.exists():
+        pytest.skip("GitHub's OpenAPI description is not here (shared/data/github-openapi)")
+    return as_json_schema(json.loads(OPENAPI.read_text()))
+
+
+def as_json_schema(node: Any) -> Any:
+    """OpenAPI 3.0 says `nullable` where JSON Schema has a type of null."""
+    if isinstance(node, list):
+        return [as_json_schema(each) for each in node]
+    if not isinstance(node, dict):
+        return node
+    schema = {key: as_json_schema(value) for key, value in node.items() if key != "nullable"}
+    return {"anyOf": [schema, {"type": "null"}]} if node.get("nullable") is True else schema
+
+
+@pytest.mark.parametrize(
+    ("template", "rest"),
+    [
+        ("", ""),
+        ("/issues", "/issues?state=all"),
+        ("/issues/{issue_number}", "/issues/1"),
+        ("/issues/{issue_number}", "/issues/2"),
+        ("/issues/{issue_number}/events", "/issues/1/events"),
+        ("/issues/{issue_number}/events", "/issues/2/events"),
+        ("/pulls/{pull_number}", "/pulls/2"),
+        ("/pulls/{pull_number}/reviews", "/pulls/2/reviews"),
+        ("/milestones", "/milestones?state=all"),
+        ("/milestones/{milestone_number}", "/milestones/1"),
+    ],
+)
+def test_answers_have_the_published_shape(client: Client, template: str, rest: str) -> None:
+    operation = openapi()["paths"]["/repos/{owner}/{repo}" + template]["get"]
+    schema = operation["responses"]["200"]["content"]["application/json"]["schema"]
+    body = client.get(f"/repos/{REPO}{rest}").json()
+    assert body
+    Draft202012Validator({**schema, "components": openapi()["components"]}).validate(body)
+
+
+def test_every_query_parameter_that_is_answered_is_published(client: Client) -> None:
+    parameters = openapi()["paths"]["/repos/{owner}/{repo}/issues"]["get"]["parameters"]
+    names = {
+        each["name"] if "name" in each else each["$ref"].rsplit("/", 1)[1].replace("-", "_") for each in parameters
+    }
+    assert {"state", "sort", "direction", "since", "per_page", "page"} <= names
+
+
+def test_rate_limit_has_the_published_shape(client: Client) -> None:
+    schema = openapi()["paths"]["/rate_limit"]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
+    body = client.get("/rate_limit").json()
+    Draft202012Validator({**schema, "components": openapi()["components"]}).validate(body)
+
+
+# --- what it refuses
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/repos/octo/other/issues", 404),
+        (f"/repos/{REPO}/branches", 404),
+        (f"/repos/{REPO}/issues/99", 404),
+        (f"/repos/{REPO}/pulls/1", 404),
+        (f"/repos/{REPO}/milestones/9", 404),
+        ("/user", 404),
+        (f"/repos/{REPO}/issues?states=all", 422),
+        (f"/repos/{REPO}/issues?state=done", 422),
+        (f"/repos/{REPO}/issues?sort=updated_at", 422),
+        (f"/repos/{REPO}/issues?per_page=101", 422),
+        (f"/repos/{REPO}/issues?page=0", 422),
+        (f"/repos/{REPO}/issues?since=yesterday", 422),
+        (f"/repos/{REPO}/issues/1?state=all", 422),
+        ("/rate_limit?page=1", 422),
+    ],
+)
+def test_what_it_does_not_know_is_refused(client: Client, path: str, status: int) -> None:
+    assert client.get(path).status_code == status
+
+
+@pytest.mark.parametrize("headers", [{}, {"Authorization": "token wrong"}])
+def test_a_token_is_required(client: Client, headers: Mapping[str, str]) -> None:
+    assert client.get(f"/repos/{REPO}", headers).status_code == 401
+
+
+# --- headers
+
+
+def test_lists_are_paged_by_link(client: Client, host: GitHubHost) -> None:
+    for number in range(5):
+        host.open_issue(REPO, day(7), f"More {number}")
+    url: str | None = f"/repos/{REPO}/issues?state=all&per_page=3&sort=created&direction=asc"
+    pages = []
+    while url:
+        answer = client.get(url)
+        pages.append([issue["number"] for issue in answer.json()])
+        url = answer.links.get("next", {}).get("url")
+    assert pages == [[1, 2, 3], [4, 5, 6], [7]]
+
+
+def test_the_same_answer_costs_nothing_twice(client: Client) -> None:
+    first = client.get(f"/repos/{REPO}/issues")
+    again = client.get(f"/repos/{REPO}/issues", {**ASKED, "If-None-Match": first.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    assert again.headers["x-ratelimit-remaining"] == first.headers["x-ratelimit-remaining"] == "999"
+
+
+def test_the_quota_runs_out_and_comes_back(client: Client, host: GitHubHost, clock: Clock) -> None:
+    host.rate_limit = 2
+    assert [client.get(f"/repos/{REPO}").status_code for _ in range(3)] == [200, 200, 403]
+    assert client.get("/rate_limit").json()["rate"]["remaining"] == 0
+    reset = int(client.get("/rate_limit").headers["x-ratelimit-reset"])
+    assert 0 < reset - clock().timestamp() <= 3600
+    clock.now = datetime.fromtimestamp(reset, UTC)
+    assert client.get(f"/repos/{REPO}").status_code == 200
+
+
+def test_the_date_is_the_clock_s(client: Client) -> None:
+    assert client.get("/rate_limit").headers["date"] == "Wed, 04 Feb 2026 09:00:00 GMT"
+
+
+# --- as of T
+
+
+@pytest.mark.parametrize(
+    ("at", "state", "reason", "labels", "milestone", "events"),
+    [
+        (1, "open", None, [], None, 0),
+        (2, "open", None, [], None, 1),
+        (3, "open", None, ["bug"], "2.1", 3),
+        (4, "closed", "not_planned", ["bug"], "2.1", 4),
+        (5, "open", "reopened", ["bug"], "2.1", 5),
+    ],
+)
+def test_an_issue_is_as_it_was(
+    client: Client,
+    clock: Clock,
+    at: int,
+    state: str,
+    reason: str | None,
+    labels: list[str],
+    milestone: str | None,
+    events: int,
+) -> None:
+    clock.now = day(at)
+    issue = client.get(f"/repos/{REPO}/issues/1").json()
+    assert (issue["state"], issue["state_reason"]) == (state, reason)
+    assert [label["name"] for label in issue["labels"]] == labels
+    assert (issue["milestone"] or {}).get("title") == milestone
+    assert issue["updated_at"] == f"{day(at):%Y-%m-%dT%H:%M:%SZ}"
+    assert len(client.get(f"/repos/{REPO}/issues/1/events").json()) == events
+
+
+def test_a_milestone_is_as_it_was(client: Client, clock: Clock, host: GitHubHost) -> None:
+    host.update_milestone(REPO, 1, day(10), title="2.1 (May)", due_on=date(2026, 5, 4))
+    host.delete_milestone(REPO, 1, day(20))
+    clock.now = day(9)
+    assert client.get(f"/repos/{REPO}/milestones/1").json()["due_on"] == "2026-02-02T08:00:00Z"
+    clock.now = day(10)
+    renamed = client.get(f"/repos/{REPO}/milestones/1").json()
+    assert (renamed["title"], renamed["due_on"]) == ("2.1 (May)", "2026-05-04T08:00:00Z")
+    assert (renamed["open_issues"], renamed["closed_issues"]) == (1, 0)
+    clock.now = day(20)
+    assert client.get(f"/repos/{REPO}/milestones/1").status_code == 404
+    assert client.get(f"/repos/{REPO}/issues/1").json()["milestone"] is None
+
+
+def test_the_list_lags_and_the_issue_does_not(client: Client, clock: Clock, host: GitHubHost) -> None:
+    host.index_lag = 60
+    clock.now = day(4) + timedelta(seconds=59)
+    assert [issue["number"] for issue in client.get(f"/repos/{REPO}/issues?state=open").json()] == [2, 1]
+    assert client.get(f"/repos/{REPO}/issues/1").json()["state"] == "closed"
+    clock.now = day(4) + timedelta(seconds=60)
+    assert [issue["number"] for issue in client.get(f"/repos/{REPO}/issues?state=open").json()] == [2]
+
+
+def test_since_counts_the_second_itself(client: Client) -> None:
+    found = client.get(f"/repos/{REPO}/issues?state=all&since={day(5):%Y-%m-%dT%H:%M:%SZ}").json()
+    assert [issue["number"] for issue in found] == [2, 1]
+    found = client.get(
+        f"/repos/{REPO}/issues?state=all&since={day(5) + timedelta(seconds=1):%Y-%m-%dT%H:%M:%SZ}"
+    ).json()
+    assert [issue["number"] for issue in found] == [2]
+
+
+def test_what_is_gone_says_how(client: Client, clock: Clock, host: GitHubHost) -> None:
+    host.add_repository("octo/other")
+    moving = host.open_issue(REPO, day(7), "Moves")
+    host.delete(REPO, 1, day(10))
+    number = host.transfer(REPO, moving, day(10), "octo/other")
+    host.rename_repository(REPO, day(10), "octo/artemis")
+    clock.now = day(10)
+    assert client.get("/repos/octo/artemis/issues/1").status_code == 410
+    answer = client.get(f"/repos/octo/artemis/issues/{moving}")
+    assert (answer.status_code, answer.headers["location"].endswith(f"/issues/{number}")) == (301, True)
+    assert client.get(answer.headers["location"]).json()["title"] == "Moves"
+    assert client.get(f"/repos/{REPO}").status_code == 301
+    host.remove_repository("octo/artemis", day(11))
+    clock.now = day(11)
+    assert client.get("/repos/octo/artemis").status_code == 404
+
+
+# --- faults and the journal
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "header"),
+    [
+        ("primary", 403, ("x-ratelimit-remaining", "0")),
+        ("secondary", 403, ("retry-after", str(RETRY_AFTER))),
+        ("too_many", 429, ("retry-after", str(RETRY_AFTER))),
+        ("500", 500, None),
+        ("502", 502, None),
+        ("html", 200, ("content-type", "text/html; charset=utf-8")),
+        ("truncated", 200, None),
+    ],
+)
+def test_faults_on_demand(
+    client: Client, host: GitHubHost, fault: Any, status: int, header: tuple[str, str] | None
+) -> None:
+    host.fail(fault, times=1, after=1)
+    assert client.get(f"/repos/{REPO}").json()["full_name"] == REPO
+    answer = client.get(f"/repos/{REPO}")
+    assert answer.status_code == status
+    if header:
+        assert answer.headers[header[0]] == header[1]
+    if fault in ("html", "truncated"):
+        with pytest.raises(ValueError, match=r"Expecting|Unterminated"):
+            answer.json()
+    assert client.get(f"/repos/{REPO}").json()["full_name"] == REPO
+
+
+def test_the_journal_holds_every_request(client: Client, host: GitHubHost) -> None:
+    client.get(f"/repos/{REPO}/issues?state=all")
+    client.get("/nowhere")
+    assert [tuple(each) for each in host.requests] == [
+        (f"/repos/{REPO}/issues", {"state": "all"}, 200),
+        ("/nowhere", {}, 404),
+    ]
+
+
+def test_changes_of_one_thing_are_told_in_order(host: GitHubHost) -> None:
+    with pytest.raises(ValueError, match="in order"):
+        host.comment(REPO, 1, day(1))

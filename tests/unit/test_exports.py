@@ -1,0 +1,147 @@
+"""Export rows: the columns that others rely on, as of any instant."""
+
+import json
+from datetime import date
+from typing import Any
+
+import pytest
+from builders import NOW, START, Item, acknowledgement, any_items, at, done, entry, item, milestone, state
+from hypothesis import given, settings
+
+from pmsync.core.events import ChangeRequest, Meaning, Review, Thing
+from pmsync.core.exports import HISTORY, TABLES, rows
+from pmsync.core.project import ProjectState
+from pmsync.core.rules import episodes
+
+CONTRACT = {
+    "work_items": "source key project type title status status_category assignee created_at started_at resolved_at due_date "
+    "estimate milestone sprint lead_time_seconds cycle_time_seconds delay_days",
+    "transitions": "source key field from to at",
+    "change_requests": "source key project state created_at first_review_at merged_at closed_at work_items",
+    "alerts": "fingerprint rule project subject state since evidence",
+}
+
+
+def read(table: str, known: ProjectState, when: Any = NOW) -> list[dict[str, Any]]:
+    return list(rows(table, known, when, NOW))
+
+
+@pytest.mark.parametrize("table", CONTRACT)
+def test_the_columns_that_others_rely_on(table: str) -> None:
+    assert set(CONTRACT[table].split()) <= set(TABLES[table])
+
+
+def test_columns_with_history_are_columns() -> None:
+    assert HISTORY.keys() == TABLES.keys()
+    for table, columns in HISTORY.items():
+        assert set(columns) <= set(TABLES[table])
+
+
+def test_a_work_item_as_of_two_instants() -> None:
+    known = state(
+        [
+            item(
+                "1",
+                [
+                    (at("2026-01-06", 9), "status_category", "in_progress"),
+                    (at("2026-01-08", 9), "status_category", "done"),
+                ],
+                due_date="2026-01-05",
+                estimate=2500,
+            )
+        ]
+    )
+    (now,) = read("work_items", known)
+    assert now | {
+        "source": "jira", "key": "APO-1", "project": "apollo", "estimate": 2.5, "created_at": "2026-01-05T09:00:00Z",
+        "started_at": "2026-01-06T09:00:00Z", "resolved_at": "2026-01-08T09:00:00Z", "due_date": "2026-01-05",
+        "cycle_time_seconds": 2 * 86_400, "lead_time_seconds": 3 * 86_400, "delay_days": 3,
+    } == now  # fmt: skip
+    (then,) = read("work_items", known, at("2026-01-07"))
+    assert (then["status_category"], then["resolved_at"], then["delay_days"]) == ("in_progress", None, 2)
+    assert (then["lead_time_seconds"], then["cycle_time_seconds"]) == (None, None)
+    assert not read("work_items", known, at("2026-01-05", 8))
+
+
+@pytest.mark.parametrize(
+    ("subject", "delay"),
+    [
+        (item(due_date="2026-03-16"), None),
+        (item(due_date="2026-03-13"), 3),
+        (item(), None),
+        (done("1", at("2026-03-10", 23), due_date="2026-03-12"), -1),  # already the 11th in Berlin
+        (item("1", [(NOW, "status_category", "dropped")], due_date="2026-03-01"), None),
+    ],
+)
+def test_delay_days(subject: Item, delay: int | None) -> None:
+    assert read("work_items", state([subject], time_zone="Europe/Berlin"))[0]["delay_days"] == delay
+
+
+def test_transitions_are_those_that_had_happened() -> None:
+    moves = [(at("2026-01-06"), "estimate", 1000), (at("2026-01-07"), "due_date", "2026-02-01")]
+    known = state([item("2", moves), item("1", moves[:1])])
+    assert [(r["key"], r["field"], r["from"], r["to"], r["at"]) for r in read("transitions", known)] == [
+        ("APO-1", "estimate", None, 1000, "2026-01-06T12:00:00Z"),
+        ("APO-2", "estimate", None, 1000, "2026-01-06T12:00:00Z"),
+        ("APO-2", "due_date", None, "2026-02-01", "2026-01-07T12:00:00Z"),
+    ]
+    assert len(read("transitions", known, at("2026-01-06", 13))) == 2
+
+
+def test_milestones_carry_their_forecast_or_why_there_is_none() -> None:
+    past = [done(f"d{n}", at(f"2026-03-{n:02}"), created=START) for n in range(2, 7)]
+    known = state([*past, item("w", milestone="m1")], [milestone("m2", "2026-06-01"), milestone("m1", "2026-12-01")])
+    first, second = read("milestones", known)
+    assert first["p85"]
+    assert (first["open"], first["done_share"], first["forecast_reason"]) == (1, 0.0, None)
+    assert (second["p85"], second["forecast_reason"], second["done_share"]) == (None, "no items", None)
+
+
+def test_change_requests() -> None:
+    request = ChangeRequest(
+        key="acme/apollo#1", container="APO", title="Fix", created_at=START, state="merged", merged_at=NOW, closed_at=NOW,
+        work_items=("APO-1",), reviews=(Review(id="1", at=at("2026-01-06"), state="approved"),), author="x",
+    )  # fmt: skip
+    known = state()
+    known = ProjectState(
+        known.project, {**known.things, "change_request": [(Thing("jira", "change_request", "1"), request)]}
+    )
+    (row,) = read("change_requests", known)
+    assert (row["merged_at"], row["first_review_at"]) == ("2026-03-16T12:00:00Z", "2026-01-06T12:00:00Z")
+    assert row["work_items"] == ["APO-1"]
+
+
+def test_calendar_entries_of_days_and_of_hours() -> None:
+    calendar = [
+        entry("b", Meaning.holiday, date(2026, 5, 1)),
+        entry("a", Meaning.meeting, at("2026-05-04", 9), at("2026-05-04", 10)),
+    ]
+    assert [
+        (r["id"], r["all_day"], r["start"], r["end"], r["title"]) for r in read("calendar", state([], [], calendar))
+    ] == [
+        ("a", False, "2026-05-04T09:00:00Z", "2026-05-04T10:00:00Z", None),
+        ("b", True, "2026-05-01", "2026-05-02", None),
+    ]
+
+
+def test_alerts_know_answers_given_by_then() -> None:
+    items = [item("1", due_date="2026-03-11")]
+    fingerprint = next(e.fingerprint for e in episodes(state(items), NOW) if e.rule == "overdue")
+    known = state(items, facts=[acknowledgement(fingerprint, at("2026-03-13"))])
+    then = {r["fingerprint"]: r["state"] for r in read("alerts", known, at("2026-03-12"))}
+    now = {r["fingerprint"]: r for r in read("alerts", known)}
+    assert (then[fingerprint], now[fingerprint]["state"]) == ("firing", "acknowledged")
+    assert now[fingerprint]["subject"] == "jira/work_item/1"
+    assert now[fingerprint]["evidence"]["items"] == ["APO-1"]
+    assert "ada" not in json.dumps(now)
+
+
+@given(any_items())
+@settings(max_examples=30)
+def test_rows_are_plain_values_in_an_order_of_their_own(items: list[Item]) -> None:
+    releases = [milestone("m1", "2026-03-20"), milestone("m2", "2026-05-01")]
+    known, shuffled = state(items, releases), state(items[::-1], releases[::-1])
+    for table, columns in TABLES.items():
+        found = read(table, known)
+        assert json.dumps(found) == json.dumps(read(table, shuffled)), table
+        assert all(tuple(row) == columns for row in found)

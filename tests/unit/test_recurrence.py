@@ -1,0 +1,346 @@
+"""What a feed's entries expand to: tables whose answers were worked out by hand, and rules that mean harm."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import date, datetime
+from itertools import takewhile
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+import pytest
+from dateutil.rrule import rrulestr  # type: ignore[import-untyped]
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connectors.base import Read
+from connectors.calendar import (
+    ENTRY_STEPS,
+    MAX_OCCURRENCES,
+    OCCURRENCE_STEPS,
+    Meter,
+    Scope,
+    Window,
+    horizon,
+    metered,
+    read_feed,
+)
+from pmsync.core.events import Meaning
+
+YEAR = Window(date(2026, 1, 1), date(2027, 1, 1))
+OURS = """BEGIN:VTIMEZONE
+TZID:Ours
+BEGIN:STANDARD
+DTSTART:19700101T000000
+TZOFFSETFROM:+0330
+TZOFFSETTO:+0330
+END:STANDARD
+END:VTIMEZONE
+"""
+SUMMER = """BEGIN:VTIMEZONE
+TZID:Summery
+BEGIN:STANDARD
+DTSTART:19701025T030000
+RRULE:FREQ=YEARLY;BYMONTH=10;BYDAY=-1SU
+TZOFFSETFROM:+0200
+TZOFFSETTO:+0100
+END:STANDARD
+BEGIN:DAYLIGHT
+DTSTART:19700329T020000
+RRULE:FREQ=YEARLY;BYMONTH=3;BYDAY=-1SU
+TZOFFSETFROM:+0100
+TZOFFSETTO:+0200
+END:DAYLIGHT
+END:VTIMEZONE
+"""
+
+
+def event(text: str, kind: str = "VEVENT") -> str:
+    return f"BEGIN:{kind}\nUID:one\n{text.strip()}\nEND:{kind}\n"
+
+
+def read(*components: str, window: Window = YEAR, zone: str = "UTC") -> Sequence[Read]:
+    body = f"BEGIN:VCALENDAR\n{''.join(components)}END:VCALENDAR\n".encode()
+    return list(read_feed(body, Scope("team", Meaning.meeting, window, ZoneInfo(zone), False)))
+
+
+def brief(moment: date) -> str:
+    return f"{moment:%m-%d %H:%MZ}" if isinstance(moment, datetime) else f"{moment:%Y-%m-%d}"
+
+
+def spans(*components: str, **more: object) -> list[str]:
+    """`start > end` of each occurrence, the end only where it differs."""
+    (entry,) = read(*components, **more)  # type: ignore[arg-type]
+    assert entry.problem is None
+    if entry.content is None:
+        return []
+    pairs = [(brief(each.start), brief(each.end)) for each in entry.content.occurrences]  # type: ignore[union-attr]
+    return [start if start == end else f"{start} > {end}" for start, end in pairs]
+
+
+class Case(NamedTuple):
+    name: str
+    parts: Sequence[str]
+    want: list[str]
+    zone: str = "UTC"
+
+
+DAILY = "DTSTART:20260105T100000Z\nRRULE:FREQ=DAILY;COUNT=4"
+CASES = [
+    Case("spring in Berlin", [event("DTSTART;TZID=Europe/Berlin:20260323T100000\nRRULE:FREQ=WEEKLY;COUNT=2")],
+         ["03-23 09:00Z", "03-30 08:00Z"]),
+    Case("autumn in Berlin", [event("DTSTART;TZID=Europe/Berlin:20261019T100000\nRRULE:FREQ=WEEKLY;COUNT=2")],
+         ["10-19 08:00Z", "10-26 09:00Z"]),
+    Case("spring in New York", [event("DTSTART;TZID=America/New_York:20260302T090000\nRRULE:FREQ=WEEKLY;COUNT=2")],
+         ["03-02 14:00Z", "03-09 13:00Z"]),
+    Case("an hour that does not exist", [event("DTSTART;TZID=Europe/Berlin:20260328T023000\nRRULE:FREQ=DAILY;COUNT=3")],
+         ["03-28 01:30Z", "03-29 01:30Z", "03-30 00:30Z"]),
+    Case("an hour that comes twice", [event("DTSTART;TZID=Europe/Berlin:20261024T023000\nRRULE:FREQ=DAILY;COUNT=3")],
+         ["10-24 00:30Z", "10-25 00:30Z", "10-26 01:30Z"]),
+    Case("a Windows zone", [event('DTSTART;TZID="W. Europe Standard Time":20260701T100000')], ["07-01 08:00Z"]),
+    Case("a globally unique zone", [event("DTSTART;TZID=/example.org/Europe/Berlin:20260701T100000")], ["07-01 08:00Z"]),
+    Case("a zone of its own", [OURS, event("DTSTART;TZID=Ours:20260701T100000")], ["07-01 06:30Z"]),
+    Case("a zone of its own, after its use", [event("DTSTART;TZID=Ours:20260701T100000"), OURS], ["07-01 06:30Z"]),
+    Case("a zone of its own with summer time",
+         [SUMMER, event("DTSTART;TZID=Summery:20260323T100000\nRRULE:FREQ=WEEKLY;COUNT=2")],
+         ["03-23 09:00Z", "03-30 08:00Z"]),
+    Case("a floating time", [event("DTSTART:20260105T100000")], ["01-05 09:00Z"], "Europe/Berlin"),
+    Case("floating over spring", [event("DTSTART:20260323T100000\nRRULE:FREQ=WEEKLY;UNTIL=20260330T100000")],
+         ["03-23 09:00Z", "03-30 08:00Z"], "Europe/Berlin"),
+    Case("with an end", [event("DTSTART:20260105T100000Z\nDTEND:20260105T113000Z")], ["01-05 10:00Z > 01-05 11:30Z"]),
+    Case("with a duration", [event("DTSTART:20260105T100000Z\nDURATION:PT45M")], ["01-05 10:00Z > 01-05 10:45Z"]),
+    Case("all day", [event("DTSTART;VALUE=DATE:20260105\nDTEND;VALUE=DATE:20260107")], ["2026-01-05 > 2026-01-07"]),
+    Case("all day, no end", [event("DTSTART;VALUE=DATE:20260105")], ["2026-01-05 > 2026-01-06"]),
+    Case("all day, end not exclusive", [event("DTSTART;VALUE=DATE:20260105\nDTEND;VALUE=DATE:20260105")],
+         ["2026-01-05 > 2026-01-06"]),
+    Case("all day in a zone", [event("DTSTART;VALUE=DATE:20260105")], ["2026-01-05 > 2026-01-06"], "Asia/Tokyo"),
+    Case("all day but one", [event("DTSTART;VALUE=DATE:20260105\nRRULE:FREQ=DAILY;COUNT=3\nEXDATE;VALUE=DATE:20260106")],
+         ["2026-01-05 > 2026-01-06", "2026-01-07 > 2026-01-08"]),
+    Case("EXDATE", [event(f"{DAILY}\nEXDATE:20260106T100000Z,20260108T100000Z")], ["01-05 10:00Z", "01-07 10:00Z"]),
+    Case("EXDATE in another zone", [event(f"{DAILY}\nEXDATE;TZID=Europe/Berlin:20260106T110000")],
+         ["01-05 10:00Z", "01-07 10:00Z", "01-08 10:00Z"]),
+    Case("EXDATE of the first", [event(f"{DAILY}\nEXDATE:20260105T100000Z")],
+         ["01-06 10:00Z", "01-07 10:00Z", "01-08 10:00Z"]),
+    Case("RDATE", [event("DTSTART:20260105T100000Z\nRDATE:20260301T120000Z,20260201T120000Z,20260301T120000Z")],
+         ["01-05 10:00Z", "02-01 12:00Z", "03-01 12:00Z"]),
+    Case("RDATE with a period", [event("DTSTART:20260105T100000Z\nRDATE;VALUE=PERIOD:20260201T120000Z/PT2H")],
+         ["01-05 10:00Z", "02-01 12:00Z > 02-01 14:00Z"]),
+    Case("UNTIL is inclusive", [event("DTSTART:20260105T100000Z\nRRULE:FREQ=DAILY;UNTIL=20260107T100000Z")],
+         ["01-05 10:00Z", "01-06 10:00Z", "01-07 10:00Z"]),
+    Case("UNTIL of an all-day entry", [event("DTSTART;VALUE=DATE:20260105\nRRULE:FREQ=DAILY;UNTIL=20260106")],
+         ["2026-01-05 > 2026-01-06", "2026-01-06 > 2026-01-07"]),
+    Case("COUNT counts before the window", [event("DTSTART:20251230T100000Z\nRRULE:FREQ=DAILY;COUNT=4")],
+         ["01-01 10:00Z", "01-02 10:00Z"]),
+    Case("every second week, two days", [event("DTSTART:20260105T100000Z\nRRULE:FREQ=WEEKLY;INTERVAL=2;BYDAY=MO,WE;COUNT=4")],
+         ["01-05 10:00Z", "01-07 10:00Z", "01-19 10:00Z", "01-21 10:00Z"]),
+    Case("last Friday", [event("DTSTART:20260130T100000Z\nRRULE:FREQ=MONTHLY;BYDAY=-1FR;COUNT=3")],
+         ["01-30 10:00Z", "02-27 10:00Z", "03-27 10:00Z"]),
+    Case("20th Monday of the year", [event("DTSTART:20260518T100000Z\nRRULE:FREQ=YEARLY;BYDAY=20MO")], ["05-18 10:00Z"]),
+    Case("only months with a 31st", [event("DTSTART:20260131T100000Z\nRRULE:FREQ=MONTHLY;COUNT=3")],
+         ["01-31 10:00Z", "03-31 10:00Z", "05-31 10:00Z"]),
+    Case("last working day", [event("DTSTART:20260130T100000Z\nRRULE:FREQ=MONTHLY;BYDAY=MO,TU,WE,TH,FR;BYSETPOS=-1;COUNT=3")],
+         ["01-30 10:00Z", "02-27 10:00Z", "03-31 10:00Z"]),
+    Case("a day that never comes", [event("DTSTART:20260105T100000Z\nRRULE:FREQ=DAILY;BYMONTH=2;BYMONTHDAY=30")],
+         ["01-05 10:00Z"]),
+    Case("over the window's edges", [event("DTSTART:20251231T230000Z\nDURATION:PT2H\nRDATE:20261231T230000Z")],
+         ["12-31 23:00Z > 01-01 01:00Z", "12-31 23:00Z > 01-01 01:00Z"]),
+    Case("up to the window", [event("DTSTART:20251231T230000Z\nDURATION:PT1H")], []),
+    Case("after the window", [event("DTSTART:20270101T000000Z\nDURATION:PT1H")], []),
+    Case("one moved", [event(DAILY), event("RECURRENCE-ID:20260106T100000Z\nDTSTART:20260109T080000Z")],
+         ["01-05 10:00Z", "01-07 10:00Z", "01-08 10:00Z", "01-09 08:00Z"]),
+    Case("one moved, override first", [event("RECURRENCE-ID:20260106T100000Z\nDTSTART:20260109T080000Z"), event(DAILY)],
+         ["01-05 10:00Z", "01-07 10:00Z", "01-08 10:00Z", "01-09 08:00Z"]),
+    Case("one moved into the window", [event("DTSTART:20251201T100000Z\nRRULE:FREQ=DAILY;COUNT=2"),
+                                       event("RECURRENCE-ID:20251202T100000Z\nDTSTART:20260302T080000Z")], ["03-02 08:00Z"]),
+    Case("one cancelled", [event(DAILY), event("RECURRENCE-ID:20260106T100000Z\nDTSTART:20260106T100000Z\nSTATUS:CANCELLED")],
+         ["01-05 10:00Z", "01-07 10:00Z", "01-08 10:00Z"]),
+    Case("the rest later", [event(DAILY), event("RECURRENCE-ID;RANGE=THISANDFUTURE:20260107T100000Z\nDTSTART:20260107T113000Z")],
+         ["01-05 10:00Z", "01-06 10:00Z", "01-07 11:30Z", "01-08 11:30Z"]),
+    Case("the rest cancelled", [event(DAILY), event("RECURRENCE-ID;RANGE=THISANDFUTURE:20260107T100000Z\n"
+                                                    "DTSTART:20260107T100000Z\nSTATUS:CANCELLED")],
+         ["01-05 10:00Z", "01-06 10:00Z"]),
+    Case("only an override", [event("RECURRENCE-ID:20260106T100000Z\nDTSTART:20260109T080000Z")], ["01-09 08:00Z"]),
+    Case("the higher sequence", [event("DTSTART:20260105T100000Z\nSEQUENCE:2"), event("DTSTART:20260109T100000Z\nSEQUENCE:1")],
+         ["01-05 10:00Z"]),
+    Case("a to-do by date", [event("DTSTART;VALUE=DATE:20260101\nDUE;VALUE=DATE:20260105", "VTODO")], ["2026-01-05"]),
+    Case("a to-do by time", [event("DUE;TZID=Europe/Berlin:20260105T180000", "VTODO")], ["01-05 17:00Z"]),
+    Case("folded, with blank lines and old line ends", ["BEGIN:VEVENT\r\nUID:o\r\n ne\r\n\r\nDTSTART:2026\r\n\t0105\rEND:VEVENT\r"],
+         ["2026-01-05 > 2026-01-06"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_expands(case: Case) -> None:
+    assert spans(*case.parts, zone=case.zone) == case.want
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [event("DTSTART:20260105T100000Z\nSTATUS:CANCELLED")],
+        [event(f"{DAILY}\nSTATUS:cancelled"), event("RECURRENCE-ID:20260106T100000Z\nDTSTART:20260109T080000Z")],
+        [event("RECURRENCE-ID:20260106T100000Z\nDTSTART:20260106T100000Z\nSTATUS:CANCELLED")],
+        [event("SUMMARY:some day", "VTODO")],
+        [event("DTSTART:20260105T100000Z", "VJOURNAL")],
+    ],
+    ids=["one", "a series", "the only override", "a to-do that is never due", "a journal"],
+)
+def test_is_absent(parts: Sequence[str]) -> None:
+    assert read(*parts) == []
+
+
+@pytest.mark.parametrize(("cancelled", "present"), [(1, True), (3, False)])
+def test_the_master_with_the_highest_sequence_says_whether_it_is_cancelled(cancelled: int, present: bool) -> None:
+    gone = event(f"DTSTART:20260105T100000Z\nSEQUENCE:{cancelled}\nSTATUS:CANCELLED")
+    assert bool(read(gone, event("DTSTART:20260105T100000Z\nSEQUENCE:2"))) is present
+
+
+def test_an_entry_outside_the_window_is_there_without_occurrences() -> None:
+    (entry,) = read(event("DTSTART:20200105T100000Z"))
+    assert entry.content is not None
+    assert entry.content.occurrences == ()  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("rule", "recurring"), [("", False), ("RRULE:FREQ=DAILY", True), ("RDATE:20260201T100000Z", True)]
+)
+def test_says_whether_it_recurs(rule: str, recurring: bool) -> None:
+    (entry,) = read(event(f"DTSTART:20260105T100000Z\n{rule}"))
+    assert entry.content.recurring is recurring  # type: ignore[union-attr]
+
+
+def test_the_same_uid_twice_gives_unique_occurrences() -> None:
+    assert spans(event("DTSTART:20260105T100000Z"), event("DTSTART:20260105T100000Z")) == ["01-05 10:00Z"]
+
+
+@pytest.mark.parametrize(("hours", "cut"), [(MAX_OCCURRENCES, False), (MAX_OCCURRENCES + 1, True)])
+def test_the_first_occurrences_are_kept_and_the_cut_is_flagged(hours: int, cut: bool) -> None:
+    """Exceptions and overrides must not use up the places of those that follow."""
+    rule = f"DTSTART:20260101T000000Z\nRRULE:FREQ=HOURLY;COUNT={hours + 2}\nEXDATE:20260101T010000Z,20260101T020000Z"
+    moved = event("RECURRENCE-ID:20260101T030000Z\nDTSTART:20260101T003000Z")
+    (entry,) = read(event(rule), moved)
+    occurrences = entry.content.occurrences  # type: ignore[union-attr]
+    assert entry.content.occurrences_cut is cut  # type: ignore[union-attr]
+    assert len(occurrences) == MAX_OCCURRENCES
+    assert [brief(each.start) for each in occurrences[:3]] == ["01-01 00:00Z", "01-01 00:30Z", "01-01 04:00Z"]
+    assert brief(occurrences[-1].start) == "03-25 09:00Z"  # 2001 hours after midnight of 1 January
+
+
+HOSTILE = [
+    "FREQ=DAILY;BYMONTH=2;BYMONTHDAY=30",
+    "FREQ=HOURLY;BYMONTH=2;BYMONTHDAY=30",
+    "FREQ=MONTHLY;BYMONTH=4;BYMONTHDAY=31",
+    "FREQ=YEARLY;BYWEEKNO=53;BYMONTH=6",
+    "FREQ=YEARLY;BYYEARDAY=366;BYMONTH=1",
+    "FREQ=WEEKLY;BYDAY=MO;BYSETPOS=300",
+    "FREQ=DAILY;INTERVAL=7;BYDAY=WE",
+    "FREQ=DAILY;BYSETPOS=366",
+    "FREQ=DAILY;UNTIL=99991231T000000Z;BYMONTH=2;BYMONTHDAY=30",
+    "FREQ=DAILY;COUNT=999999999",
+    "FREQ=YEARLY;BYSETPOS=" + ",".join(map(str, range(336, 367))),
+    "FREQ=DAILY;BYHOUR=" + ",".join(map(str, range(24))) + ";BYMINUTE=" + ",".join(map(str, range(60))),
+]
+
+
+@pytest.mark.parametrize("start", ["20260105T100000Z", "19000101T000000", "00010101T000000"])
+@pytest.mark.parametrize("rule", HOSTILE, ids=lambda rule: rule[:40])
+def test_a_hostile_rule_does_not_hold_up_the_feed(rule: str, start: str) -> None:
+    """dateutil alone follows the first of these for seconds before it yields anything or ends."""
+    neighbour = "BEGIN:VEVENT\nUID:two\nDTSTART:20260105T100000Z\nEND:VEVENT\n"
+    begun = time.thread_time()
+    reads = read(event(f"DTSTART:{start}\nRRULE:{rule}"), neighbour)
+    assert time.thread_time() - begun < 2
+    assert reads[1].content is not None
+    assert reads[0].content is not None or reads[0].problem == "RRULE needs too many steps from its start"
+
+
+def test_the_budget_of_a_feed_holds_over_its_entries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("connectors.calendar.FEED_STEPS", 3 * ENTRY_STEPS)
+    entries = [f"BEGIN:VEVENT\nUID:{i}\nDTSTART:00010101T000000\nRRULE:FREQ=DAILY\nEND:VEVENT\n" for i in range(5)]
+    begun = time.thread_time()
+    reasons = [entry.problem for entry in read(*entries)]
+    assert time.thread_time() - begun < 5
+    assert reasons[0] == "RRULE needs too many steps from its start"
+    assert reasons[4] == "the rules of the feed need too many steps together"
+
+
+def test_many_occurrences_spend_the_budget_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("connectors.calendar.FEED_STEPS", 365 * OCCURRENCE_STEPS + 2 * 365 + 2000)
+    entries = [f"BEGIN:VEVENT\nUID:{i}\nDTSTART:20260101\nRRULE:FREQ=DAILY\nEND:VEVENT\n" for i in range(2)]
+    assert [entry.problem for entry in read(*entries)] == [None, "the rules of the feed need too many steps together"]
+
+
+@pytest.mark.parametrize(
+    ("rule", "reason"),
+    [
+        ("FREQ=DAILY;INTERVAL=0", "RRULE has an INTERVAL outside 1 to 10000"),
+        ("FREQ=DAILY;INTERVAL=-1", "RRULE has an INTERVAL outside 1 to 10000"),
+        ("FREQ=DAILY;INTERVAL=99999", "RRULE has an INTERVAL outside 1 to 10000"),
+        ("FREQ=SECONDLY", "RRULE has a FREQ that is not supported"),
+        ("freq=minutely;count=2", "RRULE has a FREQ that is not supported"),
+        ("COUNT=2", "RRULE has a FREQ that is not supported"),
+        ("FREQ=DAILY;FREQ=DAILY", "RRULE names a part twice"),
+        ("FREQ=DAILY;BYHOUR=" + "1," * 200 + "1;BYMINUTE=" + "1," * 60 + "1", "RRULE has more than 10000 combinations"),
+        ("FREQ=YEARLY;BYSETPOS=" + ",".join(map(str, range(1, 33))), "RRULE has more than 31 BYSETPOS"),
+        ("FREQ=DAILY;COUNT=x", "RRULE is no valid rule"),
+        ("FREQ=DAILY\nEXRULE:FREQ=WEEKLY", "EXRULE is not supported (RFC 5545 has deprecated it)"),
+    ],
+    ids=lambda text: text[:30],
+)
+def test_a_rule_is_refused_before_it_is_expanded(rule: str, reason: str) -> None:
+    (entry,) = read(event(f"DTSTART:20260105T100000Z\nRRULE:{rule}"))
+    assert (entry.content, entry.problem) == (None, reason)
+
+
+@pytest.mark.parametrize("rule", ["FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=30", "FREQ=DAILY", "FREQ=SECONDLY"])
+def test_a_hostile_zone_is_an_unknown_one(rule: str) -> None:
+    begun = time.thread_time()
+    zone = SUMMER.replace("FREQ=YEARLY;BYMONTH=3;BYDAY=-1SU", rule).replace("Summery", "Bad")
+    bad, good = read(
+        zone, event("DTSTART;TZID=Bad:20260105T100000"), event("DTSTART:20260105T100000Z").replace("one", "2")
+    )
+    assert time.thread_time() - begun < 2
+    assert bad.problem == "DTSTART: the time zone Bad is unknown"
+    assert good.content is not None
+
+
+def test_a_zone_is_known_to_its_own_feed_only() -> None:
+    mine = event("DTSTART;TZID=Ours:20260701T100000")
+    assert spans(OURS, mine) == ["07-01 06:30Z"]
+    (entry,) = read(mine)
+    assert entry.problem == "DTSTART: the time zone Ours is unknown"
+
+
+FIRST, LAST = datetime(2015, 1, 1), datetime(2027, 1, 1)  # noqa: DTZ001
+days = st.sampled_from(["MO", "TU", "WE", "TH", "FR", "SA", "SU"])
+PARTS = {
+    "INTERVAL": st.integers(1, 40).map(str),
+    "BYMONTH": st.lists(st.integers(1, 12).map(str), min_size=1, max_size=3).map(",".join),
+    "BYMONTHDAY": st.lists(st.integers(1, 31).map(str) | st.integers(-31, -1).map(str), min_size=1, max_size=3).map(",".join),
+    "BYDAY": st.lists(days, min_size=1, max_size=3).map(",".join),
+    "BYHOUR": st.lists(st.integers(0, 23).map(str), min_size=1, max_size=2).map(",".join),
+    "BYSETPOS": st.integers(-3, 3).filter(bool).map(str),
+    "WKST": days,
+    "COUNT": st.integers(1, 50).map(str),
+}  # fmt: skip
+
+
+@given(
+    freq=st.sampled_from(["HOURLY", "DAILY", "WEEKLY", "MONTHLY", "YEARLY"]),
+    parts=st.fixed_dictionaries({}, optional=PARTS),
+    start=st.datetimes(FIRST, LAST),
+)
+def test_the_meter_and_the_horizon_change_no_answer(freq: str, parts: dict[str, str], start: datetime) -> None:
+    """As with a horizon three times as far: what is cut off lies beyond the window."""
+    if freq == "HOURLY":
+        start = start.replace(year=2026, day=1)
+    text = ";".join([f"FREQ={freq}", *(f"{name}={value}" for name, value in parts.items())])
+    try:
+        near, far = rrulestr(text, dtstart=start), rrulestr(text, dtstart=start)
+    except ValueError:
+        return  # dateutil proves of some rules that they are empty
+    days = horizon(near, LAST)
+    got = takewhile(lambda moment: moment <= LAST, metered(near, Meter(10**9), days))
+    want = takewhile(lambda moment: moment <= LAST, metered(far, Meter(10**9), 3 * days))
+    assert list(got) == list(want)
