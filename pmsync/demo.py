@@ -7,11 +7,10 @@ import json
 import tempfile
 import time
 import webbrowser
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import click
 from rich.console import Console
@@ -25,6 +24,7 @@ from pmsync.status import show_status, status_json
 from pmsync.web.app import create_app
 from pmsync.web.reader import StoreReader
 from pmsync.web.serve import serve
+from pmsync.web.summary import summary, worst_first
 
 
 def run_demo(*, once: bool, as_json: bool, port: int, browser: bool, now: datetime, wait: Callable[[], None]) -> None:
@@ -53,7 +53,7 @@ def run_demo(*, once: bool, as_json: bool, port: int, browser: bool, now: dateti
             app.close()
 
 
-def report(found: list[ProjectState] | Any, outcome: Outcome, now: datetime) -> str:
+def report(found: Sequence[ProjectState], outcome: Outcome, now: datetime) -> str:
     """What the demo did, as JSON."""
     told = {
         "published": outcome.published,
@@ -88,13 +88,22 @@ def _progress(console: Console, *, quiet: bool) -> Callable[[str, str, int], Non
     return show
 
 
-def _show(console: Console, found: Any, outcome: Outcome, messages: list[str], now: datetime, seconds: float) -> None:
+def _show(
+    console: Console,
+    found: Sequence[ProjectState],
+    outcome: Outcome,
+    messages: list[str],
+    now: datetime,
+    seconds: float,
+) -> None:
+    worst = min((summary(state, now) for state in found), key=worst_first).project.name
     click.echo(
         f"\nRead {outcome.published} things from three sources in {seconds:.0f} s: {outcome.transitions} alerts, "
-        f"{outcome.delivery.sent} messages delivered. The first of them:\n"
+        f"{outcome.delivery.sent} messages delivered. The one about {worst}:\n"
     )
-    click.echo("\n".join(f"  | {line}" for line in (messages or ["(none)"])[0].splitlines()))
+    told = next((text for text in messages if text.startswith(worst)), "(none)")
+    click.echo("\n".join(f"  | {line}" for line in told.splitlines()))
     click.echo()
     show_status(Console(), found, now)
     for problem in outcome.problems.values():
-        console.print(f"[red]{problem}[/]")
+        console.print(problem, style="red", markup=False)

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from pmsync.core.alerts import Alert
 from pmsync.core.events import rfc3339
 from pmsync.core.project import ProjectState
 from pmsync.web import api
@@ -37,15 +39,19 @@ def show_status(console: Console, states: Sequence[ProjectState], at: datetime) 
         if len(found) == 1:
             _show_deadlines(console, row)
         for alert in row.alerts[: MOST if len(found) == 1 else 3]:
-            console.print(
-                f"  {_MARKS[alert.episode.severity]} {alert.episode.summary} ({alert.state})", highlight=False
-            )
+            console.print(f"  {_MARKS[alert.episode.severity]} {_words(alert)}", highlight=False)
 
 
 def status_json(states: Sequence[ProjectState], at: datetime) -> str:
     """Where projects stand, as the API says it: every figure with its formula and evidence."""
     found = [api.project(summary(state, at), series(state, at)) for state in states]
     return json.dumps({"as_of": rfc3339(at), "projects": found}, indent=2, ensure_ascii=False)
+
+
+def _words(alert: Alert) -> str:
+    episode = alert.episode
+    name = escape(episode.title if episode.key == episode.title else f"{episode.key} {episode.title}")
+    return f"{name}: {escape(episode.summary)} ({alert.state})"
 
 
 def _row(row: Summary) -> tuple[str, ...]:

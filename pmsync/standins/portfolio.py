@@ -50,8 +50,8 @@ class Plan:
 
 
 JIRA_PLANS = (
-    Plan("APO", "Apollo", 70, 1.0, (3, 9), 3, 12),
-    Plan("BEA", "Beacon", 74, 0.4, (2, 7), 2, 35),
+    Plan("APO", "Apollo", 62, 1.0, (3, 9), 3, 14),
+    Plan("BEA", "Beacon", 62, 0.4, (2, 7), 2, 35),
     Plan("DEL", "Delta", 30, 0.2, (2, 6), 2, -20),
 )
 
@@ -159,6 +159,12 @@ def _write_jira(site: JiraSite, plan: Plan, now: datetime, dice: random.Random) 
         )  # fmt: skip
         hand = hands.index(min(hands))
         hands[hand] = _work(site, issue, max(at + timedelta(hours=3), hands[hand]), plan, dice, now)
+    if plan.key == "APO":
+        waiting = site.create_issue(
+            "APO", now - 16 * DAY, "Sign the contract for the map", type="Task", fix_version=second, story_points=3
+        )
+        site.change_issue(waiting, now - 9 * DAY, status="In Progress", assignee=TEAM[0])
+        site.change_issue(waiting, now - 6 * DAY, flagged=True)
     if plan.release < 0:
         site.release_version(second, now - 9 * DAY)
     site.release_version(first, min(now, begin + 130 * DAY), release_date=_day(now, -50))
@@ -194,7 +200,7 @@ def _write_github(host: GitHubHost, repo: str, now: datetime, dice: random.Rando
     spring = host.add_milestone(repo, "Spring release", begin, _day(now, -40))
     summer = host.add_milestone(repo, "Summer release", begin + DAY, _day(now, 18))
     for n in range(issues):
-        at = begin + DAY * (HISTORY * n / issues + dice.uniform(0, 1.5))
+        at = begin + DAY * (HISTORY * 0.97 * n / issues + dice.uniform(0, 1.5))
         number = host.open_issue(repo, at, _title(dice), author=dice.choice(HUBBERS))
         host.set_milestone(repo, number, at + timedelta(hours=1), spring if n < issues * 0.6 else summer)
         if n % 7 == 3:
