@@ -18,7 +18,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from connectors.base import Clock, Fatal, Mark, Read, Reader, Ref
-from pmsync.core.events import Content, Event, Snapshot, Synced, Thing, Tombstone, digest, version_at
+from pmsync.core.events import Content, Event, Snapshot, Synced, Thing, Tombstone, body, digest, version_at
 
 OVERLAP = timedelta(minutes=5)
 """How far a poll reaches back before its cursor: twice the coarsest clock of a source (Jira's minute) and to spare."""
@@ -286,7 +286,8 @@ class Pump:
     def _publish(self, reads: Sequence[Read], pending: Mapping[Ref, Pending] | None = None) -> None:
         """Publish what is new in these reads and enter it in the ledger; with `pending`, whatever its digest."""
         pending = pending or {}
-        latest = {read.ref: read for read in sorted(reads, key=lambda read: (read.time is not None, read.time))}
+        checked = [_writable(read) for read in reads]
+        latest = {read.ref: read for read in sorted(checked, key=lambda read: (read.time is not None, read.time))}
         known = self.ledger.entries(self._source, latest)
         entries: dict[Ref, Entry] = {}
         notes: dict[Ref, Pending] = {}
@@ -411,6 +412,16 @@ def _is_known(known: Entry, content_digest: str, projects: Iterable[str]) -> boo
     """Whether every project was told exactly this."""
     same = known.fate is Fate.live and known.digest == content_digest
     return same and all(known.told.get(project) == known.version for project in projects)
+
+
+def _writable(read: Read) -> Read:
+    """The read, as a problem if it holds text that cannot be written down: it must not stop the rest."""
+    try:
+        if read.content is not None:
+            body(read.content).encode()
+    except UnicodeEncodeError:
+        return Read(read.ref, read.time, problem="it holds half a character (a lone surrogate)", raw=read.raw)
+    return read
 
 
 def _differs(mark: Mark, known: Entry | None) -> bool:

@@ -9,7 +9,7 @@ Next on the way of an event: `pmsync/core/project.py`, whose `fold` turns events
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 from pmsync.bus.port import DEAD_LETTERS, EVENTS, Bus, Delivered, Record
 from pmsync.bus.publisher import fold_letter
 from pmsync.core.alerts import Transition, alerts, transitions
-from pmsync.core.events import Event, Project, Undecodable, decode
+from pmsync.core.events import Event, Project, Undecodable, decode, instant
 from pmsync.core.measures.forecast import forecast, pace
 from pmsync.core.measures.progress import progress
 from pmsync.core.messages import compose
@@ -28,6 +28,8 @@ from pmsync.store.state import Letter, LogEntry, PartitionTransaction, StateStor
 BATCH = 500
 REASSESS = timedelta(hours=1)
 """The longest that a rule which time alone makes true can go unnoticed."""
+PATIENCE = timedelta(minutes=15)
+"""How long a project waits for its containers to be read before it is assessed without those that are missing."""
 
 
 class Aggregator:
@@ -86,10 +88,11 @@ class Aggregator:
         self._offsets[partition] = next_offset
         self._step("committed")
 
-    def tick(self, now: datetime) -> int:
+    def tick(self, now: datetime, patience: timedelta = PATIENCE) -> int:
         """Assess every project that changed or whose moment has come; returns how many transitions that gave.
 
-        A partition that has not caught up with the log is left for the next tick: half a batch is no picture.
+        A partition that has not caught up with the log is left for the next tick: half a batch is no picture. Nor is a
+        project of which some containers are still being read for the first time; it is waited for, up to `patience`.
         """
         told = 0
         for partition, epoch in self._epochs.items():
@@ -98,23 +101,24 @@ class Aggregator:
             with self._store.owned(partition, epoch) as owned:
                 at = max(now, owned.ticked_at or now)
                 for project in owned.due(at):
-                    told += self._assess(owned, project, at)
+                    told += self._assess(owned, project, at, patience)
                 owned.ticked(at)
                 self._step("assessed")
         return told
 
-    def _assess(self, owned: PartitionTransaction, project: str, now: datetime) -> int:
+    def _assess(self, owned: PartitionTransaction, project: str, now: datetime, patience: timedelta) -> int:
         state = load(owned.project_rows(project))
         shown, _ = shown_containers(state) if state else (set(), False)
         before = owned.shown(project)
+        if state is None or not shown or _is_waiting(state.project, shown, before, now - patience):
+            owned.assessed(project, before, now + PATIENCE)
+            return 0
         names = {f"{source}/{container}" for source, container in shown}
-        moves: Sequence[Transition] = ()
-        if state and shown:
-            moves = transitions(owned.logged(project), alerts(episodes(state, now), state.facts), now)
-            first = not names <= before
-            letters = self._letters(state, moves, now, first=first) if moves or first else []
-            owned.log(project, [_line(move) for move in moves], letters, now)
-        owned.assessed(project, names, _next_due(state.project if state else None, now))
+        moves = transitions(owned.logged(project), alerts(episodes(state, now), state.facts), now)
+        first = not names <= before
+        letters = self._letters(state, moves, now, first=first) if moves or first else []
+        owned.log(project, [_line(move) for move in moves], letters, now)
+        owned.assessed(project, names, _next_due(state.project, now))
         return len(moves)
 
     def _letters(self, state: ProjectState, moves: Sequence[Transition], now: datetime, *, first: bool) -> list[Letter]:
@@ -169,9 +173,17 @@ def _line(move: Transition) -> LogEntry:
     return LogEntry(move.fingerprint, move.n, move.at, move.state.value, move.since, told)
 
 
-def _next_due(project: Project | None, now: datetime) -> datetime:
+def _is_waiting(project: Project, shown: Collection[tuple[str, str]], before: Collection[str], since: datetime) -> bool:
+    """Whether to wait for a container: one mapped after `since` is still being read, and one that was assessed before is
+    being read again; without it, its alerts would seem to be resolved."""
+    return any(
+        (source, container) not in shown and (f"{source}/{container}" in before or instant(began) > since)
+        for source, containers in project.mapping.items()
+        for container, began in containers.items()
+    )
+
+
+def _next_due(project: Project, now: datetime) -> datetime:
     """When time alone can change what is wrong: at the latest in an hour, and when the project's day ends."""
-    if project is None:
-        return now + REASSESS
     zone = ZoneInfo(project.time_zone)
     return min(now + REASSESS, day_end(local_day(now, zone), zone).astimezone(UTC))

@@ -128,7 +128,7 @@ class App:
                 outcome.dead += pump.counts.dead
         self.aggregator.take(range(self.bus.partitions))
         self.aggregator.catch_up()
-        outcome.transitions = self.aggregator.tick(self._clock())
+        outcome.transitions = self.aggregator.tick(self._clock(), patience=timedelta(0))
         outcome.delivery = self.notifier.drain()
         return outcome
 

@@ -1,0 +1,5 @@
+"""`python -m pmsync`."""
+
+from pmsync.cli import main
+
+main()
