@@ -11,12 +11,14 @@ import shutil
 from collections.abc import Callable, Mapping
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 DEMANDED = "PMSYNC_REQUIRE"
 
 settings.register_profile("default", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+# For planted faults: that a fault is caught is enough to know, its smallest example is not asked for.
+settings.register_profile("planted", deadline=None, phases=[Phase.explicit, Phase.generate])
 settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 
