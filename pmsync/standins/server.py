@@ -1,14 +1,15 @@
-"""Serve a stand-in on a free port of loopback, from a thread of this process."""
+"""Serve a stand-in on loopback, from a thread of this process. It tells the time of its own world."""
 
-from __future__ import annotations
-
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from starlette.types import ASGIApp
 
-from pmsync.web.serve import serve as serve_at
+from pmsync.web.serve import serve as serve_dated
 
 
-def serve(app: ASGIApp) -> AbstractContextManager[str]:
-    """Serve `app` while the block runs; yields its base URL."""
-    return serve_at(app, "127.0.0.1", 0)
+@contextmanager
+def serve(app: ASGIApp) -> Iterator[str]:
+    """Serve `app` on a free port of 127.0.0.1 while the block runs; yields its base URL."""
+    with serve_dated(app, dated=False) as url:
+        yield url

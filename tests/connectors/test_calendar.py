@@ -22,6 +22,7 @@ from requests.adapters import BaseAdapter
 import connectors.calendar as module
 from connectors.base import ConnectorError, Fatal, Mark, Read, Ref, Retryable
 from connectors.calendar import CalendarConnector, CalendarSettings
+from connectors.ics import MAX_COMPONENTS, MAX_TITLE
 from pmsync.core.events import CalendarEntry, Meaning
 from pmsync.standins.calendar import CalendarHost, Fault, Override
 from pmsync.standins.server import serve
@@ -297,7 +298,7 @@ def test_two_calendars_in_one_file_are_read_together(tmp_path: Path) -> None:
     ("body", "says"),
     [
         (b"BEGIN:VCALENDAR\r\n" + b"X" * module.MAX_BYTES, "larger than"),
-        (FEED.format(EVENT.format("a") * (module.MAX_COMPONENTS + 1)).encode(), "more than 20000 components"),
+        (FEED.format(EVENT.format("a") * (MAX_COMPONENTS + 1)).encode(), "more than 20000 components"),
     ],
     ids=["bytes", "components"],
 )
@@ -379,7 +380,7 @@ def test_titles_are_unescaped_and_bounded(tmp_path: Path) -> None:
     long = EVENT.format("b").replace("END", f"SUMMARY:{'x' * 900}\r\nEND")
     reads = reads_of(tmp_path, FEED.format(named + long), titles=True)
     assert entry(reads["team/a"]).title == "Größe, nicht\nFarbe"
-    assert entry(reads["team/b"]).title == "x" * module.MAX_TITLE
+    assert entry(reads["team/b"]).title == "x" * MAX_TITLE
 
 
 def test_a_character_that_is_folded_in_two_is_whole_again(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from connectors.base import Read, Retryable
-from connectors.calendar import Scope, Window, read_feed
+from connectors.ics import Scope, Window, read_feed
 from pmsync.core.events import CalendarEntry, Meaning
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"

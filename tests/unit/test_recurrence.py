@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.base import Read
-from connectors.calendar import (
+from connectors.ics import (
     ENTRY_STEPS,
     MAX_OCCURRENCES,
     OCCURRENCE_STEPS,
@@ -256,7 +256,7 @@ def test_a_hostile_rule_does_not_hold_up_the_feed(rule: str, start: str) -> None
 
 
 def test_the_budget_of_a_feed_holds_over_its_entries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("connectors.calendar.FEED_STEPS", 3 * ENTRY_STEPS)
+    monkeypatch.setattr("connectors.ics.FEED_STEPS", 3 * ENTRY_STEPS)
     entries = [f"BEGIN:VEVENT\nUID:{i}\nDTSTART:00010101T000000\nRRULE:FREQ=DAILY\nEND:VEVENT\n" for i in range(5)]
     begun = time.thread_time()
     reasons = [entry.problem for entry in read(*entries)]
@@ -266,7 +266,7 @@ def test_the_budget_of_a_feed_holds_over_its_entries(monkeypatch: pytest.MonkeyP
 
 
 def test_many_occurrences_spend_the_budget_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("connectors.calendar.FEED_STEPS", 365 * OCCURRENCE_STEPS + 2 * 365 + 2000)
+    monkeypatch.setattr("connectors.ics.FEED_STEPS", 365 * OCCURRENCE_STEPS + 2 * 365 + 2000)
     entries = [f"BEGIN:VEVENT\nUID:{i}\nDTSTART:20260101\nRRULE:FREQ=DAILY\nEND:VEVENT\n" for i in range(2)]
     assert [entry.problem for entry in read(*entries)] == [None, "the rules of the feed need too many steps together"]
 

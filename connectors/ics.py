@@ -1,0 +1,605 @@
+"""The bytes of an ICS feed, read into calendar entries by pure functions.
+
+A feed comes from strangers. It is cut into components before anything is parsed, so that a bad one loses only itself;
+only the properties that tell time are parsed, so that no text can leak; and every walk through a recurrence rule is
+metered, because an impossible rule (each 30 February) would otherwise be followed to the year 9999.
+
+Next on the way of an event: `connectors/calendar.py`, the connector that hands on what is read here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from math import prod
+from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
+
+from dateutil.rrule import HOURLY, rrule, rrulestr  # type: ignore[import-untyped]
+from icalendar import Event, Timezone, Todo, vDDDLists, vDDDTypes, vRecur, vText
+from icalendar.parser import Contentline
+from icalendar.timezone.tzp import TZP
+from recurring_ical_events import EventAdapter, Series, TodoAdapter  # type: ignore[import-untyped]
+from recurring_ical_events import Occurrence as Found
+
+from connectors.base import Fatal, Read, Ref, Retryable
+from pmsync.core.events import CalendarEntry, Meaning, Occurrence
+
+MAX_COMPONENTS = 20_000
+MAX_LINE = 64 * 1024
+MAX_OCCURRENCES = 2_000
+MAX_COMBINATIONS = 10_000
+MAX_INTERVAL = 10_000
+MAX_POSITIONS = 31
+MAX_MOMENTS = 10_000
+MAX_ZONE_RULES = 40
+MAX_UID = 255
+MAX_TITLE = 500
+LAST_YEAR = 2500
+"""Zoned times beyond it are refused: a zone that the feed defines is walked from its first year to the time asked for."""
+ENTRY_STEPS = 100_000
+"""Days and candidates that the rules of one entry may look at: every hour of 5 years, every day of 130."""
+FEED_STEPS = 20_000_000
+"""The same for all entries of a feed together; half a minute of work at worst."""
+OCCURRENCE_STEPS = 50
+"""What one occurrence counts for, so that the budget of a feed also bounds its memory."""
+
+TELLING = frozenset(
+    "UID DTSTART DTEND DUE DURATION RRULE EXRULE RDATE EXDATE RECURRENCE-ID STATUS SEQUENCE SUMMARY".split()  # noqa: SIM905
+)
+"""The properties that are parsed at all."""
+
+KNOWN = TELLING | frozenset(
+    (  # noqa: SIM905
+        "ATTACH ATTENDEE CATEGORIES CLASS COLOR COMMENT COMPLETED CONFERENCE CONTACT CREATED DESCRIPTION DTSTAMP GEO IMAGE "
+        "LAST-MODIFIED LOCATION ORGANIZER PERCENT-COMPLETE PRIORITY RELATED-TO REQUEST-STATUS RESOURCES TRANSP TZID URL"
+    ).split()
+)
+"""The names that may show in a dead letter. Any other could be a piece of text that was folded wrongly."""
+
+PERIODS = frozenset({"HOURLY", "DAILY", "WEEKLY", "MONTHLY", "YEARLY"})
+_SPLIT = {"VEVENT", "VTODO", "VJOURNAL", "VFREEBUSY", "VTIMEZONE", "VAVAILABILITY"}
+_NAME = re.compile(r"[A-Za-z0-9-]+(?=[:;])")
+_ZONE = re.compile(r"[\w+\-/ .()&:,]{1,64}", re.ASCII)
+_BROKEN = (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError)
+"""What icalendar and recurring-ical-events raise on bad input, besides their own errors (all of them ValueErrors)."""
+
+Moment = date | datetime
+
+
+class Window(NamedTuple):
+    """The days `[start, end)` that are expanded."""
+
+    start: date
+    end: date
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Everything besides the feed itself on which its translation depends."""
+
+    container: str
+    meaning: Meaning
+    window: Window
+    zone: ZoneInfo
+    titles: bool = False
+
+
+# ---- feed -> reads ----
+
+
+class Unreadable(ValueError):
+    """One component or rule cannot be read. The message is a reason and never holds text from the feed."""
+
+
+def window_at(now: datetime) -> Window:
+    """Last year and three years from now on; it moves once a year, so that entries do not change from day to day."""
+    return Window(date(now.year - 1, 1, 1), date(now.year + 3, 1, 1))
+
+
+def read_feed(body: bytes, scope: Scope) -> Iterator[Read]:
+    """Every entry of a feed, in order of its first line; raises where the feed as a whole is not to be trusted."""
+    parts = split(unfold(body), scope.container)
+    zones = Zones([part for part in parts if part.kind == "VTIMEZONE"])
+    groups: dict[str, list[Part]] = {}
+    for part in parts:
+        if part.kind in {"VEVENT", "VTODO"}:
+            groups.setdefault(part.uid, []).append(part)
+    feed = Meter(FEED_STEPS, "the rules of the feed need too many steps together")
+    for uid, group in groups.items():
+        ref = Ref("calendar_entry", f"{scope.container}/{uid}")
+        try:
+            content = translate(group, scope, zones, feed)
+        except Unreadable as error:
+            yield Read(ref, problem=str(error), raw=structure(group))
+        except _BROKEN as error:
+            yield Read(ref, problem=f"the entry cannot be expanded ({type(error).__name__})", raw=structure(group))
+        else:
+            if content is not None:
+                yield Read(ref, content=content)
+
+
+def unfold(body: bytes) -> list[str]:
+    """Lines as RFC 5545 (3.1) means them. Unfolded as bytes, since a fold may cut a character in two."""
+    whole = re.sub(rb"(?:\r\n|\n|\r)[ \t]", b"", body.removeprefix(b"\xef\xbb\xbf"))
+    return [line.decode("utf-8", "replace") for line in re.split(rb"\r\n|\n|\r", whole) if line.strip()]
+
+
+@dataclass(slots=True)
+class Part:
+    """The lines of one component. Nested ones (alarms) are left out, except those that define a zone."""
+
+    kind: str
+    lines: list[str] = field(default_factory=list)
+    fault: str | None = None
+
+    @property
+    def uid(self) -> str:
+        """The UID; where it is missing or too long to be an id, a digest that stands while the entry is unchanged."""
+        for line in self.lines:
+            if line[:4].upper() in {"UID:", "UID;"}:
+                uid = vText.from_ical(line.partition(":")[2]).strip()
+                if 0 < len(uid) <= MAX_UID:
+                    return str(uid)
+                break
+        return "~" + hashlib.sha256("\n".join(self.lines).encode()).hexdigest()[:32]
+
+
+class _Splitter:
+    """Follows BEGIN and END through a feed, so that a component that is not closed does not swallow its neighbours."""
+
+    def __init__(self, container: str) -> None:
+        self.container = container
+        self.parts: list[Part] = []
+        self.seen = 0
+        self.inside = False
+        self.complete = False
+        self.part: Part | None = None
+        self.nested: list[str] = []
+
+    def line(self, line: str) -> None:
+        word, _, rest = line.partition(":")
+        name = rest.strip().upper()
+        match word.strip().upper():
+            case "BEGIN":
+                self.begin(name)
+            case "END":
+                self.end(name)
+            case _ if self.part is not None and (not self.nested or self.part.kind == "VTIMEZONE"):
+                self.part.lines.append(line)
+
+    def begin(self, name: str) -> None:
+        self.seen += 1
+        if self.seen > MAX_COMPONENTS:
+            raise Fatal(f"{self.container}: the feed has more than {MAX_COMPONENTS} components")
+        if name == "VCALENDAR":
+            self.close("it has no END")
+            self.inside, self.complete = True, False
+        elif self.part is None or name in _SPLIT:
+            self.close("it has no END")
+            self.part = Part(name)
+        else:
+            self.nest("BEGIN", name)
+            self.nested.append(name)
+
+    def end(self, name: str) -> None:
+        if name == "VCALENDAR":
+            self.close("it has no END")
+            self.complete = self.inside
+        elif self.part is not None and name == self.part.kind:
+            self.close(None)
+        elif self.nested and self.nested[-1] == name:
+            self.nested.pop()
+            self.nest("END", name)
+
+    def nest(self, word: str, name: str) -> None:
+        if self.part is not None and self.part.kind == "VTIMEZONE":
+            self.part.lines.append(f"{word}:{name}")
+
+    def close(self, fault: str | None) -> None:
+        if self.part is not None:
+            self.part.fault = fault
+            self.parts.append(self.part)
+        self.part, self.nested = None, []
+
+
+def split(lines: Sequence[str], container: str) -> Sequence[Part]:
+    """The components of a feed. One that is not whole says nothing about what was deleted, so it raises `Retryable`."""
+    if lines and lines[0].lstrip().startswith("<"):
+        raise Retryable(f"{container}: a web page came instead of a calendar; does the address need auth?")
+    splitter = _Splitter(container)
+    for line in lines:
+        splitter.line(line)
+    if not splitter.inside:
+        raise Retryable(f"{container}: what came is no calendar (no BEGIN:VCALENDAR)")
+    if not splitter.complete:
+        raise Retryable(f"{container}: the feed is cut off (no END:VCALENDAR)")
+    return splitter.parts
+
+
+def structure(group: Iterable[Part]) -> bytes:
+    """What a dead letter keeps of an entry: the names of its properties."""
+    lines: list[str] = []
+    for part in group:
+        names = (name.group().upper() if (name := _NAME.match(line)) else "" for line in part.lines)
+        lines += [f"BEGIN:{part.kind}", *(name if name in KNOWN else "OTHER" for name in names), f"END:{part.kind}"]
+    return "\n".join(lines)[:MAX_LINE].encode()
+
+
+# ---- components -> one entry ----
+
+
+class Property(NamedTuple):
+    """One content line."""
+
+    value: str
+    params: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """One VEVENT or VTODO that can be expanded."""
+
+    event: Event | Todo
+    sequence: int
+    is_override: bool
+    cancelled: bool
+    title: str | None
+
+
+def translate(group: Sequence[Part], scope: Scope, zones: Zones, feed: Meter) -> CalendarEntry | None:
+    """The entry that these components of one UID make; None if it is cancelled, or a to-do that is never due."""
+    components = [component for part in group if (component := parse(part, zones)) is not None]
+    masters = [component for component in components if not component.is_override]
+    first = max(masters or components, key=lambda component: component.sequence, default=None)
+    if first is None or all(component.cancelled for component in ([first] if masters else components)):
+        return None
+    occurrences = expand(components, scope.window, scope.zone, feed)
+    return CalendarEntry(
+        container=scope.container,
+        title=first.title if scope.titles else None,
+        meaning=scope.meaning,
+        recurring="RRULE" in first.event or "RDATE" in first.event,
+        occurrences=tuple(Occurrence(start=start, end=end) for start, end in occurrences[:MAX_OCCURRENCES]),
+        occurrences_cut=len(occurrences) > MAX_OCCURRENCES,
+    )
+
+
+def parse(part: Part, zones: Zones) -> Component | None:
+    """The component in these lines; None for a to-do without a due date."""
+    if part.fault is not None:
+        raise Unreadable(f"{part.kind}: {part.fault}")
+    properties = _properties(part)
+    if part.kind == "VTODO" and "DUE" not in properties:
+        return None
+    if part.kind == "VEVENT" and "DTSTART" not in properties:
+        raise Unreadable("VEVENT: it has no DTSTART")
+    event = Todo() if part.kind == "VTODO" else Event()
+    for name, read in _READERS.items():
+        if name in properties:
+            event[name] = read(name, properties[name], zones)
+    status = properties.get("STATUS", [Property("", {})])[0].value.strip().upper()
+    return Component(
+        event, event.get("SEQUENCE", -1), "RECURRENCE-ID" in event, status == "CANCELLED", _title(properties)
+    )
+
+
+def _properties(part: Part) -> Mapping[str, Sequence[Property]]:
+    found: dict[str, list[Property]] = {}
+    for line in part.lines:
+        match = _NAME.match(line)
+        name = match.group().upper() if match else ""
+        if name not in TELLING:
+            continue
+        if len(line) > MAX_LINE:
+            raise Unreadable(f"{name} is longer than {MAX_LINE} characters")
+        try:
+            _, params, value = Contentline(line).parts()  # type: ignore[no-untyped-call]
+        except ValueError:
+            raise Unreadable(f"{name} is no valid content line") from None
+        found.setdefault(name, []).append(Property(value, params))
+    if "EXRULE" in found:
+        raise Unreadable("EXRULE is not supported (RFC 5545 has deprecated it)")
+    return found
+
+
+def _title(properties: Mapping[str, Sequence[Property]]) -> str | None:
+    summary = properties.get("SUMMARY")
+    return str(vText.from_ical(summary[0].value))[:MAX_TITLE] if summary else None
+
+
+def _moment(name: str, text: str, params: Mapping[str, Any], zones: Zones) -> Any:
+    """A date, an instant, a duration or a period, as the text itself says; times that name no zone stay without."""
+    try:
+        value: Any = vDDDTypes.from_ical(text.strip())  # type: ignore[no-untyped-call]
+    except ValueError:
+        raise Unreadable(f"{name} is no valid date, time or duration") from None
+    if isinstance(value, tuple):
+        start, end = (_placed(name, each, params, zones) for each in value)
+        return start, end
+    return _placed(name, value, params, zones)
+
+
+def _placed(name: str, value: Any, params: Mapping[str, Any], zones: Zones) -> Any:
+    if "TZID" not in params or not isinstance(value, datetime) or value.tzinfo is not None:
+        return value
+    if value.year > LAST_YEAR:
+        raise Unreadable(f"{name} is beyond the year {LAST_YEAR}")
+    return value.replace(tzinfo=zones.of(name, str(params["TZID"])))
+
+
+def _single(name: str, properties: Sequence[Property], zones: Zones) -> vDDDTypes:
+    if len(properties) > 1:
+        raise Unreadable(f"{name} is there {len(properties)} times")
+    value, params = properties[0]
+    moment = _moment(name, value, params, zones)
+    if not isinstance(moment, timedelta if name == "DURATION" else date):
+        raise Unreadable(f"{name} is of the wrong type")
+    single = vDDDTypes(moment)
+    if str(params.get("RANGE", "")).upper() == "THISANDFUTURE":
+        single.params["RANGE"] = "THISANDFUTURE"
+    return single
+
+
+def _list(name: str, properties: Sequence[Property], zones: Zones) -> list[vDDDLists]:
+    moments = []
+    for value, params in properties:
+        moments += [_moment(name, text, params, zones) for text in value.split(",") if text.strip()]
+        if len(moments) > MAX_MOMENTS:
+            raise Unreadable(f"{name} has more than {MAX_MOMENTS} values")
+    if any(not isinstance(moment, date | tuple) for moment in moments):
+        raise Unreadable(f"{name} is of the wrong type")
+    return [vDDDLists(moments)]
+
+
+def _sequence(name: str, properties: Sequence[Property], zones: Zones) -> int:  # noqa: ARG001
+    value = properties[0].value.strip()
+    return int(value) if re.fullmatch(r"\d{1,9}", value, re.ASCII) else 0
+
+
+def _rules(name: str, properties: Sequence[Property], zones: Zones) -> list[vRecur]:  # noqa: ARG001
+    for each in properties:
+        check_rule(each.value)
+    try:
+        return [vRecur.from_ical(each.value.strip().rstrip(";")) for each in properties]
+    except ValueError:
+        raise Unreadable("RRULE is no valid rule") from None
+
+
+_READERS: Mapping[str, Callable[[str, Sequence[Property], Zones], Any]] = {
+    **dict.fromkeys(("DTSTART", "DTEND", "DUE", "DURATION", "RECURRENCE-ID"), _single),
+    **dict.fromkeys(("RDATE", "EXDATE"), _list),
+    "RRULE": _rules,
+    "SEQUENCE": _sequence,
+}
+
+
+def check_rule(rule: str, periods: Container[str] = PERIODS) -> None:
+    """Raise for a rule that costs too much per step, or asks for more often than any calendar of people does."""
+    parts = [part.partition("=")[::2] for part in rule.strip().rstrip(";").upper().split(";")]
+    named = dict(parts)
+    if len(named) < len(parts):
+        raise Unreadable("RRULE names a part twice")
+    if named.get("FREQ") not in periods:
+        raise Unreadable("RRULE has a FREQ that is not supported")
+    interval = named.get("INTERVAL", "1")
+    if not re.fullmatch(r"\d{1,5}", interval, re.ASCII) or not 1 <= int(interval) <= MAX_INTERVAL:
+        raise Unreadable(f"RRULE has an INTERVAL outside 1 to {MAX_INTERVAL}")
+    if prod(value.count(",") + 1 for name, value in parts if name.startswith("BY")) > MAX_COMBINATIONS:
+        raise Unreadable(f"RRULE has more than {MAX_COMBINATIONS} combinations")
+    if named.get("BYSETPOS", "").count(",") >= MAX_POSITIONS:  # each costs dateutil a walk through the whole period
+        raise Unreadable(f"RRULE has more than {MAX_POSITIONS} BYSETPOS")
+
+
+# ---- expansion ----
+
+
+class Meter:
+    """A budget of steps; it raises when it is spent."""
+
+    def __init__(self, left: int, reason: str = "RRULE needs too many steps from its start") -> None:
+        self.left = left
+        self.reason = reason
+
+    def spend(self, steps: int = 1) -> None:
+        self.left -= steps
+        if self.left < 0:
+            raise Unreadable(self.reason)
+
+
+class _Beyond(Exception):
+    """The walk through a rule has gone past its horizon without an occurrence to show it."""
+
+
+class _Months(tuple[int, ...]):
+    """The months of a rule. dateutil asks of every day that it looks at whether its rule has any: there it is metered."""
+
+    meter: Meter
+    days: int
+
+    def __bool__(self) -> bool:
+        self.meter.spend()
+        self.days -= 1
+        if self.days < 0:
+            raise _Beyond
+        return len(self) > 0
+
+
+def metered(rule: rrule, meter: Meter, days: int) -> Iterator[datetime]:
+    """The recurrences of a rule until it has looked at so many days. Not cached: an error would leave the lock taken."""
+    rule._bymonth = months = _Months(rule._bymonth or ())
+    months.meter, months.days = meter, days
+    rule._cache = None
+    try:
+        for moment in rule:
+            meter.spend()
+            yield moment
+    except _Beyond:
+        return
+
+
+def horizon(rule: rrule, last: datetime) -> int:
+    """How many days dateutil looks at, at most, until it is past `last`: each one once, hours apart; plus a margin."""
+    days: int = (last.date() - rule._dtstart.date()).days
+    return max(0, days + days // 100) * (24 if rule._freq == HOURLY else 1) + 800
+
+
+class _Adapter(EventAdapter):  # type: ignore[misc]
+    """A component on its way through the library, with what bounds its expansion."""
+
+    def __init__(self, component: Component, meter: Meter, enough: int) -> None:
+        super().__init__(component.event)
+        self.cancelled = component.cancelled
+        self.meter = meter
+        self.enough = enough
+
+
+class _TodoAdapter(_Adapter, TodoAdapter):  # type: ignore[misc]
+    raw_start = TodoAdapter.raw_start
+    raw_end = TodoAdapter.raw_end
+
+
+class _Found(Found):  # type: ignore[misc]
+    def __init__(self, adapter: _Adapter, start: Moment | None, end: Moment | None, sequence: int) -> None:
+        super().__init__(adapter, start, end, sequence=sequence)
+        self.adapter = adapter
+
+
+class _Series(Series):  # type: ignore[misc]
+    """A recurrence set whose rules are walked lazily and under a meter."""
+
+    def occurrence(self, adapter: _Adapter, start: Moment | None = None, end: Moment | None = None) -> _Found:
+        return _Found(adapter, start, end, self.sequence)
+
+    class RecurrenceRules(Series.RecurrenceRules):  # type: ignore[misc]
+        def rrule_between(self, span_start: datetime, span_stop: datetime) -> Iterator[datetime]:
+            first, last = (_comparable(moment, self.tzinfo) for moment in (span_start, span_stop))
+            for rule in self.rrules:
+                metering = isinstance(rule, rrule)  # the others are the dates of RDATE
+                walk = metered(rule, self.core.meter, horizon(rule, last)) if metering else iter(rule)
+                yield from _between(walk, first, last, rule.until, self.core.enough)
+
+
+def _between(
+    walk: Iterator[datetime], first: datetime, last: datetime, until: Moment | None, enough: int
+) -> Iterator[datetime]:
+    for moment in walk:
+        if moment > last or enough <= 0:
+            return
+        if moment >= first and not (until is not None and moment > _comparable(until, moment.tzinfo)):
+            enough -= 1
+            yield moment
+
+
+def _comparable(moment: Moment, zone: Any) -> datetime:
+    """The library's own rule: where only one side has a zone, it is lent to the other; without any, none is kept."""
+    at = moment if isinstance(moment, datetime) else datetime(moment.year, moment.month, moment.day)  # noqa: DTZ001
+    if zone is None or at.tzinfo is None:
+        return at.replace(tzinfo=zone)
+    return at
+
+
+def expand(
+    components: Sequence[Component], window: Window, zone: ZoneInfo, feed: Meter
+) -> Sequence[tuple[Moment, Moment]]:
+    """`[start, end)` of the occurrences of one UID that touch the window, sorted; a few more than may be published."""
+    meter = Meter(ENTRY_STEPS) if feed.left > ENTRY_STEPS else Meter(feed.left, feed.reason)
+    before = meter.left
+    enough = MAX_OCCURRENCES + 1 + sum(_exceptions(component) for component in components)
+    series = _Series(
+        [
+            (_TodoAdapter if isinstance(component.event, Todo) else _Adapter)(component, meter, enough)
+            for component in components
+        ]
+    )
+    start, end = (datetime(day.year, day.month, day.day, tzinfo=UTC) for day in window)
+    try:
+        found = {_span(each, zone) for each in series.between(start, end) if not each.adapter.cancelled}
+    finally:
+        feed.left -= before - max(0, meter.left)
+    feed.spend(OCCURRENCE_STEPS * len(found))
+    return sorted(found, key=lambda span: tuple(_instant(moment, zone) for moment in span))
+
+
+def _exceptions(component: Component) -> int:
+    return component.is_override + sum(len(each.dts) for each in component.event.get("EXDATE", []))
+
+
+def _span(found: _Found, zone: ZoneInfo) -> tuple[Moment, Moment]:
+    start, end = found.start, found.end
+    if isinstance(found.adapter, TodoAdapter):
+        start = end
+    elif not isinstance(start, datetime) and start == end:
+        end = start + timedelta(days=1)
+    if isinstance(start, datetime) or isinstance(end, datetime):
+        return _instant(start, zone), _instant(end, zone)
+    return start, end
+
+
+def _instant(moment: Moment, zone: ZoneInfo) -> datetime:
+    return _comparable(moment, moment.tzinfo if isinstance(moment, datetime) and moment.tzinfo else zone).astimezone(
+        UTC
+    )
+
+
+# ---- time zones ----
+
+
+class Zones:
+    """The zones that a feed may name: those of tzdata, their Windows names, and those that it defines itself.
+
+    Each feed has its own, since icalendar's own registry would let one feed define a zone for another.
+    """
+
+    def __init__(self, definitions: Iterable[Part]) -> None:
+        self._provider = TZP()
+        self._rules_left = MAX_ZONE_RULES
+        for part in definitions:
+            try:
+                self._define(part)
+            except _BROKEN:
+                continue  # an entry that names this zone says so itself
+
+    def of(self, name: str, tzid: str) -> Any:
+        """The zone that the property `name` is in; raises `Unreadable` for one that nobody knows."""
+        zone = self._find(tzid)
+        if zone is None:
+            shown = tzid if _ZONE.fullmatch(tzid) else "that it names"
+            raise Unreadable(f"{name}: the time zone {shown} is unknown")
+        return zone
+
+    def _find(self, tzid: str) -> Any:
+        # "/vendor/Europe/Berlin" is a globally unique id (RFC 5545, 3.2.19); icalendar would warn that it guesses.
+        pieces = tzid.strip("/").split("/")
+        guesses = ["/".join(pieces[i:]) for i in range(len(pieces) if tzid.startswith("/") else 1)]
+        for guess in guesses:
+            try:
+                zone: Any = self._provider.timezone(guess)
+            except (OSError, ValueError):
+                continue
+            if zone is not None:
+                return zone
+        return None
+
+    def _define(self, part: Part) -> None:
+        text = "\r\n".join(("BEGIN:VTIMEZONE", *part.lines, "END:VTIMEZONE", ""))
+        zone = Timezone.from_ical(text)
+        if self._find(str(zone["TZID"])) is not None:
+            return
+        for observance in zone.subcomponents:
+            rules: Any = observance.get("RRULE", [])
+            start: Any = observance["DTSTART"]
+            for rule in rules if isinstance(rules, list) else [rules]:
+                self._check(rule.to_ical().decode(), start.dt)
+        self._provider.cache_timezone_component(zone)
+
+    def _check(self, rule: str, start: datetime) -> None:
+        """Zones are walked by dateutil alone, so that a rule must show beforehand that it comes to its first day."""
+        self._rules_left -= 1
+        if self._rules_left < 0:
+            raise Unreadable(f"the feed has more than {MAX_ZONE_RULES} rules of time zones")
+        check_rule(rule, {"YEARLY"})
+        next(metered(rrulestr(rule, dtstart=start, ignoretz=True), Meter(20 * 366), LAST_YEAR * 366), None)

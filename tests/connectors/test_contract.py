@@ -1,0 +1,223 @@
+"""The promises of `connectors/testing.py`, kept by Jira, GitHub and calendars over HTTP against their stand-ins."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from connectors import calendar, github, jira
+from connectors.base import Connector, Ref
+from connectors.testing import ConnectorContract
+from pmsync.standins.calendar import CalendarHost
+from pmsync.standins.calendar import Fault as CalendarFault
+from pmsync.standins.github import GitHubHost
+from pmsync.standins.jira import TRUNCATED, JiraSite, StandinStatus
+from pmsync.standins.jira import Fault as JiraFault
+from pmsync.standins.server import serve
+
+TOKEN = "canary-7c1e94f0b2"
+IMPATIENT = 1
+"""Seconds that a connector waits for a source that never answers."""
+
+
+def basic(user: str) -> str:
+    """What Basic authentication makes of a user and the token, without the end that depends on what follows."""
+    return base64.b64encode(f"{user}:{TOKEN}".encode()).decode().rstrip("=")[:-4]
+
+
+class Stage:
+    """One server for all tests; each puts its own source on it. `silent`: the next request gets no answer."""
+
+    url: str
+    app: ASGIApp
+    silent = False
+    seen = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.seen += 1
+        if not self.silent:
+            await self.app(scope, receive, send)
+            return
+        self.silent = False
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Stage]:
+    stage = Stage()
+    with serve(stage) as url:
+        stage.url = url
+        yield stage
+
+
+class Served(ConnectorContract):
+    """What the worlds have in common: a server, a clock, a file with the token."""
+
+    @pytest.fixture(autouse=True)
+    def _world(self, served: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.stage, self.folder, self.monkeypatch = served, tmp_path, monkeypatch
+        self.time = self.start
+        served.silent, served.seen = False, 0
+        served.app = self.build()
+
+    def build(self) -> ASGIApp:
+        raise NotImplementedError
+
+    def open(self, secret: dict[str, Path]) -> Connector:
+        """A connector whose token is in this file."""
+        raise NotImplementedError
+
+    def connect(self) -> Connector:
+        return self.open(self.secret("token", TOKEN))
+
+    def wrong_credentials(self) -> Connector:
+        return self.open(self.secret("wrong", f"{TOKEN}-wrong"))
+
+    def secret(self, name: str, text: str) -> dict[str, Path]:
+        (self.folder / name).write_text(text)
+        return {"file": self.folder / name}
+
+    def set_time(self, at: datetime) -> None:
+        self.time = at
+
+    def requests(self) -> int:
+        return self.stage.seen
+
+
+class TestJira(Served):
+    name = "company-jira"
+    container = "APO"
+    granularity = timedelta(minutes=1)
+    secrets = (TOKEN, basic("pmsync@example.com"))
+
+    def build(self) -> ASGIApp:
+        self.site = JiraSite(lambda: self.time, token=TOKEN, time_zone="Asia/Kolkata")
+        self.site.statuses["Limbo"] = StandinStatus("999", "undefined")
+        self.site.add_project("APO", "Apollo")
+        self.site.add_version("APO", "2.1", date(2026, 4, 1), at=self.start)
+        return self.site.app
+
+    def open(self, secret: dict[str, Path]) -> Connector:
+        auth = {"email": "pmsync@example.com", "token": secret}
+        configured = jira.JiraSettings.model_validate(
+            {"name": self.name, "url": self.stage.url, "auth": auth, "page_size": self.page_size, "kind": "jira"}
+        )
+        return jira.JiraConnector.connect(configured, lambda: self.time)
+
+    def create(self, at: datetime) -> Ref:
+        return Ref("work_item", self.site.create_issue("APO", at, "Add search", story_points=3))
+
+    def change(self, ref: Ref, at: datetime) -> None:
+        self.site.change_issue(ref.id, at, status="In Progress", assignee="acc-1")
+
+    def delete(self, ref: Ref, at: datetime) -> None:
+        self.site.delete_issue(ref.id, at)
+
+    def spoil_one(self, at: datetime) -> Ref:
+        return Ref("work_item", self.site.create_issue("APO", at, "Lost", status="Limbo"))
+
+    def break_next(self, kind: str) -> None:
+        if kind == "silent":
+            self.stage.silent = True
+            self.monkeypatch.setattr(jira, "TIMEOUT", (10.0, IMPATIENT))
+            return
+        faults = {"busy": JiraFault(429, {"Retry-After": "7"}), "error": JiraFault(500), "cut": TRUNCATED}
+        self.site.faults.append(faults[kind])
+
+
+class TestGitHub(Served):
+    name = "gh"
+    container = "acme/apollo"
+    secrets = (TOKEN,)
+
+    def build(self) -> ASGIApp:
+        self.host = GitHubHost(lambda: self.time, token=TOKEN)
+        self.repository = self.host.add_repository(self.container)
+        self.host.add_milestone(self.container, "2.1", self.start, date(2026, 4, 1))
+        self.made = 0
+        return self.host.app
+
+    def open(self, secret: dict[str, Path]) -> Connector:
+        configured = github.GitHubSettings.model_validate(
+            {"name": self.name, "url": self.stage.url, "auth": {"token": secret}, "page_size": self.page_size}
+        )
+        return github.GitHubConnector.connect(configured, lambda: self.time)
+
+    def create(self, at: datetime) -> Ref:
+        """Issues and pull requests in turn; the first is an issue, since only issues can be deleted."""
+        self.made += 1
+        if self.made % 3 == 0:
+            return Ref("change_request", self._id(self.host.open_pull(self.container, at, "Mend search")))
+        return Ref("work_item", self._id(self.host.open_issue(self.container, at, "Add search")))
+
+    def _id(self, number: int) -> str:
+        return f"{self.repository}/{number}"
+
+    def change(self, ref: Ref, at: datetime) -> None:
+        self.host.label(self.container, int(ref.id.partition("/")[2]), at, "blocked")
+
+    def delete(self, ref: Ref, at: datetime) -> None:
+        self.host.delete(self.container, int(ref.id.partition("/")[2]), at)
+
+    def spoil_one(self, at: datetime) -> Ref:
+        return Ref("work_item", self._id(self.host.open_issue(self.container, at, cast("Any", None))))
+
+    def break_next(self, kind: str) -> None:
+        if kind == "silent":
+            self.stage.silent = True
+            self.monkeypatch.setattr(github, "TIMEOUT_SECONDS", IMPATIENT)
+            return
+        faults = {"busy": "too_many", "error": "500", "cut": "truncated"}
+        self.host.fail(cast("Any", faults[kind]))
+
+
+class TestCalendar(Served):
+    name = "team"
+    container = "deadlines"
+    secrets = (TOKEN, basic("pm"))
+    timeless = "a feed is read whole: what it says of its entries' changes (DTSTAMP, LAST-MODIFIED) cannot be trusted"
+
+    def build(self) -> ASGIApp:
+        self.host = CalendarHost(lambda: self.time, user="pm", password=TOKEN)
+        self.host.add_calendar(self.container)
+        self.made = 0
+        return self.host.app
+
+    def open(self, secret: dict[str, Path]) -> Connector:
+        ics = {self.container: f"{self.stage.url}/{self.container}.ics"}
+        configured = calendar.CalendarSettings.model_validate(
+            {"name": self.name, "ics": ics, "auth": {"user": "pm", "password": secret}}
+        )
+        return calendar.CalendarConnector.connect(configured, lambda: self.time)
+
+    def create(self, at: datetime) -> Ref:
+        return self._add(at)
+
+    def _add(self, at: datetime, **more: Any) -> Ref:
+        self.made += 1
+        uid = f"entry-{self.made}@example.com"
+        self.host.add_entry(self.container, at, uid, "Trade fair", date(2026, 4, 1), date(2026, 4, 2), **more)
+        return Ref("calendar_entry", f"{self.container}/{uid}")
+
+    def change(self, ref: Ref, at: datetime) -> None:
+        self.host.change_entry(self.container, at, ref.id.partition("/")[2], end=date(2026, 4, 3))
+
+    def delete(self, ref: Ref, at: datetime) -> None:
+        self.host.delete_entry(self.container, at, ref.id.partition("/")[2])
+
+    def spoil_one(self, at: datetime) -> Ref:
+        return self._add(at, rrule="FREQ=SECONDLY")
+
+    def break_next(self, kind: str) -> None:
+        if kind == "silent":
+            self.stage.silent = True
+            self.monkeypatch.setattr(calendar, "READ_SECONDS", IMPATIENT)
+            return
+        self.host.faults.append(CalendarFault(cast("Any", kind), 7 if kind == "busy" else None))
