@@ -9,19 +9,19 @@ Next on the way of an event: `pmsync/core/project.py`, whose `fold` turns events
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from pmsync.bus.port import DEAD_LETTERS, EVENTS, Bus, Delivered, Record
+from pmsync.bus.port import DEAD_LETTERS, EVENTS, Bus, BusUnavailable, Delivered, Record
 from pmsync.bus.publisher import fold_letter
 from pmsync.core.alerts import Transition, alerts, transitions
 from pmsync.core.events import Event, Project, Undecodable, decode, instant
 from pmsync.core.measures.forecast import forecast, pace
 from pmsync.core.measures.progress import progress
 from pmsync.core.messages import compose
-from pmsync.core.project import ProjectState, day_end, entries, fold, load, local_day, shown_containers, view
+from pmsync.core.project import ProjectState, day_end, fold, keys, load, local_day, shown_containers, view
 from pmsync.core.rules import episodes
 from pmsync.store.state import Letter, LogEntry, PartitionTransaction, StateStore
 
@@ -59,6 +59,7 @@ class Aggregator:
         self._epochs = {partition: self._store.take(partition, self._owner) for partition in partitions}
         offsets = self._store.offsets()
         self._offsets = {partition: offsets[partition] for partition in partitions}
+        lost_log(self._bus, self._offsets)
         self._step("taken")
 
     def catch_up(self) -> int:
@@ -68,6 +69,8 @@ class Aggregator:
             end = self._bus.end_offset(EVENTS, partition)
             while self._offsets[partition] < end:
                 batch = self._bus.read(EVENTS, partition, self._offsets[partition], BATCH)
+                if not batch:
+                    break  # not to be had just now; the next round goes on here
                 self._step("read")
                 self._apply(partition, batch)
                 folded += len(batch)
@@ -81,7 +84,7 @@ class Aggregator:
             self._step("buried")
         with self._store.owned(partition, self._epochs[partition]) as owned:
             fresh = [event for offset, event in events if offset >= owned.next_offset]
-            known = owned.rows({key for event in fresh for key, _ in entries(event)})
+            known = owned.rows({key for event in fresh for key in keys(event)})
             next_offset = max(owned.next_offset, batch[-1].offset + 1)
             owned.save(fold(known, fresh), next_offset)
             self._step("folded")
@@ -116,18 +119,21 @@ class Aggregator:
         names = {f"{source}/{container}" for source, container in shown}
         moves = transitions(owned.logged(project), alerts(episodes(state, now), state.facts), now)
         first = not names <= before
-        letters = self._letters(state, moves, now, first=first) if moves or first else []
+        letters = self._letters(state, moves, now, names if first else ()) if moves or first else []
         owned.log(project, [_line(move) for move in moves], letters, now)
         owned.assessed(project, names, _next_due(state.project, now))
         return len(moves)
 
-    def _letters(self, state: ProjectState, moves: Sequence[Transition], now: datetime, *, first: bool) -> list[Letter]:
-        """One message per recipient: everything that a tick has to say of a project."""
+    def _letters(
+        self, state: ProjectState, moves: Sequence[Transition], now: datetime, first: Collection[str]
+    ) -> list[Letter]:
+        """One message per recipient: everything that a tick has to say of a project. `first` are the containers that it
+        shows if some of them had not been assessed before."""
         seen = view(state, now)
         shared = pace(seen)
         forecasts = [forecast(seen, deadline, shared) for deadline in seen.deadlines if deadline.items]
-        message = compose(state.project, moves, forecasts, progress(seen.items), first=first, now=now)
-        told = [f"{move.fingerprint}/{move.n}" for move in moves] or [f"first/{now.isoformat()}"]
+        message = compose(state.project, moves, forecasts, progress(seen.items), first=bool(first), now=now)
+        told = [f"{move.fingerprint}/{move.n}" for move in moves] or [f"first/{now.isoformat()}", *sorted(first)]
         return [
             Letter(
                 id=hashlib.sha256("\0".join([state.project.key, channel, recipient, *told]).encode()).hexdigest()[:32],
@@ -144,6 +150,17 @@ class Aggregator:
         people = sorted({*project.notify, *([project.leader] if project.leader else [])})
         found = [("console", "console")] if "console" in self._channels else []
         return found + [("mail", person) for person in people if "mail" in self._channels]
+
+
+def lost_log(bus: Bus, offsets: Mapping[int, int]) -> None:
+    """Raise `BusUnavailable` if the log ends before what was read of it: whatever is published next would get offsets
+    that are skipped as folded already."""
+    for partition, offset in offsets.items():
+        if (end := bus.end_offset(EVENTS, partition)) < offset:
+            raise BusUnavailable(
+                f"the log ends at {end} in partition {partition}, but the store has read it up to {offset}: the log was "
+                "lost or replaced. Put the log and the store of the same day back, or begin anew without either"
+            )
 
 
 def _decoded(batch: Sequence[Delivered]) -> tuple[list[tuple[int, Event]], list[Record]]:

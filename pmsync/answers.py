@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pmsync.bus.publisher import Publisher
+from pmsync.config import mail_address
 from pmsync.core.alerts import Alert, AlertState, alerts
 from pmsync.core.events import Acknowledgement, Fact, rfc3339
 from pmsync.core.project import ProjectState
@@ -57,7 +58,10 @@ def acknowledge(
     if len(names) != 1:
         known = "no alert that is wrong now has" if not names else f"{len(names)} alerts have"
         raise click.UsageError(f"{known} a fingerprint that begins with {fingerprint!r}; see `pmsync alerts list`")
-    person = people.person_ids([by])[by]
+    try:
+        person = people.person_ids([mail_address(by)])[by]
+    except ValueError as error:
+        raise click.UsageError(f"--by: {error}") from error
     ident = hashlib.sha256("\0".join([names[0], person, rfc3339(now)]).encode()).hexdigest()[:32]
     content = Acknowledgement(fingerprint=names[0], by=person, note=note)
     publisher.publish([Fact(project=state.project.key, id=ident, at=now, content=content) for state, _ in found])

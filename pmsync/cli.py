@@ -22,6 +22,8 @@ import structlog
 from rich.console import Console
 from rich.progress import Progress, TextColumn
 
+from connectors.base import ConnectorError
+from connectors.pump import LeaseLost
 from pmsync import answers, doctor, export
 from pmsync.app import App, Outcome
 from pmsync.bus.port import BusUnavailable
@@ -31,6 +33,8 @@ from pmsync.crash import crash_points
 from pmsync.logs import configure
 from pmsync.status import show_status, status_json
 from pmsync.store.engine import StoreUnavailable
+from pmsync.store.state import Fenced
+from pmsync.web.serve import CannotListen
 
 FAILED, UNUSABLE = 1, 2
 """Exit codes: something failed on the way (the rest was done); the command or the configuration cannot be used."""
@@ -74,9 +78,8 @@ INSTANT = _Instant()
 def main() -> None:
     """The entry point: what is expected to go wrong ends in one clear line and an exit code."""
     try:
-        cli.main(standalone_mode=False)
-    except click.exceptions.Exit as stop:
-        sys.exit(stop.exit_code)
+        # Without its own handling of errors, click returns the code of an `Exit` instead of raising it.
+        sys.exit(cli.main(standalone_mode=False))
     except click.Abort:
         sys.exit(130)
     except click.ClickException as error:
@@ -85,7 +88,7 @@ def main() -> None:
     except ConfigError as error:
         _say(str(error))
         sys.exit(UNUSABLE)
-    except (StoreUnavailable, BusUnavailable) as error:
+    except (StoreUnavailable, BusUnavailable, ConnectorError, LeaseLost, Fenced, CannotListen) as error:
         _say(str(error))
         sys.exit(FAILED)
 
@@ -258,7 +261,12 @@ def _later(name: str, does: str) -> click.Command:
         raise click.ClickException(f"`pmsync {name}` is not there yet: it will {does}")
 
     return click.Command(
-        name, callback=refuse, help=f"Not there yet: {does}.", short_help="(not there yet)", hidden=True
+        name,
+        callback=refuse,
+        context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+        help=f"Not there yet: {does}.",
+        short_help="(not there yet)",
+        hidden=True,
     )
 
 
@@ -322,6 +330,8 @@ def _report(outcome: Outcome) -> None:
     )
     for source, problem in outcome.problems.items():
         _say(f"{source}: {problem}")
+    if outcome.problems:
+        _say("what was read of it before stays as it was, and all else was done; `pmsync doctor` checks each source")
     undelivered = outcome.delivery.failed + outcome.delivery.dead
     if undelivered:
         _say(f"{undelivered} messages could not be sent; `pmsync doctor` says why")

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import date
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union
+from typing import Annotated, Any, Literal, NamedTuple, Union
 from zoneinfo import ZoneInfo, available_timezones
 
 import yaml
@@ -26,6 +26,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from connectors.base import Connector, SecretRef, Settings
 from pmsync.core.events import CONFIGURATION, Thresholds
@@ -50,7 +51,7 @@ def _zone(name: str) -> str:
     return name
 
 
-def _mail(address: str) -> str:
+def mail_address(address: str) -> str:
     local, at, domain = address.partition("@")
     if not (local and at and domain) or any(c.isspace() or c in ",;<>" for c in address):
         raise ValueError(f"{address!r} is no mail address")
@@ -58,7 +59,7 @@ def _mail(address: str) -> str:
 
 
 Zone = Annotated[str, AfterValidator(_zone)]
-Mail = Annotated[str, AfterValidator(_mail)]
+Mail = Annotated[str, AfterValidator(mail_address)]
 Key = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 
 
@@ -114,6 +115,17 @@ class PromiseConfig(_Section):
     due: date
 
 
+class ThresholdsConfig(Thresholds):
+    """When the rules speak; a misspelt key is refused here."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    ladder: tuple[Annotated[int, Field(ge=0)], ...] = Thresholds().ladder
+    blocked_days: int = Field(default=Thresholds().blocked_days, ge=0)
+    stale_days: int = Field(default=Thresholds().stale_days, ge=0)
+    on_time: int = Field(default=Thresholds().on_time, ge=0, le=1000)
+
+
 class ProjectConfig(_Section):
     """One project: who leads it, which containers of which sources belong to it, what is promised."""
 
@@ -125,7 +137,7 @@ class ProjectConfig(_Section):
     deadline: date | None = None
     milestones: tuple[PromiseConfig, ...] = ()
     sources: Mapping[str, tuple[str, ...]] = Field(default={}, alias="from")
-    thresholds: Thresholds = Thresholds()
+    thresholds: ThresholdsConfig = ThresholdsConfig()
     notify: tuple[Mail, ...] = ()
 
     @field_validator("working_days")
@@ -156,24 +168,32 @@ class Config(_Section):
 
     @model_validator(mode="after")
     def _references(self) -> Config:
-        names = [source.name for source in self.sources]
-        _unique("source", names)
-        _unique("project", [project.key for project in self.projects])
-        if CONFIGURATION in names:
-            raise ValueError(f"a source cannot be named {CONFIGURATION!r}; pmsync uses that name itself")
-        for project in self.projects:
-            for source in project.sources:
-                if source not in names:
-                    raise ValueError(
-                        f"project {project.key}: there is no source {source!r}; known: {', '.join(names) or 'none'}"
-                    )
+        for place, words in _faults(self):
+            raise PydanticCustomError("reference", "{words}", {"words": words, "place": place})
         return self
 
 
-def _unique(what: str, names: list[str]) -> None:
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ValueError(f"the {what} {twice[0]!r} is there twice")
+def _faults(config: Config) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """What is wrong between the parts: where, and what."""
+    names = [source.name for source in config.sources]
+    yield from _twice("source", names, "sources", "name")
+    yield from _twice("project", [project.key for project in config.projects], "projects", "key")
+    if CONFIGURATION in names:
+        place = ("sources", names.index(CONFIGURATION), "name")
+        yield place, f"a source cannot be named {CONFIGURATION!r}; pmsync uses that name itself"
+    for n, project in enumerate(config.projects):
+        titles = [promise.title.casefold() for promise in project.milestones]
+        yield from _twice("milestone", titles, "projects", n, "milestones")
+        for source in (source for source in project.sources if source not in names):
+            words = f"there is no source {source!r}; known: {', '.join(names) or 'none'}"
+            yield ("projects", n, "from", source), f"project {project.key}: {words}"
+
+
+def _twice(what: str, names: list[str], *place: str | int) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    for n, name in enumerate(names):
+        if name in names[:n]:
+            at = (place[0], n, place[1]) if len(place) == 2 else (*place, n)
+            yield at, f"the {what} {name!r} is there twice"
 
 
 @cache
@@ -185,7 +205,7 @@ def connector_kinds() -> Mapping[str, type[Connector]]:
 def _settings(source: Any) -> Settings:
     if isinstance(source, Settings):
         return source
-    kind = str(source.get("kind")) if isinstance(source, Mapping) else ""
+    kind = str(source.get("kind", "")) if isinstance(source, Mapping) else ""
     if kind not in connector_kinds():
         raise ValueError(f"kind {kind!r} is not known; installed: {', '.join(sorted(connector_kinds()))}")
     return connector_kinds()[kind].Settings.model_validate(source)
@@ -210,31 +230,83 @@ def load(path: Path, environment: Mapping[str, str] | None = None) -> Config:
         raise ConfigError(f"{path}:{line}: not YAML: {getattr(error, 'problem', None) or error}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path}:1: expected keys such as sources and projects")
-    override(values, os.environ if environment is None else environment)
-    return _checked(path, values, node)
+    if node is not None and (repeated := "\n".join(f"{path}:{each}" for each in _repeated(node))):
+        raise ConfigError(repeated)
+    values = {name: value for name, value in values.items() if value is not None}  # an empty section: its defaults
+    places = override(values, os.environ if environment is None else environment)
+    return _checked(values, _Places(path, node, places))
 
 
-def _checked(path: Path, values: dict[str, Any], node: yaml.Node | None) -> Config:
+def _repeated(node: yaml.Node) -> Iterator[str]:
+    """Keys that stand twice in one section: YAML would quietly forget the first."""
+    if isinstance(node, yaml.MappingNode):
+        keys = [key.value for key, _ in node.value]
+        for n, (key, value) in enumerate(node.value):
+            if key.value in keys[:n]:
+                yield f"{key.start_mark.line + 1}: {key.value}: the key is there twice"
+            yield from _repeated(value)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            yield from _repeated(value)
+
+
+class _Places(NamedTuple):
+    """Where values stand: in the file, or (by dotted key) in a variable of the environment."""
+
+    path: Path
+    node: yaml.Node | None
+    variables: Mapping[str, str]
+
+    def of(self, loc: tuple[Any, ...]) -> str:
+        dotted = _dotted(loc)
+        for key, variable in self.variables.items():
+            if f"{dotted}.".startswith(f"{key}."):
+                return variable
+        return f"{self.path}:{_line(self.node, loc)}"
+
+
+def _checked(values: dict[str, Any], places: _Places) -> Config:
+    sources = values.get("sources")
     try:
         # Sources one by one first: the error of the third source should point at its line.
-        for n, source in enumerate(values.get("sources") or ()):
+        for n, source in enumerate(sources if isinstance(sources, list) else ()):
             try:
                 _settings(source)
             except (ValidationError, ValueError) as error:
-                raise ConfigError("\n".join(_lines(path, node, error, ("sources", n)))) from error
+                raise ConfigError("\n".join(_lines(places, error, ("sources", n)))) from error
         return Config.model_validate(values)
     except ValidationError as error:
-        raise ConfigError("\n".join(_lines(path, node, error, ()))) from error
+        raise ConfigError("\n".join(_lines(places, error, ()))) from error
 
 
-def _lines(path: Path, node: yaml.Node | None, error: ValueError, prefix: tuple[Any, ...]) -> list[str]:
+def _lines(places: _Places, error: ValueError, prefix: tuple[Any, ...]) -> list[str]:
     if not isinstance(error, ValidationError):
-        return [f"{path}:{_line(node, prefix)}: {_dotted(prefix)}: {error}"]
-    return [
-        f"{path}:{_line(node, (*prefix, *fault['loc']))}: {_dotted((*prefix, *fault['loc'])) or 'configuration'}: "
-        + fault["msg"].removeprefix("Value error, ")
-        for fault in error.errors(include_url=False, include_input=False, include_context=False)
-    ]
+        return [f"{places.of(prefix)}: {_dotted(prefix)}: {error}"]
+    lines = []
+    for fault in error.errors(include_url=False, include_input=False):
+        context = fault.get("ctx", {})
+        loc = (*prefix, *context.get("place", fault["loc"]))
+        lines.append(
+            f"{places.of(loc)}: {_dotted(loc) or 'configuration'}: {_words(fault['type'], fault['msg'], context)}"
+        )
+    return lines
+
+
+_PLAIN = {
+    "extra_forbidden": "there is no such key",
+    "missing": "is missing",
+    "tuple_type": "should be a list",
+    "mapping_type": "should be a section of keys",
+    "string_pattern_mismatch": "should be lower-case letters, digits, '.', '_' and '-', beginning with a letter or digit",
+}
+"""Words for people where pydantic's are for programmers, by its type of error."""
+
+
+def _words(kind: str, message: str, context: Mapping[str, Any]) -> str:
+    if kind == "model_type":
+        secret = context.get("class_name") == SecretRef.__name__
+        return "a secret is given as {env: NAME} or as {file: PATH}" if secret else "should be a section of keys"
+    return _PLAIN.get(kind, message.removeprefix("Value error, "))
 
 
 def _dotted(loc: tuple[Any, ...]) -> str:
@@ -261,8 +333,9 @@ def _child(node: yaml.Node | None, part: Any) -> tuple[yaml.Node, yaml.Node] | N
     return None
 
 
-def override(values: dict[str, Any], environment: Mapping[str, str]) -> None:
-    """Put `PMSYNC_A__B=value` in place of the key `a.b`."""
+def override(values: dict[str, Any], environment: Mapping[str, str]) -> dict[str, str]:
+    """Put `PMSYNC_A__B=value` in place of the key `a.b`; returns which variable each key is from."""
+    places: dict[str, str] = {}
     for name, value in sorted(environment.items()):
         path = name.removeprefix("PMSYNC_").lower().split("__")
         if not name.startswith("PMSYNC_") or path[0] not in Config.model_fields or len(path) < 2:
@@ -271,8 +344,13 @@ def override(values: dict[str, Any], environment: Mapping[str, str]) -> None:
         for part in path[:-1]:
             section = section.setdefault(part, {})
             if not isinstance(section, dict):
-                raise ConfigError(f"{name}: {'.'.join(path[:-1])} is no section")
-        section[path[-1]] = yaml.safe_load(value)
+                raise ConfigError(f"{name}: {'.'.join(path[:-1])} is no section; set it in the file")
+        try:
+            section[path[-1]] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{name}: not YAML; put quotes around it") from error
+        places[".".join(path)] = name
+    return places
 
 
 def json_schema() -> str:

@@ -13,7 +13,7 @@ from datetime import datetime
 from connectors.base import Clock, Mark, Read, Ref
 from connectors.pump import Routes
 from pmsync.config import WEEKDAYS, Config, ProjectConfig
-from pmsync.core.events import CONFIGURATION, Project, Promise, version_at
+from pmsync.core.events import CONFIGURATION, Project, Promise, Thresholds, version_at
 from pmsync.store.configuration import ConfigurationStore
 
 
@@ -102,7 +102,7 @@ def _project(config: ProjectConfig, applied: Project | None, people: Mapping[str
             source: {container: before.get(source, {}).get(container, version) for container in containers}
             for source, containers in config.sources.items()
         },
-        thresholds=config.thresholds,
+        thresholds=Thresholds.model_validate(config.thresholds.model_dump()),
         notify=tuple(people[mail] for mail in config.notify if mail in people),
     )
 

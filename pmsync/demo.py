@@ -18,13 +18,13 @@ from rich.console import Console
 from pmsync.app import App, Outcome
 from pmsync.config import Config
 from pmsync.core.project import ProjectState
+from pmsync.core.summary import summary, worst_first
 from pmsync.export import states
 from pmsync.standins.portfolio import Portfolio
 from pmsync.status import show_status, status_json
 from pmsync.web.app import create_app
 from pmsync.web.reader import StoreReader
 from pmsync.web.serve import serve
-from pmsync.web.summary import summary, worst_first
 
 
 def run_demo(*, once: bool, as_json: bool, port: int, browser: bool, now: datetime, wait: Callable[[], None]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import smtplib
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -11,14 +10,16 @@ from datetime import datetime
 from pathlib import Path
 
 from connectors.base import ConnectorError
+from pmsync.aggregator import lost_log
 from pmsync.bus.embedded import EmbeddedBus
 from pmsync.bus.port import BusUnavailable
 from pmsync.config import Config, ConfigError, connector_kinds, load
+from pmsync.notify.notifier import Unreachable
+from pmsync.notify.senders import MailSender
 from pmsync.store.configuration import ConfigurationStore
 from pmsync.store.engine import Store, StoreUnavailable
 from pmsync.store.outbox import Outbox
-
-MAIL_SECONDS = 10.0
+from pmsync.store.state import StateStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +49,14 @@ def findings(path: Path, clock: Callable[[], datetime]) -> Iterator[Finding]:
 
 def _log(config: Config) -> Iterator[Finding]:
     try:
-        with closing(EmbeddedBus(config.bus.path)):
+        with closing(EmbeddedBus(config.bus.path)) as bus, closing(Store(config.store.url)) as store:
+            if store.schema_problem() is None:
+                lost_log(bus, StateStore(store).offsets())
             yield Finding("log", True, str(config.bus.path))
     except BusUnavailable as error:
         yield Finding("log", False, str(error))
+    except StoreUnavailable:
+        yield Finding("log", True, str(config.bus.path))  # what is wrong with the store is said there
 
 
 def _store(config: Config) -> Iterator[Finding]:
@@ -96,11 +101,10 @@ def _mail(config: Config) -> Iterator[Finding]:
             yield Finding("mail", False, "projects name people, but there is no notify.mail to reach them by")
         return
     try:
-        with smtplib.SMTP(mail.host, mail.port, timeout=MAIL_SECONDS) as server:
-            server.noop()
+        MailSender(mail, lambda _: None).check()
         yield Finding("mail", True, f"{mail.host}:{mail.port} answers")
-    except (OSError, smtplib.SMTPException) as error:
-        yield Finding("mail", False, f"{mail.host}:{mail.port}: {error}; check notify.mail")
+    except Unreachable as error:
+        yield Finding("mail", False, str(error))
 
 
 def _web(config: Config) -> Iterator[Finding]:

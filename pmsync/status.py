@@ -13,8 +13,8 @@ from rich.table import Table
 from pmsync.core.alerts import Alert
 from pmsync.core.events import rfc3339
 from pmsync.core.project import ProjectState
+from pmsync.core.summary import Due, Summary, series, summary, worst_first
 from pmsync.web import api
-from pmsync.web.summary import Due, Summary, series, summary, worst_first
 from pmsync.web.words import shown
 
 _MARKS = {"critical": "[red]■ critical[/]", "warning": "[yellow]▲ warning[/]", "info": "[blue]● info[/]"}

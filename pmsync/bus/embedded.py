@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,13 +31,15 @@ class EmbeddedBus:
         self._lock = threading.Lock()
         try:
             self._db = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-            self._db.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.Error as error:
+            raise _unusable(path, error) from error
+        try:
+            _write_ahead(self._db)
             self._db.execute("PRAGMA synchronous=FULL")
             self._db.execute(_SCHEMA)
         except sqlite3.Error as error:
-            raise BusUnavailable(
-                f"cannot open the embedded log {path}: {error}; is the folder there and writable?"
-            ) from error
+            self._db.close()
+            raise _unusable(path, error) from error
 
     def publish(self, topic: str, records: Sequence[Record]) -> None:
         with self._transaction() as db:
@@ -48,8 +51,8 @@ class EmbeddedBus:
                 )
 
     def read(self, topic: str, partition: int, offset: int, limit: int) -> Sequence[Delivered]:
-        with self._lock:
-            found = self._db.execute(
+        with self._reading() as db:
+            found = db.execute(
                 "SELECT partition, position, key, value FROM log"
                 " WHERE topic = ? AND partition = ? AND position >= ? ORDER BY position LIMIT ?",
                 (topic, partition, offset, limit),
@@ -57,8 +60,8 @@ class EmbeddedBus:
         return [Delivered(*row) for row in found]
 
     def end_offset(self, topic: str, partition: int) -> int:
-        with self._lock:
-            return self._end(self._db, topic, partition)
+        with self._reading() as db:
+            return self._end(db, topic, partition)
 
     def close(self) -> None:
         with self._lock:
@@ -72,15 +75,44 @@ class EmbeddedBus:
         return 0 if last is None else int(last) + 1
 
     @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            try:
+                yield self._db
+            except sqlite3.Error as error:
+                raise BusUnavailable(f"the embedded log {self._path} cannot be read: {error}") from error
+
+    @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         with self._lock:
             try:
                 self._db.execute("BEGIN IMMEDIATE")
                 try:
                     yield self._db
-                except BaseException:
-                    self._db.execute("ROLLBACK")
-                    raise
-                self._db.execute("COMMIT")
+                    self._db.execute("COMMIT")
+                finally:
+                    # After some failures (a full disk) SQLite has rolled back by itself, after others it has not.
+                    if self._db.in_transaction:
+                        self._db.execute("ROLLBACK")
             except sqlite3.Error as error:
                 raise BusUnavailable(f"the embedded log {self._path} cannot be written: {error}") from error
+
+
+def _unusable(path: Path, error: sqlite3.Error) -> BusUnavailable:
+    return BusUnavailable(
+        f"cannot open the embedded log {path}: {error}; bus.path must be a file of its own, in a folder that is there "
+        "and writable"
+    )
+
+
+def _write_ahead(db: sqlite3.Connection) -> None:
+    """Switch to WAL; of several processes that do so at once SQLite refuses some instead of letting them wait."""
+    patience = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > patience:
+                raise
+            time.sleep(0.01)

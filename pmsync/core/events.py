@@ -28,11 +28,16 @@ class Undecodable(Exception):
 
 
 def _utc(value: datetime) -> datetime:
-    return value.astimezone(UTC)
+    try:
+        return value.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("it lies before year 1 or after year 9999 in UTC") from error
 
 
 Instant = Annotated[AwareDatetime, AfterValidator(_utc)]
 """An instant, always in UTC."""
+Version = Annotated[int, Field(ge=0, le=253_402_300_799_999_999)]
+"""µs since 1970, one per read of a thing; up to the end of the year 9999, so that it is an instant."""
 
 
 class StatusCategory(StrEnum):
@@ -266,11 +271,11 @@ class Acknowledgement(_Value):
 
 
 class Snapshot(_Value):
-    """The whole present state of `thing`, published to `project`. `version` is µs since 1970, one per read of the thing."""
+    """The whole present state of `thing`, published to `project`."""
 
     project: str
     thing: Thing
-    version: int
+    version: Version
     content: Content
 
 
@@ -279,7 +284,7 @@ class Tombstone(_Value):
 
     project: str
     thing: Thing
-    version: int
+    version: Version
 
 
 class Fact(_Value):

@@ -63,18 +63,29 @@ class Row(NamedTuple):
     body: str
 
 
-def entries(event: Event) -> Iterator[tuple[Key, Row]]:
-    """The rows that an event claims: one, and one more if versions of its kind are kept."""
+def keys(event: Event) -> Iterator[Key]:
+    """Where an event claims to be the newest: one row, and one more if versions of its kind are kept."""
     match event:
         case Snapshot(project=project, thing=thing, version=version):
-            row = Row(version, False, body(event.content))
-            yield Key(project, *thing, 0), row
+            yield Key(project, *thing, 0)
             if thing.kind in KEPT:
-                yield Key(project, *thing, version), row
-        case Tombstone(project=project, thing=thing, version=version):
-            yield Key(project, *thing, 0), Row(version, True, "")
+                yield Key(project, *thing, version)
+        case Tombstone(project=project, thing=thing):
+            yield Key(project, *thing, 0)
         case Fact(project=project, id=ident):
-            yield Key(project, PEOPLE, "fact", ident, 0), Row(0, False, body(event))
+            yield Key(project, PEOPLE, "fact", ident, 0)
+
+
+def entries(event: Event) -> Iterator[tuple[Key, Row]]:
+    """The rows that an event claims."""
+    match event:
+        case Snapshot():
+            row = Row(event.version, False, body(event.content))
+        case Tombstone():
+            row = Row(event.version, True, "")
+        case Fact():
+            row = Row(0, False, body(event))
+    return ((key, row) for key in keys(event))
 
 
 def fold(rows: Mapping[Key, Row], events: Iterable[Event]) -> dict[Key, Row]:
@@ -443,6 +454,7 @@ __all__ = [
     "entries",
     "fold",
     "item_at",
+    "keys",
     "load",
     "local_day",
     "segments",

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import smtplib
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from email.message import EmailMessage
 from email.utils import format_datetime
 from typing import Protocol
 
+from connectors.base import ConnectorError
 from pmsync.config import MailConfig
 from pmsync.notify.notifier import Undeliverable, Unreachable
 from pmsync.store.outbox import Claimed
@@ -44,29 +46,53 @@ class MailSender:
         if address is None:
             raise Undeliverable(f"{message.recipient} has no mail address any more")
         mail = compose_mail(message, self._config.sender, address)
-        try:
-            with self._connected() as server:
+        with self._connected() as server:
+            try:
                 server.send_message(mail)
-        except smtplib.SMTPRecipientsRefused as error:
-            raise _refused(error.recipients) from error
-        except smtplib.SMTPResponseException as error:
-            problem = f"the mail server answered {error.smtp_code}"
-            raise (Unreachable if error.smtp_code < 500 else Undeliverable)(problem) from error
-        except (OSError, smtplib.SMTPException) as error:
-            where = f"{self._config.host}:{self._config.port}"
-            raise Unreachable(f"no mail server at {where}: {error}; check notify.mail") from error
+            except smtplib.SMTPRecipientsRefused as error:
+                raise _refused(error.recipients) from error
+            except smtplib.SMTPDataError as error:
+                problem = f"the mail server refused the message ({error.smtp_code})"
+                raise (Unreachable if error.smtp_code < 500 else Undeliverable)(problem) from error
+            with suppress(OSError, smtplib.SMTPException):
+                # It has the message: how it says goodbye must not cause a second one.
+                server.quit()
 
-    def _connected(self) -> smtplib.SMTP:
-        config, context = self._config, ssl.create_default_context()
+    def check(self) -> None:
+        """Connect and log in as for a message; raises `Unreachable` with what to do."""
+        with self._connected() as server:
+            server.noop()
+
+    @contextmanager
+    def _connected(self) -> Iterator[smtplib.SMTP]:
+        """A server that is logged in to. Whatever goes wrong with it is no fault of the message: another try may help."""
+        where = f"{self._config.host}:{self._config.port}"
+        try:
+            with closing(self._opened()) as server:
+                self._log_in(server)
+                yield server
+        except smtplib.SMTPAuthenticationError as error:
+            advice = "check notify.mail.user and password"
+            raise Unreachable(f"the mail server {where} refused the log-in ({error.smtp_code}); {advice}") from error
+        except smtplib.SMTPResponseException as error:
+            raise Unreachable(f"the mail server {where} answered {error.smtp_code}; check notify.mail") from error
+        except (OSError, smtplib.SMTPException) as error:
+            raise Unreachable(f"no mail server at {where}: {error}; check notify.mail") from error
+        except ConnectorError as error:  # a secret that is not to be had
+            raise Unreachable(f"notify.mail.password: {error}") from error
+
+    def _opened(self) -> smtplib.SMTP:
+        config = self._config
         if config.tls == "tls":
-            server: smtplib.SMTP = smtplib.SMTP_SSL(config.host, config.port, timeout=SMTP_SECONDS, context=context)
-        else:
-            server = smtplib.SMTP(config.host, config.port, timeout=SMTP_SECONDS)
-        if config.tls == "starttls":
-            server.starttls(context=context)
-        if config.user and config.password:
-            server.login(config.user, config.password.reveal())
-        return server
+            context = ssl.create_default_context()
+            return smtplib.SMTP_SSL(config.host, config.port, timeout=SMTP_SECONDS, context=context)
+        return smtplib.SMTP(config.host, config.port, timeout=SMTP_SECONDS)
+
+    def _log_in(self, server: smtplib.SMTP) -> None:
+        if self._config.tls == "starttls":
+            server.starttls(context=ssl.create_default_context())
+        if self._config.user and self._config.password:
+            server.login(self._config.user, self._config.password.reveal())
 
 
 def compose_mail(message: Claimed, sender: str, address: str) -> EmailMessage:

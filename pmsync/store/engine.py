@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -11,7 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Table, create_engine, event, inspect, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from pmsync.core.events import instant, version_at
 
@@ -35,13 +37,13 @@ class Store:
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """A transaction that may write: committed at the end of the block, rolled back on any exception."""
-        with _spoken(), self._engine.connect().execution_options(pmsync_write=True) as db, db.begin():
+        with self._spoken(), self._engine.connect().execution_options(pmsync_write=True) as db, db.begin():
             yield db
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A transaction that sees one moment of the database."""
-        with _spoken(), self._engine.connect() as db, db.begin():
+        with self._spoken(), self._engine.connect() as db, db.begin():
             yield db
 
     def migrate(self) -> None:
@@ -55,7 +57,7 @@ class Store:
         from alembic.config import Config
 
         config = Config()
-        config.set_main_option("script_location", str(MIGRATIONS))
+        config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
         with self.write() as db:
             config.attributes["connection"] = db
             command.upgrade(config, "head")
@@ -71,16 +73,37 @@ class Store:
     def close(self) -> None:
         self._engine.dispose()
 
+    @contextmanager
+    def _spoken(self) -> Iterator[None]:
+        """Put what the database refuses into one line."""
+        try:
+            yield
+        except SQLAlchemyError as error:
+            reason = " ".join(str(getattr(error, "orig", None) or error).split())
+            advice = "; is store.url right, and the place writable?" if isinstance(error, OperationalError) else ""
+            where = self._engine.url.render_as_string(hide_password=True)
+            raise StoreUnavailable(f"the database {where} answered: {reason}{advice}") from error
+
 
 def upsert(db: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
     """Insert rows, replacing those with the same primary key."""
-    if not rows:
-        return
-    insert = (sqlite if db.dialect.name == "sqlite" else postgresql).insert(table)
+    insert = _insert(db, table)
     keys = [column.name for column in table.primary_key]
     values = {column.name: insert.excluded[column.name] for column in table.columns if column.name not in keys}
-    conflict = insert.on_conflict_do_update(index_elements=keys, set_=values) if values else None
-    db.execute(conflict if conflict is not None else insert.on_conflict_do_nothing(index_elements=keys), list(rows))
+    if not values:
+        insert_new(db, table, rows)
+    elif rows:
+        db.execute(insert.on_conflict_do_update(index_elements=keys, set_=values), list(rows))
+
+
+def insert_new(db: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert rows, leaving those alone whose primary key is there already."""
+    if rows:
+        db.execute(_insert(db, table).on_conflict_do_nothing(), list(rows))
+
+
+def _insert(db: Connection, table: Table) -> Any:
+    return (sqlite if db.dialect.name == "sqlite" else postgresql).insert(table)
 
 
 def micros(when: datetime | None) -> int | None:
@@ -91,15 +114,6 @@ def micros(when: datetime | None) -> int | None:
 def moment(value: int | None) -> datetime | None:
     """The instant that the tables keep as µs since 1970."""
     return None if value is None else instant(value)
-
-
-@contextmanager
-def _spoken() -> Iterator[None]:
-    try:
-        yield
-    except SQLAlchemyError as error:
-        reason = " ".join(str(getattr(error, "orig", None) or error).split())
-        raise StoreUnavailable(f"the database answered: {reason}") from error
 
 
 def _engine(url: str) -> Engine:
@@ -116,8 +130,22 @@ def _engine(url: str) -> Engine:
 
 def _prepare_sqlite(connection: Any, _: Any) -> None:
     connection.isolation_level = None  # SQLAlchemy, not the driver, says BEGIN
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "temp_store=MEMORY"):
+    _write_ahead(connection)
+    for pragma in ("synchronous=FULL", "temp_store=MEMORY"):
         connection.execute(f"PRAGMA {pragma}")
+
+
+def _write_ahead(db: sqlite3.Connection) -> None:
+    """Switch to WAL; of several processes that do so at once SQLite refuses some instead of letting them wait."""
+    patience = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > patience:
+                raise
+            time.sleep(0.01)
 
 
 def _begin_sqlite(db: Connection) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import and_, func, or_, select, update
 from sqlalchemy.engine import Row
 
 from pmsync.core.events import instant
@@ -71,12 +71,17 @@ class Outbox:
         return None
 
     def sent(self, ident: str) -> None:
-        self._set(ident, state="sent", error="")
+        with self._store.write() as db:
+            db.execute(update(outbox).where(outbox.c.id == ident).values(state="sent", error=""))
 
     def failed(self, ident: str, error: str, again: datetime | None) -> None:
         """It was not sent; it is tried again at `again`, or never."""
         state = "dead" if again is None else "ready"
-        self._set(ident, state=state, error=error, next_try=micros(again) or 0)
+        values = {"state": state, "error": error, "next_try": micros(again) or 0}
+        # Whoever took longer than their claim must not call back what another one has sent meanwhile.
+        mine = and_(outbox.c.id == ident, outbox.c.state == "sending")
+        with self._store.write() as db:
+            db.execute(update(outbox).where(mine).values(**values))
 
     def counts(self) -> dict[str, int]:
         """state -> how many messages are in it."""
@@ -95,10 +100,6 @@ class Outbox:
         query = select(func.min(outbox.c.next_try)).where(or_(outbox.c.state == "ready", outbox.c.state == "sending"))
         with self._store.read() as db:
             return moment(db.scalar(query))
-
-    def _set(self, ident: str, **values: object) -> None:
-        with self._store.write() as db:
-            db.execute(update(outbox).where(outbox.c.id == ident).values(**values))
 
 
 def _is_due(row: Row[Any], now: datetime) -> bool:

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, and_, func, or_, select, tuple_, update
+from sqlalchemy import Connection, and_, func, or_, select, update
 
 from pmsync.core.alerts import Logged
 from pmsync.core.project import Key, Row
-from pmsync.store.engine import Store, micros, moment, upsert
+from pmsync.store.engine import Store, insert_new, micros, moment, upsert
 from pmsync.store.tables import alert_log, due, outbox, partitions, state
 
-CHUNK = 500
+_BEGINNING = state.c.project, state.c.source, state.c.kind
 
 
 class Fenced(Exception):
@@ -58,7 +58,7 @@ class PartitionTransaction:
 
     def rows(self, keys: Iterable[Key]) -> dict[Key, Row]:
         """The rows with these keys, as far as there are any."""
-        return dict(_rows_by_key(self._db, list(keys)))
+        return dict(_rows_by_key(self._db, keys))
 
     def project_rows(self, project: str) -> dict[Key, Row]:
         return project_rows(self._db, project)
@@ -118,6 +118,11 @@ class PartitionTransaction:
         ]
         if rows:
             self._db.execute(alert_log.insert(), rows)
+        if not letters:
+            return
+        # A clock that stands still or runs back must not let a later message of a project overtake an earlier one.
+        last = self._db.scalar(select(func.max(outbox.c.created_at)).where(outbox.c.project == project))
+        created_at = max(micros(now) or 0, (last or 0) + 1)
         posted = [
             {
                 "id": letter.id,
@@ -126,7 +131,7 @@ class PartitionTransaction:
                 "recipient": letter.recipient,
                 "subject": letter.subject,
                 "text": letter.text,
-                "created_at": micros(now),
+                "created_at": created_at,
                 "state": "ready",
                 "owner": "",
                 "attempts": 0,
@@ -135,8 +140,7 @@ class PartitionTransaction:
             }
             for letter in letters
         ]
-        if posted:
-            self._db.execute(outbox.insert(), posted)
+        insert_new(self._db, outbox, posted)
 
     def _mark_dirty(self, projects: Sequence[str]) -> None:
         known = set(self._db.scalars(select(due.c.project).where(due.c.project.in_(projects))))
@@ -226,11 +230,16 @@ def project_rows(db: Connection, project: str) -> dict[Key, Row]:
     return {Key(*row[:5]): Row(*row[5:]) for row in rows}
 
 
-def _rows_by_key(db: Connection, keys: Sequence[Key]) -> Iterator[tuple[Key, Row]]:
-    columns = tuple_(state.c.project, state.c.source, state.c.kind, state.c.id, state.c.at)
-    for start in range(0, len(keys), CHUNK):
-        for row in db.execute(select(state).where(columns.in_(keys[start : start + CHUNK]))):
-            yield Key(*row[:5]), Row(*row[5:])
+def _rows_by_key(db: Connection, keys: Iterable[Key]) -> Iterator[tuple[Key, Row]]:
+    # SQLite answers a list of whole keys by scanning the table; the beginning of the key leads it to the index.
+    groups: dict[tuple[str, str, str], list[Key]] = {}
+    for key in keys:
+        groups.setdefault(key[:3], []).append(key)
+    for beginning, wanted in groups.items():
+        here = state.c.id.in_({key.id for key in wanted}) & state.c.at.in_({key.at for key in wanted})
+        here &= and_(*(column == value for column, value in zip(_BEGINNING, beginning, strict=True)))
+        found = {Key(*row[:5]): Row(*row[5:]) for row in db.execute(select(state).where(here))}
+        yield from ((key, found[key]) for key in wanted if key in found)
 
 
 def _never() -> datetime:

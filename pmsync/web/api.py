@@ -9,7 +9,7 @@ from typing import Any
 from pmsync.core.alerts import Alert
 from pmsync.core.events import rfc3339
 from pmsync.core.measures import Measure
-from pmsync.web.summary import Due, Series, Summary
+from pmsync.core.summary import Due, Series, Summary
 from pmsync.web.words import link
 
 Json = dict[str, Any]

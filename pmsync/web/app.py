@@ -25,11 +25,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from pmsync.core.events import rfc3339
 from pmsync.core.project import ProjectState
 from pmsync.core.rules.episode import counted
+from pmsync.core.summary import Series, Summary, all_alerts, series, worst_first
 from pmsync.store.engine import StoreUnavailable
 from pmsync.web import api, assets, charts, words
 from pmsync.web.reader import PortfolioReader
 from pmsync.web.summaries import FRESH, Summaries
-from pmsync.web.summary import Series, Summary, all_alerts, series, worst_first
 
 SECURITY: Mapping[str, str] = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "

@@ -14,7 +14,7 @@ from typing import Any
 from pmsync.core.measures.forecast import Forecast
 from pmsync.core.measures.progress import BurnUpPoint
 from pmsync.core.rules.episode import spoken
-from pmsync.web.summary import Spent, Week
+from pmsync.core.summary import Spent, Week
 
 Spec = dict[str, Any]
 

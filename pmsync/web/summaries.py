@@ -12,8 +12,8 @@ from threading import Lock
 from typing import NamedTuple
 
 from pmsync.core.project import ProjectState
+from pmsync.core.summary import Summary, summary
 from pmsync.web.reader import PortfolioReader
-from pmsync.web.summary import Summary, summary
 
 FRESH = timedelta(minutes=5)
 """For this long time alone is not reckoned to change anything."""

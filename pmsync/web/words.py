@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from pmsync.core.measures import Measure
 from pmsync.core.rules.episode import counted, spoken
-from pmsync.web.summary import chances, distance
+from pmsync.core.summary import chances, distance
 
 
 def shown(measure: Measure) -> str:

@@ -19,6 +19,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -89,15 +90,21 @@ def pace(view: View) -> Pace:
     workdays = Workdays.of(view)
     today = workdays.day(view.at)
     window = _window(view, workdays, today)
-    days = (today + timedelta(days=n) for n in range(HORIZON.days))
     done = throughput(view.items, workdays.zone)
     return Pace(
         workdays,
         today,
         window,
-        tuple(day for day in days if workdays.is_working(day)),
+        _ahead(workdays, today),
         _histogram((day for day, n in done.items() for _ in range(n)), window, workdays),
     )
+
+
+@lru_cache(maxsize=64)
+def _ahead(workdays: Workdays, today: date) -> tuple[date, ...]:
+    """The working days from today on, which all instants of a day share, and often many projects."""
+    days = (today + timedelta(days=n) for n in range(HORIZON.days))
+    return tuple(day for day in days if workdays.is_working(day))
 
 
 def forecast(view: View, deadline: Deadline, shared: Pace | None = None) -> Forecast:
@@ -155,9 +162,10 @@ def simulate(net: NDArray[np.int64], target: int, start: int, steps: int, needed
         for n in range(BLOCK):
             # Row by row: five times as fast as numpy's cumsum along this axis.
             level = np.add(level, paths[n], out=paths[n])
-        reached = paths >= target
-        arrived = reached.any(axis=0) & (taken > steps)
-        taken[arrived] = np.minimum(first + 1 + reached.argmax(axis=0)[arrived], steps + 1)
+        arrived = np.flatnonzero((paths.max(axis=0) >= target) & (taken > steps))
+        if arrived.size:
+            reached = paths[:, arrived] >= target
+            taken[arrived] = np.minimum(first + 1 + reached.argmax(axis=0), steps + 1)
         if first + BLOCK >= needed and (taken <= steps).sum() >= enough:
             break
     return taken

@@ -1,0 +1,142 @@
+"""What every bus adapter promises. A test class inherits `BusContract` and gives a fixture `connect`: each call opens
+the same log anew, as another process would."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from pmsync.bus.port import Bus, Delivered, Record, partition_of
+
+Connect = Callable[[], Bus]
+
+
+def records(key: str, *values: str) -> list[Record]:
+    return [Record(key, value.encode()) for value in values]
+
+
+def read_all(bus: Bus, topic: str, partition: int, limit: int = 1000) -> list[Delivered]:
+    """Everything in a partition, read in pieces as the aggregator does."""
+    found: list[Delivered] = []
+    while len(found) < bus.end_offset(topic, partition):
+        piece = bus.read(topic, partition, len(found), limit)
+        assert 0 < len(piece) <= limit
+        found += piece
+    return found
+
+
+def values(found: Sequence[Delivered]) -> list[str]:
+    return [each.value.decode() for each in found]
+
+
+class BusContract:
+    """Inherit this with a fixture `connect`."""
+
+    @pytest.fixture
+    def topic(self) -> str:
+        return f"pmsync.test-{uuid.uuid4().hex}"
+
+    def test_a_new_topic_is_empty(self, connect: Connect, topic: str) -> None:
+        bus = connect()
+        for partition in range(bus.partitions):
+            assert bus.end_offset(topic, partition) == 0
+            assert list(bus.read(topic, partition, 0, 10)) == []
+
+    def test_a_record_comes_back_whole(self, connect: Connect, topic: str) -> None:
+        bus = connect()
+        value = bytes(range(256)) + "é😀".encode()
+        bus.publish(topic, [Record("pröject", value), Record("pröject", b"")])
+        where = partition_of("pröject", bus.partitions)
+        assert list(bus.read(topic, where, 0, 10)) == [
+            Delivered(where, 0, "pröject", value),
+            Delivered(where, 1, "pröject", b""),
+        ]
+
+    def test_the_key_decides_the_partition(self, connect: Connect, topic: str) -> None:
+        bus = connect()
+        keys = [f"project-{n}" for n in range(40)]
+        bus.publish(topic, [Record(key, key.encode()) for key in keys])
+        found = {each.key: each for n in range(bus.partitions) for each in read_all(bus, topic, n)}
+        assert found.keys() == set(keys)
+        assert all(each.partition == partition_of(key, bus.partitions) for key, each in found.items())
+        assert len({each.partition for each in found.values()}) > 1
+
+    def test_order_holds_within_a_partition(self, connect: Connect, topic: str) -> None:
+        bus = connect()
+        told = [f"{n}" for n in range(250)]
+        for start in range(0, 250, 50):
+            bus.publish(topic, records("apollo", *told[start : start + 50]))
+        found = read_all(bus, topic, partition_of("apollo", bus.partitions), limit=33)
+        assert values(found) == told
+        assert [each.offset for each in found] == list(range(250))
+
+    def test_partitions_count_apart(self, connect: Connect, topic: str) -> None:
+        bus = connect()
+        keys = {partition_of(key, bus.partitions): key for key in (f"p{n}" for n in range(200))}
+        for n, key in enumerate(keys.values()):
+            bus.publish(topic, records(key, *"x" * n))
+        assert [bus.end_offset(topic, partition) for partition in keys] == list(range(len(keys)))
+
+    def test_topics_count_apart(self, connect: Connect, topic: str) -> None:
+        bus = connect()
+        bus.publish(topic, records("apollo", "one"))
+        bus.publish(f"{topic}-other", records("apollo", "other"))
+        where = partition_of("apollo", bus.partitions)
+        assert values(bus.read(topic, where, 0, 10)) == ["one"]
+        assert values(bus.read(f"{topic}-other", where, 0, 10)) == ["other"]
+
+    def test_a_read_begins_at_its_offset_and_keeps_its_limit(self, connect: Connect, topic: str) -> None:
+        bus = connect()
+        bus.publish(topic, records("apollo", *"abcdef"))
+        where = partition_of("apollo", bus.partitions)
+        assert values(bus.read(topic, where, 2, 3)) == ["c", "d", "e"]
+        assert values(bus.read(topic, where, 5, 3)) == ["f"]
+        assert values(bus.read(topic, where, 0, 2)) == ["a", "b"]  # going back is allowed
+        assert list(bus.read(topic, where, 6, 3)) == []
+
+    def test_publishing_nothing_is_nothing(self, connect: Connect, topic: str) -> None:
+        bus = connect()
+        bus.publish(topic, [])
+        assert all(bus.end_offset(topic, n) == 0 for n in range(bus.partitions))
+
+    def test_what_was_published_outlives_the_connection(self, connect: Connect, topic: str) -> None:
+        bus = connect()
+        bus.publish(topic, records("apollo", "one", "two"))
+        bus.close()
+        again = connect()
+        assert values(read_all(again, topic, partition_of("apollo", again.partitions))) == ["one", "two"]
+        again.publish(topic, records("apollo", "three"))
+        assert values(read_all(again, topic, partition_of("apollo", again.partitions))) == ["one", "two", "three"]
+
+    def test_a_reader_sees_what_another_connection_publishes(self, connect: Connect, topic: str) -> None:
+        reader, writer = connect(), connect()
+        where = partition_of("apollo", reader.partitions)
+        assert reader.end_offset(topic, where) == 0
+        writer.publish(topic, records("apollo", "one"))
+        assert reader.end_offset(topic, where) == 1
+        assert values(reader.read(topic, where, 0, 10)) == ["one"]
+
+    def test_several_writers_at_once_lose_nothing(self, connect: Connect, topic: str) -> None:
+        """Each writer's records stay in its order and together per call; offsets have no gap and no repeat."""
+        shared = connect()
+        buses = [shared, shared, connect()]
+
+        def write(n: int) -> None:
+            for i in range(0, 40, 2):
+                buses[n].publish(topic, records("apollo", f"{n}/{i}", f"{n}/{i + 1}"))
+
+        threads = [threading.Thread(target=write, args=(n,)) for n in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        found = read_all(shared, topic, partition_of("apollo", shared.partitions))
+        assert [each.offset for each in found] == list(range(120))
+        assert Counter(values(found)) == Counter(f"{n}/{i}" for n in range(3) for i in range(40))
+        for n in range(3):
+            mine = [value for value in values(found) if value.startswith(f"{n}/")]
+            assert mine == [f"{n}/{i}" for i in range(40)]

@@ -1,0 +1,419 @@
+"""The aggregator on a real log and a real store: each event once in effect, each alert once, whatever comes twice."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pmsync.aggregator import BATCH, Aggregator
+from pmsync.bus.embedded import EmbeddedBus
+from pmsync.bus.port import DEAD_LETTERS, EVENTS, BusUnavailable, Record, partition_of
+from pmsync.bus.publisher import Publisher
+from pmsync.core.events import (
+    CONFIGURATION,
+    Acknowledgement,
+    Event,
+    Fact,
+    Snapshot,
+    Synced,
+    Thing,
+    Tombstone,
+    encode,
+    version_at,
+)
+from pmsync.core.project import load
+from pmsync.store.engine import Store
+from pmsync.store.outbox import Claimed, Outbox
+from pmsync.store.state import Fenced, StateStore
+from tests.unit.builders import JIRA, NOW, Item, at, item, project
+
+pytestmark = pytest.mark.integration
+
+APOLLO = partition_of("apollo", 8)
+DAY = timedelta(days=1)
+
+
+class Crash(Exception):
+    """The process ended here."""
+
+
+class World:
+    """A log, a store and an aggregator, and short words for what happens to them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.bus = EmbeddedBus(folder / "log.db")
+        self.store = Store(f"sqlite:///{folder / 'pmsync.db'}")
+        self.store.migrate()
+        self.state = StateStore(self.store)
+        self.version = 0
+        self.crash = ""
+        self.aggregator = self.another()
+
+    def another(self) -> Aggregator:
+        aggregator = Aggregator(self.bus, self.state, "me", ("console", "mail"), self.step)
+        aggregator.take(range(self.bus.partitions))
+        return aggregator
+
+    def step(self, name: str) -> None:
+        if name == self.crash:
+            self.crash = ""
+            raise Crash
+
+    def tell(self, *things: tuple[Thing, Any], key: str = "apollo") -> None:
+        """Publish the present state of some things; None says that one is gone."""
+        Publisher(self.bus).publish([self._event(key, thing, content) for thing, content in things])
+
+    def _event(self, key: str, thing: Thing, content: Any) -> Event:
+        self.version += 1
+        if content is None:
+            return Tombstone(project=key, thing=thing, version=self.version)
+        return Snapshot(project=key, thing=thing, version=self.version, content=content)
+
+    def configure(self, **values: Any) -> None:
+        known = {"mapping": {JIRA: {"APO": 1}}, "leader": "person-1", **values}
+        self.tell((Thing(CONFIGURATION, "project", "apollo"), project().model_copy(update=known)))
+
+    def synced(self, container: str = "APO", since: int = 1) -> None:
+        content = Synced(container=container, mapped={"apollo": since}, listed=0, published=0, dead=0)
+        self.tell((Thing(JIRA, "synced", container), content))
+
+    def tick(self, now: datetime = NOW) -> int:
+        self.aggregator.catch_up()
+        return self.aggregator.tick(now)
+
+    def log(self) -> list[tuple[str, str, int]]:
+        """(rule, state, n) of every line of the alert log, in order; the rule is empty where nothing is left of it."""
+        return [(line.body.get("rule", ""), line.state, line.n) for line in self.state.alert_log("apollo")]
+
+    def mails(self) -> list[Claimed]:
+        """What waits to be sent by mail, oldest first; each once."""
+        box, found = Outbox(self.store), []
+        while claimed := box.claim("elsewhere/1/1", NOW + 999 * DAY, NOW + 1000 * DAY):
+            box.sent(claimed.id)
+            found.append(claimed)
+        return [each for each in found if each.channel == "mail"]
+
+    def letters(self) -> list[dict[str, Any]]:
+        return [
+            json.loads(each.value)
+            for n in range(self.bus.partitions)
+            for each in self.bus.read(DEAD_LETTERS, n, 0, 100)
+        ]
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    world = World(tmp_path)
+    with closing(world.bus), closing(world.store):
+        yield world
+
+
+@pytest.fixture
+def late() -> Item:
+    """An item that is overdue at NOW."""
+    return item("1", due_date="2026-03-02")
+
+
+@pytest.fixture
+def running(world: World, late: Item) -> World:
+    """A project that has been read whole and looked at once: one thing is overdue."""
+    world.configure()
+    world.tell(late)
+    world.synced()
+    assert world.tick() == 1
+    return world
+
+
+# --- folding ----------------------------------------------------------------------------------------------------------
+
+
+def test_events_of_all_projects_are_folded_once(world: World) -> None:
+    for key in ("apollo", "beacon", "cirrus"):
+        world.tell(item("1"), item("2"), key=key)
+    assert world.aggregator.catch_up() == 6
+    assert world.aggregator.catch_up() == 0
+    assert all(len(world.state.rows(key)) == 2 for key in ("apollo", "beacon", "cirrus"))
+    assert sum(world.state.offsets().values()) == 6
+
+
+def test_a_log_longer_than_a_batch(world: World) -> None:
+    world.tell(*(item(str(n)) for n in range(BATCH + 7)))
+    assert world.aggregator.catch_up() == BATCH + 7
+    assert len(world.state.rows("apollo")) == BATCH + 7
+
+
+@pytest.mark.parametrize("step", ["read", "folded", "committed"])
+def test_ended_in_the_middle_and_begun_again(world: World, step: str) -> None:
+    """Wherever a batch is broken off, the next owner folds it whole, or knows that it was."""
+    world.tell(item("1"), item("2"))
+    world.crash = step
+    with pytest.raises(Crash):
+        world.aggregator.catch_up()
+    done = step == "committed"
+    assert (len(world.state.rows("apollo")), world.state.offsets()[APOLLO]) == ((2, 2) if done else (0, 0))
+    assert world.another().catch_up() == (0 if done else 2)
+    assert (len(world.state.rows("apollo")), world.state.offsets()[APOLLO]) == (2, 2)
+
+
+def test_offsets_below_the_saved_one_are_skipped(world: World) -> None:
+    """A batch that comes again must not be folded again: here its first events would even win, were they looked at."""
+    world.tell(item("1", title="first"))
+    world.aggregator.catch_up()
+    batch = list(world.bus.read(EVENTS, APOLLO, 0, 10))
+    forged = batch[0]._replace(
+        value=batch[0].value.replace(b'"version":1', b'"version":99').replace(b"first", b"again")
+    )
+    world.tell(item("2"))
+    world.aggregator._apply(APOLLO, [forged, *world.bus.read(EVENTS, APOLLO, 1, 10)])
+    bodies = [row.body for row in world.state.rows("apollo").values()]
+    assert len(bodies) == 2
+    assert not any("again" in body for body in bodies)
+    world.aggregator._apply(APOLLO, [forged])
+    assert world.state.offsets()[APOLLO] == 2, "the offset never goes back"
+
+
+def test_a_zombie_changes_nothing(world: World) -> None:
+    world.tell(item("1"))
+    zombie = world.aggregator
+    world.another()
+    with pytest.raises(Fenced):
+        zombie.catch_up()
+    with pytest.raises(Fenced):
+        zombie._apply(APOLLO, world.bus.read(EVENTS, APOLLO, 0, 10))
+    assert world.state.rows("apollo") == {}
+    world.another().catch_up()
+    with pytest.raises(Fenced):
+        zombie.tick(NOW)
+
+
+def test_what_cannot_be_decoded_is_a_dead_letter_and_the_partition_goes_on(world: World) -> None:
+    garbage = b"\xff not JSON"
+    later = encode(world._event("apollo", *item("9"))).replace(b"work_item.v1", b"work_item.v2")
+    world.tell(item("1"))
+    world.bus.publish(EVENTS, [Record("apollo", garbage), Record("apollo", later)])
+    world.tell(item("2"))
+    assert world.aggregator.catch_up() == 4
+    assert {key.id for key in world.state.rows("apollo")} == {"1", "2"}
+    found = world.letters()
+    assert [letter["id"] for letter in found] == [f"{APOLLO}/1", f"{APOLLO}/2"]
+    assert all(letter["stage"] == "fold" and letter["reason"] for letter in found)
+    assert "newer pmsync" in found[1]["reason"]
+    assert world.aggregator.catch_up() == 0
+    assert len(world.letters()) == 2
+
+
+def test_a_dead_letter_is_written_before_its_offset_is_passed(world: World) -> None:
+    world.bus.publish(EVENTS, [Record("apollo", b"garbage")])
+    world.crash = "buried"
+    with pytest.raises(Crash):
+        world.aggregator.catch_up()
+    assert world.state.offsets()[APOLLO] == 0
+    assert len(world.letters()) == 1
+    world.another().catch_up()
+    assert {letter["id"] for letter in world.letters()} == {f"{APOLLO}/0"}, "the same letter has the same id"
+
+
+def test_a_log_that_was_replaced_is_refused(world: World, tmp_path: Path) -> None:
+    world.tell(item("1"))
+    world.aggregator.catch_up()
+    with closing(EmbeddedBus(tmp_path / "new.db")) as empty:
+        stranger = Aggregator(empty, world.state, "me")
+        with pytest.raises(BusUnavailable, match=r"ends at 0 .* read it up to 1: the log was lost or replaced"):
+            stranger.take(range(8))
+
+
+# --- assessing --------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_assessed_before_it_has_been_read_whole(world: World, late: Item) -> None:
+    world.configure()
+    world.tell(late)
+    assert world.tick() == 0
+    assert world.mails() == []
+    world.synced()
+    assert world.tick() == 1
+    assert world.log() == [("overdue", "firing", 1)]
+
+
+def test_a_new_project_waits_for_all_its_containers_but_not_for_ever(world: World, late: Item) -> None:
+    begun = version_at(NOW)
+    world.configure(mapping={JIRA: {"APO": begun, "BEA": begun}})
+    world.tell(late)
+    world.synced("APO", begun)
+    assert world.tick(NOW + timedelta(minutes=5)) == 0
+    assert world.mails() == []
+    assert world.tick(NOW + timedelta(minutes=20)) == 1
+    world.synced("BEA", begun)
+    assert world.tick(NOW + timedelta(minutes=21)) == 0
+    assert len(world.mails()) == 2
+
+
+def test_half_a_log_is_no_picture(world: World, late: Item) -> None:
+    """A tick leaves a partition alone that has not caught up."""
+    world.configure()
+    world.synced()
+    world.tell(late)
+    world.aggregator.catch_up()
+    world.tell(item("1", [(NOW - DAY, "status_category", "done")], due_date="2026-03-20"))
+    assert world.aggregator.tick(NOW) == 0
+    assert world.log() == []
+    world.tick()
+    assert "overdue" not in {rule for rule, _, _ in world.log()}
+
+
+def test_the_first_assessment_is_one_summary(world: World) -> None:
+    world.configure()
+    world.tell(*(item(str(n), due_date="2026-03-02") for n in range(30)))
+    world.synced()
+    assert world.tick() == 30
+    (mail,) = world.mails()
+    assert "This is the first look: 30 items overdue" in mail.text
+    assert mail.recipient == "person-1"
+
+
+def test_a_first_look_that_finds_nothing_says_so_once(world: World) -> None:
+    world.configure()
+    world.synced()
+    assert [world.tick(), world.tick(NOW + DAY)] == [0, 0]
+    (mail,) = world.mails()
+    assert "nothing is wrong" in mail.text
+
+
+def test_each_new_container_is_introduced_once_even_at_one_instant(world: World) -> None:
+    world.configure(mapping={JIRA: {"APO": 1, "BEA": 1}})
+    world.synced()
+    world.tick()
+    world.synced("BEA")
+    world.tick()
+    world.synced("BEA")
+    world.tick()
+    assert len(world.mails()) == 2
+
+
+def test_nothing_is_told_twice(running: World, late: Item) -> None:
+    """Not by another tick, nor by a repeat of the events, nor by another owner, nor when the item changes otherwise."""
+    assert running.tick(NOW + timedelta(hours=2)) == 0
+    running.tell(late)
+    assert running.tick(NOW + timedelta(hours=3)) == 0
+    running.tell(item("1", due_date="2026-03-02", title="Another title"))
+    running.aggregator = running.another()
+    assert running.tick(NOW + timedelta(hours=4)) == 0
+    assert len(running.mails()) == 1
+    assert len(running.log()) == 1
+
+
+@pytest.mark.parametrize("step", ["assessed"])
+def test_a_tick_that_ended_in_the_middle_tells_once(world: World, late: Item, step: str) -> None:
+    world.configure()
+    world.tell(late)
+    world.synced()
+    world.aggregator.catch_up()
+    world.crash = ""
+    ticked = 0
+
+    def third(name: str) -> None:
+        nonlocal ticked
+        ticked += name == step
+        if ticked == APOLLO + 1:
+            raise Crash
+
+    broken = Aggregator(world.bus, world.state, "me", ("console", "mail"), third)
+    broken.take(range(8))
+    with pytest.raises(Crash):
+        broken.tick(NOW)
+    assert world.log() == []
+    assert Outbox(world.store).counts() == {}
+    world.aggregator = world.another()
+    assert world.tick() == 1
+    assert len(world.mails()) == 1
+
+
+def test_what_is_mended_is_told_once_and_what_breaks_again_begins_anew(running: World) -> None:
+    done = (NOW + DAY, "status_category", "done")
+    again = (NOW + 2 * DAY, "status_category", "in_progress")
+    running.tell(item("1", [done], due_date="2026-03-02"))
+    assert running.tick(NOW + DAY) == 1
+    assert running.tick(NOW + DAY) == 0
+    running.tell(item("1", [done, again], due_date="2026-03-02"))
+    assert running.tick(NOW + 2 * DAY) == 1
+    assert running.log() == [("overdue", "firing", 1), ("overdue", "resolved", 2), ("overdue", "firing", 3)]
+    assert len(running.mails()) == 3
+
+
+def test_time_alone_makes_a_rule_true(world: World) -> None:
+    world.configure()
+    world.tell(item("1", due_date="2026-03-17"))
+    world.synced()
+    world.tick(at("2026-02-02"))
+    seen = {rule for rule, _, _ in world.log()}
+    assert "overdue" not in seen
+    assert world.aggregator.tick(at("2026-03-17", 23, 59)) > 0, "near by now"
+    assert "overdue" not in {rule for rule, _, _ in world.log()}
+    assert world.aggregator.tick(at("2026-03-18", 0, 1)) > 0
+    assert ("overdue", "firing", 1) in world.log()
+
+
+def test_a_local_day_ends_before_the_hour_is_over(world: World) -> None:
+    """The next look is due at the end of the project's own day, not only an hour later."""
+    world.configure(time_zone="Asia/Kathmandu")  # UTC+05:45
+    world.tell(item("1", due_date="2026-03-16"))
+    world.synced()
+    world.tick(at("2026-03-16", 18, 10))
+    assert "overdue" not in {rule for rule, _, _ in world.log()}
+    world.aggregator.tick(at("2026-03-16", 18, 15))
+    assert ("overdue", "firing", 1) in world.log()
+
+
+def test_the_instant_of_a_tick_never_runs_back(world: World) -> None:
+    world.configure()
+    world.tell(item("1", due_date="2026-03-17"))
+    world.synced()
+    world.tick(at("2026-03-18"))
+    lines = world.log()
+    world.tell(item("1", due_date="2026-03-17", title="Touched"))
+    world.tick(at("2026-03-10"))
+    assert world.log() == lines, "a clock that was set back does not mend what is late"
+    with world.state.owned(APOLLO, world.state.take(APOLLO, "me")) as owned:
+        assert owned.ticked_at == at("2026-03-18")
+
+
+def test_an_answer_is_logged_once(running: World) -> None:
+    (line,) = running.state.alert_log("apollo")
+    content = Acknowledgement(fingerprint=line.fingerprint, by="person-1", note="mine")
+    Publisher(running.bus).publish([Fact(project="apollo", id="f1", at=NOW + DAY, content=content)] * 2)
+    assert running.tick(NOW + DAY) == 1
+    assert running.tick(NOW + 2 * DAY) == 0
+    assert running.log() == [("overdue", "firing", 1), ("overdue", "acknowledged", 2)]
+
+
+def test_what_goes_away_at_its_source_is_resolved(running: World, late: Item) -> None:
+    running.tell((late[0], None))
+    assert running.tick(NOW + DAY) == 1
+    assert running.log()[1:] == [("", "resolved", 2)]
+
+
+def test_a_removed_project_is_silent_and_not_shown(running: World) -> None:
+    running.tell((Thing(CONFIGURATION, "project", "apollo"), None))
+    assert running.tick(NOW + DAY) == 0
+    assert list(running.state.projects()) == []
+    assert load(running.state.rows("apollo")) is None
+    assert len(running.log()) == 1
+    assert running.aggregator.tick(NOW + 30 * DAY) == 0
+
+
+def test_people_are_told_by_the_channels_that_there_are(world: World, late: Item) -> None:
+    world.configure(notify=("person-2", "person-1"))
+    world.tell(late)
+    world.synced()
+    world.tick()
+    box = Outbox(world.store)
+    found = [box.claim("elsewhere/1/1", NOW, NOW + DAY) for _ in range(3)]
+    told = sorted((each.channel, each.recipient) for each in found if each)
+    assert told == [("console", "console"), ("mail", "person-1"), ("mail", "person-2")]
+    assert box.claim("elsewhere/1/1", NOW, NOW + DAY) is None

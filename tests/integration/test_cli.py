@@ -1,0 +1,456 @@
+"""The commands as people meet them: exit codes, and words that say what is wrong and what to do."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import structlog
+import yaml
+
+from pmsync.app import App
+from pmsync.bus.port import EVENTS, partition_of
+from pmsync.cli import LATER, cli, main
+from pmsync.config import load
+from pmsync.core.events import CONFIGURATION, Fact, Snapshot, Synced, Thing, decode
+from pmsync.core.exports import TABLES
+from pmsync.store.ledger import SqlLedger
+from pmsync.store.state import Letter
+from tests.unit.builders import JIRA, Item, item, project
+
+pytestmark = pytest.mark.integration
+
+ROOT = Path(__file__).parents[2]
+NOW = "2026-03-16T12:00:00Z"
+NOW_AT = datetime(2026, 3, 16, 12, tzinfo=UTC)
+EARLIER = datetime(2026, 3, 10, 12, tzinfo=UTC)
+
+
+def nowhere() -> str:
+    """The address of a server that is not there."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+@dataclass
+class Said:
+    """How a command ended, and what it wrote."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Folder:
+    """An installation in a folder."""
+
+    def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self.path, self._monkeypatch, self._capsys = path, monkeypatch, capsys
+        self.values: dict[str, Any] = {
+            "bus": {"path": str(path / "log.db")},
+            "store": {"url": f"sqlite:///{path / 'pmsync.db'}"},
+            "notify": {"console": False},
+        }
+
+    @property
+    def file(self) -> Path:
+        return self.path / "pmsync.yaml"
+
+    def run(self, *words: str) -> Said:
+        """`pmsync WORDS` as from a shell."""
+        self.write()
+        self._monkeypatch.setattr(sys, "argv", ["pmsync", "-c", str(self.file), *words])
+        with pytest.raises(SystemExit) as end:
+            main()
+        said = self._capsys.readouterr()
+        assert "Traceback" not in said.err
+        code = end.value.code
+        assert code is None or isinstance(code, int)
+        return Said(code or 0, said.out, said.err)
+
+    def write(self) -> None:
+        self.file.write_text(yaml.safe_dump(self.values))
+
+    def app(self) -> App:
+        self.write()
+        return App(load(self.file, {}), lambda: EARLIER)
+
+    def holds(self, *things: tuple[Thing, Any], name: str = "Apollo") -> None:
+        """Put things into the store as if they had been read."""
+        configured = project().model_copy(update={"name": name, "mapping": {JIRA: {"APO": 1}}})
+        synced = Synced(container="APO", mapped={"apollo": 1}, listed=0, published=0, dead=0)
+        told = [
+            (Thing(CONFIGURATION, "project", "apollo"), configured),
+            (Thing(JIRA, "synced", "APO"), synced),
+            *things,
+        ]
+        with closing(self.app()) as app:
+            app.publisher.publish([Snapshot(project="apollo", thing=t, version=1, content=c) for t, c in told])
+            app.aggregator.take(range(8))
+            app.aggregator.catch_up()
+
+    def source(self, name: str, url: str) -> dict[str, Any]:
+        auth = {"email": "a@example.com", "token": {"env": "JIRA_TOKEN"}}
+        return {"name": name, "kind": "jira", "url": url, "auth": auth}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Folder]:
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("JIRA_TOKEN", "hunter2")
+    yield Folder(tmp_path, monkeypatch, capsys)
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def late() -> list[Item]:
+    """Three items that are overdue."""
+    return [item(str(n), due_date="2026-03-02") for n in range(3)]
+
+
+# --- help and exit codes ----------------------------------------------------------------------------------------------
+
+
+def every_command(group: click.Group, *before: str) -> Iterator[tuple[str, ...]]:
+    for name, command in group.commands.items():
+        yield (*before, name)
+        if isinstance(command, click.Group):
+            yield from every_command(command, *before, name)
+
+
+@pytest.mark.parametrize("words", [(), *every_command(cli)], ids=" ".join)
+def test_every_command_has_help(folder: Folder, words: tuple[str, ...]) -> None:
+    said = folder.run(*words, "--help")
+    assert said.code == 0
+    assert said.out.startswith("Usage: ")
+    assert len(said.out.splitlines()) > 3
+
+
+@pytest.mark.parametrize("name", LATER)
+def test_what_comes_later_says_so(folder: Folder, name: str) -> None:
+    said = folder.run(name, "whatever", "--project", "apollo")
+    assert (said.code, said.err) == (2, f"Error: `pmsync {name}` is not there yet: it will {LATER[name]}\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("nonsense",), "No such command 'nonsense'"),
+        (("run", "--now", NOW), "--now goes with --once"),
+        (("run", "--once", "--now", "yesterday"), "'yesterday' is no instant; write it like 2026-03-31T17:00:00Z"),
+        (("status", "apolo"), "there is no project 'apolo'; known: none yet, try `pmsync run --once`"),
+        (("export", "nothing"), "'nothing' is not one of 'alerts'"),
+        (("export", "work_items", "--format", "xlsx"), "'xlsx' is not one of 'csv', 'ndjson'"),
+        (("export", "work_items", "--project", "x"), "there is no project 'x'"),
+        (("export", "work_items", "--format", "csv", "-o", "/no/such/folder/f"), "No such file or directory"),
+        (("alerts", "ack", "abc"), "Missing option '--by'"),
+        (("alerts", "ack", "abc", "--by", "a@example.com"), "no alert that is wrong now has a fingerprint that begins with 'abc'"),
+        (("status", "--as-of", "2026-13-01"), "is no instant"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_used_ends_with_two(folder: Folder, words: tuple[str, ...], says: str) -> None:
+    said = folder.run(*words)
+    assert (said.code, said.out) == (2, "")
+    assert says in said.err
+
+
+def test_a_faulty_configuration_ends_with_two(folder: Folder) -> None:
+    folder.values["web"] = {"prt": 1}
+    said = folder.run("status")
+    assert said.code == 2
+    assert said.err == f"pmsync: {folder.file}:8: web.prt: there is no such key\n"
+
+
+def test_a_database_or_log_out_of_reach_ends_with_one(folder: Folder) -> None:
+    folder.values["store"] = {"url": "sqlite:////no/such/folder/pmsync.db"}
+    said = folder.run("status")
+    assert (said.code, said.out) == (1, "")
+    assert "sqlite:////no/such/folder/pmsync.db answered: unable to open database file; is store.url right" in said.err
+    folder.values |= {"store": {"url": f"sqlite:///{folder.path / 'p.db'}"}, "bus": {"path": "/no/such/folder/log.db"}}
+    said = folder.run("run", "--once")
+    assert said.code == 1
+    assert "cannot open the embedded log /no/such/folder/log.db" in said.err
+
+
+def test_the_process_ends_with_the_same_codes(tmp_path: Path) -> None:
+    """Through a real process once: what a shell, a cron job or a pod sees."""
+    ends = {}
+    for words in (
+        ["--version"],
+        ["-c", str(tmp_path / "none.yaml"), "doctor"],
+        ["-c", str(tmp_path / "none.yaml"), "run"],
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "pmsync", *words], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        ends[words[-1]] = done.returncode
+        assert "Traceback" not in done.stderr
+    assert ends == {"--version": 0, "doctor": 1, "run": 2}
+
+
+# --- an empty installation --------------------------------------------------------------------------------------------
+
+
+def test_an_empty_installation_says_what_to_do(folder: Folder) -> None:
+    said = folder.run("status")
+    assert (said.code, said.out) == (0, "no projects yet; `pmsync run --once` reads those that pmsync.yaml names\n")
+    assert json.loads(folder.run("status", "--json").out)["projects"] == []
+    assert folder.run("alerts", "list").out == "no alerts\n"
+    assert folder.run("export", "work_items").out == ""
+    said = folder.run("export", "work_items", "--format", "csv")
+    assert (said.code, said.out.count("\n")) == (0, 1)
+    assert folder.run("run", "--once").code == 0
+
+
+def test_apply_says_what_it_does_and_does_it_once(folder: Folder) -> None:
+    folder.values["projects"] = [{"key": "apollo"}]
+    said = folder.run("apply", "--dry-run")
+    assert (said.code, said.out) == (0, "+ apollo: new project 'apollo'\nwould change: 1\n")
+    assert folder.run("apply").out == "+ apollo: new project 'apollo'\nchanged: 1\n"
+    assert folder.run("apply").out == "changed: 0\n"
+    folder.values["projects"] = []
+    assert folder.run("apply").out == "- apollo: removed\nchanged: 1\n"
+
+
+# --- sources that fail ------------------------------------------------------------------------------------------------
+
+
+def test_a_source_out_of_reach_is_named_and_the_others_go_on(folder: Folder, tmp_path: Path) -> None:
+    url = nowhere()
+    calendar = tmp_path / "team.ics"
+    calendar.write_text("BEGIN:VCALENDAR\r\nVERSION:2.0\r\nPRODID:x\r\nEND:VCALENDAR\r\n")
+    folder.values["sources"] = [
+        folder.source("company-jira", url),
+        {"name": "team", "kind": "calendar", "ics": str(calendar)},
+    ]
+    folder.values["projects"] = [{"key": "apollo", "from": {"company-jira": ["APO"], "team": ["team"]}}]
+    said = folder.run("run", "--once", "--now", NOW)
+    assert said.code == 1
+    lines = said.err.splitlines()
+    assert lines[0].startswith("published 1, ")
+    assert lines[1].startswith("pmsync: company-jira: ")
+    assert "all else was done; `pmsync doctor` checks each source" in lines[2]
+    assert "hunter2" not in said.err
+    with closing(folder.app()) as app:
+        kinds = {(key.source, key.kind) for key in app.state.rows("apollo")}
+    assert ("team", "synced") in kinds, "the calendar was read whole"
+
+
+def test_a_secret_that_is_not_there_is_named(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("JIRA_TOKEN")
+    folder.values["sources"] = [folder.source("company-jira", nowhere())]
+    folder.values["projects"] = [{"key": "apollo", "from": {"company-jira": ["APO"]}}]
+    said = folder.run("run", "--once")
+    assert said.code == 1
+    assert (
+        "pmsync: company-jira: the environment variable JIRA_TOKEN is not set; export it, or use {file: PATH}"
+        in said.err
+    )
+
+
+def test_another_worker_that_is_at_it_is_named(folder: Folder) -> None:
+    with closing(folder.app()) as app:
+        SqlLedger(app.store, lambda: datetime.now(UTC)).lease(CONFIGURATION, "elsewhere/1/1")
+    folder.values["projects"] = [{"key": "apollo"}]
+    said = folder.run("apply")
+    assert said.code == 1
+    assert "configuration is being read by elsewhere/1/1; stop it, or wait for its lease to end" in said.err
+
+
+def test_a_port_that_is_taken_is_said(folder: Folder) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        said = folder.run("web", "--port", str(port))
+    assert said.code == 1
+    assert f"cannot serve at 127.0.0.1:{port}" in said.err
+
+
+# --- exports ----------------------------------------------------------------------------------------------------------
+
+HOSTILE = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", " =1", '"=1', "＝1", "'=1"]
+
+
+def test_csv_runs_nothing_in_a_spreadsheet(folder: Folder) -> None:
+    folder.holds(*(item(str(n), title=title) for n, title in enumerate([*HOSTILE, 'a, "b"\nc = d'])))
+    said = folder.run("export", "work_items", "--format", "csv")
+    rows = list(csv.DictReader(io.StringIO(said.out, newline="")))
+    assert {row["title"] for row in rows} == {*(f"'{title}" for title in HOSTILE), 'a, "b"\nc = d'}
+
+
+def test_numbers_stay_numbers(folder: Folder) -> None:
+    done = [(NOW_AT, "status_category", "done")]
+    folder.holds(item("1", done, due_date="2026-03-20", estimate=2500))
+    said = folder.run("export", "work_items", "--format", "csv", "--now", "2026-03-17T00:00:00Z")
+    (row,) = csv.DictReader(io.StringIO(said.out, newline=""))
+    assert (row["delay_days"], row["estimate"], row["blocked"]) == ("-4", "2.5", "false")
+
+
+def test_ndjson_and_csv_say_the_same(folder: Folder, late: list[Item], tmp_path: Path) -> None:
+    folder.holds(*late, name="Apollo é")
+    for table in TABLES:
+        plain = [json.loads(line) for line in folder.run("export", table, "--now", NOW).out.splitlines()]
+        target = tmp_path / f"{table}.csv"
+        assert folder.run("export", table, "--now", NOW, "--format", "csv", "-o", str(target)).code == 0
+        with target.open(encoding="utf-8", newline="") as file:
+            sheet = list(csv.DictReader(file))
+        assert len(plain) == len(sheet)
+        assert all(tuple(row) == TABLES[table] for row in sheet)
+        assert all(set(row) == set(TABLES[table]) for row in plain)
+    assert folder.run("export", "alerts", "--now", NOW).out == folder.run("export", "alerts", "--now", NOW).out
+
+
+# --- alerts -----------------------------------------------------------------------------------------------------------
+
+
+def fingerprints(folder: Folder) -> list[str]:
+    found = [json.loads(line) for line in folder.run("export", "alerts").out.splitlines()]
+    return [alert["fingerprint"] for alert in found if alert["state"] == "firing"]
+
+
+def test_alerts_are_listed_and_acknowledged(folder: Folder, late: list[Item]) -> None:
+    folder.holds(late[0])
+    (fingerprint,) = fingerprints(folder)
+    said = folder.run("alerts", "list")
+    assert said.code == 0
+    assert fingerprint[:8] in said.out
+    assert "apollo" in said.out
+    said = folder.run("alerts", "ack", fingerprint[:6], "--by", "ada@example.com", "--note", "on it")
+    assert said.code == 0
+    assert said.out.startswith(f"acknowledged {fingerprint[:8]} in apollo; it shows once the worker has read it")
+    with closing(folder.app()) as app:
+        where = partition_of("apollo", 8)
+        fact = decode(app.bus.read(EVENTS, where, app.bus.end_offset(EVENTS, where) - 1, 1)[0].value)
+        assert isinstance(fact, Fact)
+        assert (fact.content.fingerprint, fact.content.note) == (fingerprint, "on it")
+        assert app.projects.mail(fact.content.by) == "ada@example.com"
+        assert "ada" not in fact.model_dump_json(), "who it was stands in the table of people alone"
+        app.aggregator.take(range(8))
+        app.aggregator.catch_up()
+    assert "acknowledged" in folder.run("alerts", "list").out
+
+
+def test_a_fingerprint_that_fits_several_is_refused(folder: Folder, late: list[Item]) -> None:
+    folder.holds(*late)
+    assert len(fingerprints(folder)) == 3
+    said = folder.run("alerts", "ack", "", "--by", "ada@example.com")
+    assert said.code == 2
+    assert "3 alerts have a fingerprint that begins with ''; see `pmsync alerts list`" in said.err
+
+
+def test_who_acknowledges_gives_an_address(folder: Folder, late: list[Item]) -> None:
+    folder.holds(late[0])
+    said = folder.run("alerts", "ack", fingerprints(folder)[0], "--by", "ada")
+    assert said.code == 2
+    assert "'ada' is no mail address" in said.err
+
+
+# --- doctor -----------------------------------------------------------------------------------------------------------
+
+
+def bad(said: Said) -> list[str]:
+    return [line.removeprefix("BAD  ") for line in said.out.splitlines() if line.startswith("BAD")]
+
+
+def test_doctor_finds_nothing_wrong(folder: Folder) -> None:
+    folder.run("run", "--once")
+    said = folder.run("doctor")
+    assert (said.code, bad(said)) == (0, [])
+    assert said.out.startswith("ok   configuration: 0 sources, 0 projects\n")
+
+
+def break_configuration(folder: Folder) -> None:
+    folder.values["web"] = {"prt": 1}
+
+
+def break_log(folder: Folder) -> None:
+    folder.values["bus"] = {"path": "/no/such/folder/log.db"}
+
+
+def replace_log(folder: Folder) -> None:
+    folder.holds()
+    folder.values["bus"] = {"path": str(folder.path / "new.db")}
+
+
+def forget_run(folder: Folder) -> None:
+    folder.values["store"] = {"url": f"sqlite:///{folder.path / 'new.db'}"}
+
+
+def break_store(folder: Folder) -> None:
+    folder.values["store"] = {"url": "sqlite:////no/such/folder/p.db"}
+
+
+def forget_apply(folder: Folder) -> None:
+    folder.values["projects"] = [{"key": "apollo"}]
+
+
+def dead_message(folder: Folder) -> None:
+    with closing(folder.app()) as app:
+        with app.state.owned(0, app.state.take(0, "me")) as owned:
+            owned.log("apollo", [], [Letter("l1", "apollo", "mail", "person-1", "S", "T")], EARLIER)
+        claimed = app.outbox.claim("me", EARLIER, EARLIER)
+        assert claimed
+        app.outbox.failed(claimed.id, "the mail server refused the recipient (550)", None)
+
+
+def source_away(folder: Folder) -> None:
+    folder.values["sources"] = [folder.source("company-jira", nowhere())]
+    folder.values["projects"] = [{"key": "apollo", "from": {"company-jira": ["APO"]}}]
+    folder.run("apply")
+
+
+def source_unused(folder: Folder) -> None:
+    folder.values["sources"] = [folder.source("company-jira", nowhere())]
+
+
+def mail_missing(folder: Folder) -> None:
+    folder.values["projects"] = [{"key": "apollo", "leader": "lead@example.com"}]
+    folder.run("apply")
+
+
+def mail_away(folder: Folder) -> None:
+    port = int(nowhere().rpartition(":")[2])
+    folder.values["notify"]["mail"] = {"host": "127.0.0.1", "port": port, "sender": "a@example.com", "tls": "none"}
+
+
+def pages_open(folder: Folder) -> None:
+    folder.values["web"] = {"host": "0.0.0.0"}
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        (break_configuration, "configuration: .*pmsync.yaml:8: web.prt: there is no such key"),
+        (break_log, "log: cannot open the embedded log /no/such/folder/log.db: .*; bus.path must be"),
+        (replace_log, "log: the log ends at 0 in partition .* Put the log and the store of the same day back"),
+        (forget_run, "store: the database is at revision none, .* start `pmsync run` once"),
+        (break_store, "store: .* is store.url right"),
+        (forget_apply, "projects: not applied yet: apollo; run `pmsync apply`"),
+        (dead_message, r"delivery: a message of apollo to person-1 was given up: the mail server refused the recipient \(550\)"),
+        (source_away, "source company-jira: "),
+        (source_unused, "source company-jira: no project reads it; name its containers under projects: … from:"),
+        (mail_missing, "mail: projects name people, but there is no notify.mail to reach them by"),
+        (mail_away, "mail: no mail server at 127.0.0.1:.*; check notify.mail"),
+        (pages_open, "web: web.host is 0.0.0.0: the pages have no login yet; put a proxy"),
+    ],
+)  # fmt: skip
+def test_doctor_finds(folder: Folder, fault: Callable[[Folder], None], says: str) -> None:
+    folder.run("run", "--once")
+    fault(folder)
+    said = folder.run("doctor")
+    assert said.code == 1
+    assert len(bad(said)) == 1, said.out
+    assert re.match(says, bad(said)[0]), said.out
+    assert "hunter2" not in said.out + said.err

@@ -1,0 +1,352 @@
+"""The store: migrations, the fence, what is saved together, and the outbox."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import select
+
+from pmsync.core.project import Key, Row
+from pmsync.store import engine
+from pmsync.store.engine import Store, StoreUnavailable
+from pmsync.store.outbox import Claimed, Outbox
+from pmsync.store.owners import owner
+from pmsync.store.state import Fenced, Letter, LogEntry, StateStore
+from pmsync.store.tables import metadata
+
+pytestmark = pytest.mark.integration
+
+ROOT = Path(__file__).parents[2]
+NOW = datetime(2026, 3, 2, 9, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+KEY, ROW = Key("apollo", "jira", "work_item", "1", 0), Row(5, False, "{}")
+LETTER = Letter("l1", "apollo", "mail", "ada", "Subject", "Text")
+
+
+class Broken(Exception):
+    """The process fails here."""
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'pmsync.db'}"
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[Store]:
+    with closing(Store(url)) as store:
+        store.migrate()
+        yield store
+
+
+@pytest.fixture
+def states(store: Store) -> StateStore:
+    return StateStore(store)
+
+
+def contents(store: Store) -> dict[str, list[tuple[object, ...]]]:
+    """Everything in every table."""
+    with store.read() as db:
+        return {
+            table.name: sorted((tuple(row) for row in db.execute(select(table))), key=repr)
+            for table in metadata.sorted_tables
+        }
+
+
+# --- migrations -------------------------------------------------------------------------------------------------------
+
+
+def test_migrations_build_the_tables_that_the_code_knows(store: Store) -> None:
+    with store.read() as db:
+        assert compare_metadata(MigrationContext.configure(db), metadata) == []
+
+
+def test_the_newest_migration_is_the_one_head(store: Store) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(engine.MIGRATIONS))
+    heads = ScriptDirectory.from_config(config).get_heads()
+    with store.read() as db:
+        assert [engine._head()] == list(heads) == list(MigrationContext.configure(db).get_current_heads())
+    assert store.schema_problem() is None
+
+
+def test_migrating_again_changes_nothing(store: Store, states: StateStore) -> None:
+    states.take(0, "me")
+    before = contents(store)
+    store.migrate()
+    assert contents(store) == before
+
+
+def test_a_database_without_tables_is_said(url: str) -> None:
+    with closing(Store(url)) as store:
+        assert "the database is at revision none" in str(store.schema_problem())
+
+
+def test_processes_migrate_at_once(url: str) -> None:
+    words = "import sys; from pmsync.store.engine import Store; s = Store(sys.argv[1]); s.migrate(); s.close()"
+    command = [sys.executable, "-W", "error", "-c", words, url]
+    racers = [subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) for _ in range(4)]
+    said = [racer.communicate(timeout=60)[1] for racer in racers]
+    assert [racer.returncode for racer in racers] == [0] * 4, said
+    with closing(Store(url)) as store:
+        assert store.schema_problem() is None
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        ("nonsense", "store.url is not usable"),
+        ("mysql://localhost/x", "use sqlite:///FILE or postgresql"),
+        ("sqlite:////no/such/folder/pmsync.db", "is store.url right, and the place writable"),
+    ],
+)
+def test_an_unusable_database_is_said_with_advice(bad: str, words: str) -> None:
+    with pytest.raises(StoreUnavailable, match=words):
+        Store(bad).migrate()
+
+
+def test_no_database(tmp_path: Path) -> None:
+    path = tmp_path / "pmsync.db"
+    path.write_text("nothing of SQLite's" * 100)
+    with closing(Store(f"sqlite:///{path}")) as store, pytest.raises(StoreUnavailable, match="not a database"):
+        store.migrate()
+
+
+# --- one transaction, one owner ---------------------------------------------------------------------------------------
+
+
+def test_taking_a_partition_ends_its_owner(store: Store, states: StateStore) -> None:
+    old = states.take(0, "me")
+    with states.owned(0, old) as owned:
+        owned.save({KEY: ROW}, 7)
+        owned.ticked(NOW)
+    new = states.take(0, "other")
+    assert new > old
+    before = contents(store)
+    with pytest.raises(Fenced, match="partition 0"), states.owned(0, old) as owned:
+        owned.save({KEY: Row(9, False, "{}")}, 8)
+    assert contents(store) == before
+    with states.owned(0, new) as owned:
+        assert (owned.next_offset, owned.ticked_at) == (7, NOW)
+
+
+def test_partitions_are_fenced_apart(states: StateStore) -> None:
+    epoch = states.take(0, "me")
+    for _ in range(3):
+        states.take(1, "other")
+    with states.owned(0, epoch) as owned:
+        owned.save({}, 1)
+    assert states.offsets() == {0: 1, 1: 0}
+
+
+def test_a_partition_that_nobody_took_is_nobodys(states: StateStore) -> None:
+    with pytest.raises(Fenced), states.owned(3, 0):
+        pass
+
+
+def test_rows_and_offset_are_saved_together_or_not_at_all(store: Store, states: StateStore) -> None:
+    epoch = states.take(0, "me")
+    before = contents(store)
+    with suppress(Broken), states.owned(0, epoch) as owned:
+        owned.save({KEY: ROW}, 7)
+        raise Broken
+    assert contents(store) == before
+    with states.owned(0, epoch) as owned:
+        owned.save({KEY: ROW}, 7)
+    assert states.rows("apollo") == {KEY: ROW}
+    assert states.offsets() == {0: 7}
+
+
+def test_alert_log_and_outbox_are_saved_together_or_not_at_all(store: Store, states: StateStore) -> None:
+    epoch = states.take(0, "me")
+    line = LogEntry("f", 1, NOW, "firing", NOW, {"why": "é"})
+    before = contents(store)
+    with suppress(Broken), states.owned(0, epoch) as owned:
+        owned.log("apollo", [line], [LETTER], NOW)
+        raise Broken
+    assert contents(store) == before
+    with states.owned(0, epoch) as owned:
+        owned.log("apollo", [line], [LETTER], NOW)
+        assert owned.logged("apollo")["f"][:2] == (1, "firing")
+    assert states.alert_log("apollo") == [line]
+    assert Outbox(store).counts() == {"ready": 1}
+
+
+def test_one_transition_cannot_be_written_twice(states: StateStore) -> None:
+    epoch = states.take(0, "me")
+    line = LogEntry("f", 1, NOW, "firing", NOW, {})
+    with states.owned(0, epoch) as owned:
+        owned.log("apollo", [line], [], NOW)
+    with pytest.raises(StoreUnavailable, match="UNIQUE"), states.owned(0, epoch) as owned:
+        owned.log("apollo", [replace(line, state="resolved")], [], NOW)
+
+
+def test_the_last_line_of_an_alert_is_the_one_that_counts(states: StateStore) -> None:
+    epoch = states.take(0, "me")
+    lines = [LogEntry("f", n, NOW, f"state {n}", NOW + n * MINUTE, {}) for n in (1, 2, 10)]
+    with states.owned(0, epoch) as owned:
+        owned.log("apollo", lines, [], NOW)
+        owned.log("beacon", [LogEntry("f", 11, NOW, "other", NOW, {})], [], NOW)
+        assert owned.logged("apollo") == {"f": (10, "state 10", NOW + 10 * MINUTE)}
+
+
+def test_more_rows_than_a_statement_holds(states: StateStore) -> None:
+    epoch = states.take(0, "me")
+    many = {Key("apollo", "jira", "work_item", str(n), 0): Row(n, n % 2 == 0, "{}") for n in range(1203)}
+    with states.owned(0, epoch) as owned:
+        owned.save(many, 1)
+    with states.owned(0, epoch) as owned:
+        assert owned.rows([*many, KEY._replace(id="none")]) == many
+
+
+def test_what_is_due(states: StateStore) -> None:
+    first, other = states.take(0, "me"), states.take(1, "me")
+    with states.owned(0, first) as owned:
+        owned.save({KEY: ROW, KEY._replace(project="beacon"): ROW}, 1)
+        assert owned.due(NOW) == ["apollo", "beacon"]
+        owned.assessed("apollo", ["jira/APO"], NOW + MINUTE)
+        assert owned.due(NOW) == ["beacon"]
+        assert owned.shown("apollo") == {"jira/APO"}
+        assert owned.due(NOW + MINUTE) == ["apollo", "beacon"]
+        owned.save({KEY: ROW}, 2)
+        assert owned.due(NOW) == ["apollo", "beacon"], "what changed is due at once"
+    with states.owned(1, other) as owned:
+        assert owned.due(NOW + MINUTE) == []
+
+
+# --- the outbox -------------------------------------------------------------------------------------------------------
+
+
+def post(states: StateStore, *letters: Letter, now: datetime = NOW) -> None:
+    epoch = states.take(0, "me")
+    with states.owned(0, epoch) as owned:
+        for letter in letters:
+            owned.log(letter.project, [], [letter], now)
+
+
+def claim(box: Outbox, now: datetime = NOW, who: str = "elsewhere/1/1") -> Claimed | None:
+    return box.claim(who, now, now + 2 * MINUTE)
+
+
+def claimed(box: Outbox, now: datetime = NOW, who: str = "elsewhere/1/1") -> Claimed:
+    found = claim(box, now, who)
+    assert found
+    return found
+
+
+@pytest.fixture
+def box(store: Store) -> Outbox:
+    return Outbox(store)
+
+
+def test_a_message_comes_back_whole(states: StateStore, box: Outbox) -> None:
+    post(states, LETTER)
+    assert claim(box) == Claimed("l1", "apollo", "mail", "ada", "Subject", "Text", NOW, 1, maybe_sent=False)
+    assert claim(box) is None
+
+
+def test_messages_to_one_recipient_keep_their_order(states: StateStore, box: Outbox) -> None:
+    """A later one waits while an earlier one is on its way or waits for another try; other recipients do not."""
+    post(states, LETTER)
+    post(states, replace(LETTER, id="a-later"), replace(LETTER, id="b", recipient="bo"), now=NOW + MINUTE)
+    assert claimed(box).id == "l1"
+    assert claimed(box).id == "b"
+    box.sent("b")
+    assert claim(box) is None
+    box.failed("l1", "busy", NOW + 5 * MINUTE)
+    assert claim(box, NOW + 4 * MINUTE) is None
+    assert claimed(box, NOW + 5 * MINUTE).id == "l1"
+    box.sent("l1")
+    assert claimed(box, NOW + 5 * MINUTE).id == "a-later"
+
+
+@pytest.mark.parametrize("later", [timedelta(0), -MINUTE], ids=["stands still", "runs back"])
+def test_the_order_holds_when_the_clock_does_not_go_on(states: StateStore, box: Outbox, later: timedelta) -> None:
+    for n, ident in enumerate("zyxa"):
+        post(states, replace(LETTER, id=ident), now=NOW + (later if n else timedelta(0)))
+    told = []
+    while found := claim(box):
+        told.append(found.id)
+        box.sent(found.id)
+    assert told == list("zyxa")
+
+
+def test_a_message_that_is_there_is_not_posted_again(states: StateStore, box: Outbox) -> None:
+    post(states, LETTER)
+    box.sent(claimed(box).id)
+    post(states, LETTER)
+    assert claim(box) is None
+    assert box.counts() == {"sent": 1}
+
+
+def test_a_failed_message_waits_and_counts(states: StateStore, box: Outbox) -> None:
+    post(states, LETTER)
+    for n in range(1, 4):
+        found = claimed(box, NOW + n * 10 * MINUTE)
+        assert (found.attempts, found.maybe_sent) == (n, False)
+        box.failed("l1", "busy", NOW + (n + 1) * 10 * MINUTE)
+        assert box.next_try() == NOW + (n + 1) * 10 * MINUTE
+        assert claim(box, NOW + n * 10 * MINUTE + 9 * MINUTE) is None
+
+
+def test_a_dead_message_lets_the_next_one_pass(states: StateStore, box: Outbox) -> None:
+    post(states, LETTER)
+    post(states, replace(LETTER, id="l2"), now=NOW + MINUTE)
+    box.failed(claimed(box).id, "no such mailbox", None)
+    assert box.dead() == [("apollo", "ada", "no such mailbox")]
+    assert claimed(box, NOW + MINUTE).id == "l2"
+    assert box.counts() == {"dead": 1, "sending": 1}
+
+
+def test_a_claim_runs_out(states: StateStore, box: Outbox) -> None:
+    post(states, LETTER)
+    claimed(box)
+    assert claim(box, NOW + MINUTE) is None
+    again = claimed(box, NOW + 2 * MINUTE)
+    assert again.maybe_sent
+    assert again.attempts == 2
+
+
+def test_the_claim_of_a_dead_process_is_taken_at_once(states: StateStore, box: Outbox) -> None:
+    words = "from pmsync.store.owners import owner; print(owner())"
+    dead = subprocess.run([sys.executable, "-c", words], cwd=ROOT, capture_output=True, text=True, check=True)
+    post(states, LETTER)
+    claimed(box, who=dead.stdout.strip())
+    assert claimed(box, who=owner()).maybe_sent
+    assert claim(box, who="elsewhere/1/1") is None, "this process lives"
+
+
+def test_who_was_too_slow_does_not_call_back_what_was_sent(states: StateStore, box: Outbox) -> None:
+    post(states, LETTER)
+    claimed(box)
+    claimed(box, NOW + 2 * MINUTE, "elsewhere/2/2")
+    box.sent("l1")
+    box.failed("l1", "timed out", NOW + 3 * MINUTE)
+    assert claim(box, NOW + 10 * MINUTE) is None
+    assert box.counts() == {"sent": 1}
+
+
+def test_threads_claim_each_message_once(states: StateStore, store: Store) -> None:
+    post(states, *(replace(LETTER, id=f"{n:02}", recipient=f"person-{n}") for n in range(20)))
+
+    def drain(n: int) -> list[str]:
+        box, found = Outbox(store), []
+        while message := claim(box, who=f"elsewhere/{n}/1"):
+            found.append(message.id)
+        return found
+
+    with ThreadPoolExecutor(3) as pool:
+        told = [ident for some in pool.map(drain, range(3)) for ident in some]
+    assert sorted(told) == [f"{n:02}" for n in range(20)]

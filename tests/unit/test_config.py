@@ -1,0 +1,345 @@
+"""The settings: every fault is said with its line, its key and words for people; and what `apply` would do is right."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pmsync.config import Config, ConfigError, json_schema, load
+from pmsync.configuration import apply, mails, plan, routes
+from pmsync.core.events import Project, body, version_at
+from pmsync.store.configuration import ConfigurationStore
+from pmsync.store.engine import Store
+
+NOW = datetime(2026, 3, 16, 12, tzinfo=UTC)
+GOOD = """\
+sources:
+  - name: company-jira
+    kind: jira
+    url: https://example.atlassian.net
+    auth: {email: pmsync@example.com, token: {env: JIRA_TOKEN}}
+  - {name: team, kind: calendar, ics: https://calendar.example.com/team.ics}
+projects:
+  - key: apollo
+    name: Apollo
+    leader: lead@example.com
+    time_zone: Europe/Berlin
+    deadline: 2026-12-04
+    milestones:
+      - {title: "2.1", due: 2026-11-30}
+    thresholds: {stale_days: 5}
+    from: {company-jira: [APO], team: [deadlines]}
+  - key: beacon
+    from:
+      company-jira: [BEA]
+notify:
+  mail:
+    host: smtp.example.com
+    sender: pmsync@example.com
+    user: pmsync
+    password: {env: MAIL_PASSWORD}
+web: {port: 8081}
+"""
+
+
+def loaded(folder: Path, text: str, environment: dict[str, str] | None = None) -> Config:
+    path = folder / "pmsync.yaml"
+    path.write_text(text, encoding="utf-8")
+    return load(path, environment or {})
+
+
+def faults(folder: Path, text: str, environment: dict[str, str] | None = None) -> list[str]:
+    """The lines of the error, without the folder."""
+    with pytest.raises(ConfigError) as said:
+        loaded(folder, text, environment)
+    return str(said.value).replace(f"{folder}/", "").splitlines()
+
+
+def swapped(old: str, new: str) -> str:
+    assert GOOD.count(old) == 1, old
+    return GOOD.replace(old, new)
+
+
+def test_a_good_file_loads(tmp_path: Path) -> None:
+    config = loaded(tmp_path, GOOD)
+    assert [source.kind for source in config.sources] == ["jira", "calendar"]
+    apollo = config.projects[0]
+    assert apollo.sources == {"company-jira": ("APO",), "team": ("deadlines",)}
+    assert (apollo.thresholds.stale_days, apollo.thresholds.blocked_days) == (5, 2)
+    assert config.web.port == 8081
+    assert config.web.host == "127.0.0.1"
+
+
+BAD = {
+    "unknown key": (swapped("web: {port", "web: {prot"), "pmsync.yaml:26: web.prot: there is no such key"),
+    "unknown section": (GOOD + "wbe: {}\n", "pmsync.yaml:27: wbe: there is no such key"),
+    "unknown threshold": (swapped("stale_days", "stale_day"), "pmsync.yaml:15: projects.0.thresholds.stale_day: there is no such key"),
+    "threshold out of range": (swapped("stale_days: 5", "on_time: 1001"), "pmsync.yaml:15: projects.0.thresholds.on_time: Input should be less than or equal to 1000"),
+    "unknown key of a source": (swapped("    kind: jira\n", "    kind: jira\n    ulr: x\n"), "pmsync.yaml:4: sources.0.ulr: there is no such key"),
+    "missing key": (swapped("    host: smtp.example.com\n", ""), "pmsync.yaml:21: notify.mail.host: is missing"),
+    "missing key of a source": (swapped("    url: https://example.atlassian.net\n", ""), "pmsync.yaml:2: sources.0.url: is missing"),
+    "wrong zone": (swapped("Europe/Berlin", "Berlin"), "pmsync.yaml:11: projects.0.time_zone: 'Berlin' is no time zone; use a name such as Europe/Berlin"),
+    "zone that is a path": (swapped("Europe/Berlin", "../UTC"), "pmsync.yaml:11: projects.0.time_zone: '../UTC' is no time zone; use a name such as Europe/Berlin"),
+    "duplicate project": (swapped("key: beacon", "key: apollo"), "pmsync.yaml:17: projects.1.key: the project 'apollo' is there twice"),
+    "duplicate source": (swapped("name: team", "name: company-jira"), "pmsync.yaml:6: sources.1.name: the source 'company-jira' is there twice"),
+    "duplicate milestone": (swapped("2026-11-30}\n", '2026-11-30}\n      - {title: "2.1", due: 2026-12-01}\n'), "pmsync.yaml:15: projects.0.milestones.1: the milestone '2.1' is there twice"),
+    "reserved source": (swapped("name: team", "name: configuration").replace("team: [d", "configuration: [d"), "pmsync.yaml:6: sources.1.name: a source cannot be named 'configuration'; pmsync uses that name itself"),
+    "unknown source": (swapped("      company-jira: [BEA]", "      jira: [BEA]"), "pmsync.yaml:19: projects.1.from.jira: project beacon: there is no source 'jira'; known: company-jira, team"),
+    "unknown kind": (swapped("kind: calendar", "kind: calender"), "pmsync.yaml:6: sources.1: kind 'calender' is not known; installed: calendar, github, jira"),
+    "no kind": (swapped(" kind: calendar,", ""), "pmsync.yaml:6: sources.1: kind '' is not known; installed: calendar, github, jira"),
+    "a source that is a word": (swapped("  - {name: team, kind: calendar, ics: https://calendar.example.com/team.ics}", "  - team"), "pmsync.yaml:6: sources.1: kind '' is not known; installed: calendar, github, jira"),
+    "sources are a number": ("sources: 5\n", "pmsync.yaml:1: sources: sources is a list of entries, each with name and kind"),
+    "sources are keys": ("projects: []\nsources: {a: b}\n", "pmsync.yaml:2: sources: sources is a list of entries, each with name and kind"),
+    "projects are keys": ("projects: {a: b}\n", "pmsync.yaml:1: projects: should be a list"),
+    "a project is a word": ("projects: [apollo]\n", "pmsync.yaml:1: projects.0: should be a section of keys"),
+    "a section is a word": ("\nweb: here\n", "pmsync.yaml:2: web: should be a section of keys"),
+    "containers are a word": (swapped("company-jira: [BEA]", "company-jira: BEA"), "pmsync.yaml:19: projects.1.from.company-jira: should be a list"),
+    "bad mail": (swapped("leader: lead@example.com", "leader: lead"), "pmsync.yaml:10: projects.0.leader: 'lead' is no mail address"),
+    "mail with a line break": (swapped("leader: lead@example.com", 'leader: "a@b\\nc"'), "pmsync.yaml:10: projects.0.leader: 'a@b\\nc' is no mail address"),
+    "bad key": (swapped("key: beacon", "key: Beacon One"), "pmsync.yaml:17: projects.1.key: should be lower-case letters, digits, '.', '_' and '-', beginning with a letter or digit"),
+    "bad port": (swapped("8081", "80810"), "pmsync.yaml:26: web.port: Input should be less than or equal to 65535"),
+    "no day": (swapped("2026-12-04", "soon"), "pmsync.yaml:12: projects.0.deadline: Input should be a valid date or datetime, input is too short"),
+    "no working day": (swapped("    name: Apollo\n", "    name: Apollo\n    working_days: []\n"), "pmsync.yaml:10: projects.0.working_days: a project needs at least one working day"),
+    "the bus": (GOOD + "bus: {kind: kafka}\n", "pmsync.yaml:27: bus.kind: Input should be 'embedded'"),
+    "a key twice": (GOOD + "web: {port: 1}\n", "pmsync.yaml:27: web: the key is there twice"),
+    "a key twice, deep": (swapped("    name: Apollo\n", "    name: Apollo\n    name: Apollo\n"), "pmsync.yaml:10: name: the key is there twice"),
+    "not YAML": ("sources: [\n", "pmsync.yaml:2: not YAML: expected the node content, but found '<stream end>'"),
+    "a tab": ("web:\n\tport: 1\n", "pmsync.yaml:2: not YAML: found character '\\t' that cannot start any token"),
+    "empty": ("", "pmsync.yaml:1: expected keys such as sources and projects"),
+    "a list": ("- a\n", "pmsync.yaml:1: expected keys such as sources and projects"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", BAD)
+def test_a_fault_is_said_with_line_key_and_words(tmp_path: Path, fault: str) -> None:
+    text, words = BAD[fault]
+    assert faults(tmp_path, text) == [words]
+
+
+def test_every_fault_is_said_at_once(tmp_path: Path) -> None:
+    text = swapped("Europe/Berlin", "Berlin").replace("8081", "-1").replace("key: beacon", "key: B")
+    assert [line.split(": ")[1] for line in faults(tmp_path, text)] == ["projects.0.time_zone", "projects.1.key", "web.port"]  # fmt: skip
+
+
+@pytest.mark.parametrize("place", ["password: {env: MAIL_PASSWORD}", "token: {env: JIRA_TOKEN}"])
+@pytest.mark.parametrize("secret", ["hunter2", "{env: A, file: hunter2}", "{value: hunter2}", "[hunter2]"])
+def test_a_secret_in_the_clear_is_refused_and_not_shown(tmp_path: Path, place: str, secret: str) -> None:
+    name, _, _ = place.partition(":")
+    said = faults(tmp_path, swapped(place, f"{name}: {secret}"))
+    words = "there is no such key" if "value" in secret else "a secret is given as {env: NAME} or as {file: PATH}"
+    assert any(line.endswith(words) for line in said)
+    assert all(line.startswith(("pmsync.yaml:5: sources.0.auth.token", "pmsync.yaml:25: notify.mail.password")) for line in said)  # fmt: skip
+    assert not any("hunter2" in line for line in said)
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.yaml: cannot be read \(No such file or directory\); `pmsync demo`"):
+        load(tmp_path / "none.yaml", {})
+    with pytest.raises(ConfigError, match=r"cannot be read \(Is a directory\)"):
+        load(tmp_path, {})
+
+
+def test_a_file_that_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "pmsync.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match=r"cannot be read .*utf-8"):
+        load(tmp_path / "pmsync.yaml", {})
+
+
+def test_an_empty_section_is_its_defaults(tmp_path: Path) -> None:
+    assert loaded(tmp_path, "sources:\nprojects:\nweb:\n") == Config()
+
+
+_loose = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 70_000) | st.text("aA1.é", max_size=4) | st.dates(),
+    lambda below: st.lists(below, max_size=2) | st.dictionaries(st.sampled_from([*Config.model_fields, "key", "from", "name", "kind"]), below, max_size=3),
+    max_leaves=8,
+)  # fmt: skip
+
+
+@given(st.dictionaries(st.sampled_from(list(Config.model_fields)), _loose, max_size=4))
+def test_whatever_the_file_says_it_loads_or_is_said(tmp_path_factory: pytest.TempPathFactory, values: dict[str, Any]) -> None:  # fmt: skip
+    path = tmp_path_factory.mktemp("any") / "pmsync.yaml"
+    path.write_text(yaml.safe_dump(values, allow_unicode=True), encoding="utf-8")
+    said = ""
+    try:
+        load(path, {})
+    except ConfigError as error:
+        said = str(error)
+    assert all(line.startswith(f"{path}:") for line in said.splitlines())
+
+
+# --- the environment --------------------------------------------------------------------------------------------------
+
+
+def test_the_environment_overrides_the_file(tmp_path: Path) -> None:
+    environment = {
+        "PMSYNC_WEB__PORT": "9000",
+        "PMSYNC_STORE__URL": "postgresql+psycopg://db/pmsync",
+        "PMSYNC_NOTIFY__MAIL__TLS": "tls",
+        "PMSYNC_NOTIFY__CONSOLE": "false",
+        "PMSYNC_POLL__EVERY_SECONDS": "5",
+        "PMSYNC_CONFIG": "elsewhere.yaml",  # the command line's own
+        "PMSYNC_DEMO_JIRA_TOKEN": "x",
+        "WEB__PORT": "1",
+    }
+    config = loaded(tmp_path, GOOD, environment)
+    assert (config.web.port, config.store.url) == (9000, "postgresql+psycopg://db/pmsync")
+    assert config.notify.mail
+    assert (config.notify.mail.tls, config.notify.console, config.poll.every_seconds) == ("tls", False, 5)
+    assert config.notify.mail.host == "smtp.example.com"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("PMSYNC_WEB__PORT", "many", "PMSYNC_WEB__PORT: web.port: Input should be a valid integer, unable to parse string as an integer"),
+        ("PMSYNC_WEB__PRT", "1", "PMSYNC_WEB__PRT: web.prt: there is no such key"),
+        ("PMSYNC_STORE__URL", "a: b: c", "PMSYNC_STORE__URL: not YAML; put quotes around it"),
+        ("PMSYNC_SOURCES__0__URL", "x", "PMSYNC_SOURCES__0__URL: sources.0 is no section; set it in the file"),
+        ("PMSYNC_WEB__PORT__X", "x", "PMSYNC_WEB__PORT__X: web.port is no section; set it in the file"),
+        ("PMSYNC_NOTIFY__MAIL__PASSWORD", "hunter2", "PMSYNC_NOTIFY__MAIL__PASSWORD: notify.mail.password: a secret is given as {env: NAME} or as {file: PATH}"),
+    ],
+)  # fmt: skip
+def test_a_fault_of_the_environment_names_the_variable(tmp_path: Path, name: str, value: str, words: str) -> None:
+    assert faults(tmp_path, GOOD, {name: value}) == [words]
+
+
+# --- the schema -------------------------------------------------------------------------------------------------------
+
+
+def test_the_schema_is_a_schema_and_knows_the_good_file() -> None:
+    schema = json.loads(json_schema())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    values = json.loads(json.dumps(yaml.safe_load(GOOD), default=str))
+    jsonschema.validate(values, schema, cls=jsonschema.Draft202012Validator)
+
+
+@pytest.mark.parametrize("fault", ["unknown key", "unknown key of a source", "missing key", "bad port", "projects are keys", "unknown threshold"])  # fmt: skip
+def test_the_schema_finds_what_the_loader_finds(fault: str) -> None:
+    values = json.loads(json.dumps(yaml.safe_load(BAD[fault][0]), default=str))
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(values, json.loads(json_schema()), cls=jsonschema.Draft202012Validator)
+
+
+# --- what is applied --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[ConfigurationStore]:
+    with closing(Store(f"sqlite:///{tmp_path / 'pmsync.db'}")) as store:
+        store.migrate()
+        yield ConfigurationStore(store)
+
+
+def configured(**projects: dict[str, Any]) -> Config:
+    """A configuration of some projects, which may read the sources `jira` and `gh`."""
+    token = {"env": "TOKEN"}
+    sources = [
+        {"name": "jira", "kind": "jira", "url": "https://example.atlassian.net", "auth": {"email": "a@b.c", "token": token}},
+        {"name": "gh", "kind": "github", "auth": {"token": token}},
+    ]  # fmt: skip
+    entries = [{"key": key, **values} for key, values in projects.items()]
+    return Config.model_validate({"sources": sources, "projects": entries})
+
+
+APOLLO: dict[str, Any] = {"from": {"jira": ["APO"]}, "leader": "lead@example.com"}
+
+
+def test_a_first_apply_then_nothing_changes(store: ConfigurationStore) -> None:
+    config = configured(apollo=APOLLO, beacon={"thresholds": {"blocked_days": 9}})
+    assert apply(config, store, NOW).lines == ("+ apollo: new project 'apollo'", "+ beacon: new project 'beacon'")
+    applied = store.projects()
+    again = apply(config, store, NOW + timedelta(days=1))
+    assert again.lines == ()
+    assert store.projects() == applied
+    assert again.projects == applied
+
+
+def test_an_apply_is_written_down_whole(store: ConfigurationStore) -> None:
+    values = {
+        "name": "Apollo", "leader": "lead@example.com", "time_zone": "Europe/Berlin", "working_days": ["tue", "mon"],
+        "deadline": "2026-12-04", "milestones": [{"title": "2.1", "due": "2026-11-30"}],
+        "from": {"jira": ["APO"]}, "notify": ["two@example.com"], "thresholds": {"ladder": [5, 1]},
+    }  # fmt: skip
+    found = apply(configured(apollo=values), store, NOW).projects["apollo"]
+    assert found == store.projects()["apollo"]
+    assert (found.working_days, found.deadline, found.thresholds.ladder) == ((0, 1), date(2026, 12, 4), (5, 1))
+    assert found.mapping == {"jira": {"APO": version_at(NOW)}}
+    assert store.mail(str(found.leader)) == "lead@example.com"
+    assert "@" not in body(found), "no address leaves the table of people"
+
+
+def test_a_mapping_keeps_its_beginning(store: ConfigurationStore) -> None:
+    apply(configured(apollo=APOLLO), store, NOW)
+    later = NOW + timedelta(days=1)
+    planned = apply(configured(apollo={"from": {"jira": ["BEA", "APO"], "gh": ["a/b"]}}), store, later)
+    began, begins = version_at(NOW), version_at(later)
+    assert planned.projects["apollo"].mapping == {"jira": {"APO": began, "BEA": begins}, "gh": {"a/b": begins}}
+    assert planned.lines == (
+        "~ apollo: leader changes",
+        "~ apollo: reads gh/a/b from the beginning",
+        "~ apollo: reads jira/BEA from the beginning",
+    )
+
+
+def test_a_mapping_that_ends_and_comes_back_begins_anew_even_if_the_clock_runs_back(store: ConfigurationStore) -> None:
+    first = apply(configured(apollo=APOLLO, beacon={"from": {"jira": ["BEA"]}}), store, NOW)
+    gone = apply(configured(apollo={}, beacon={"from": {"jira": ["BEA"]}}), store, NOW)
+    assert gone.lines == ("~ apollo: leader changes", "~ apollo: no longer reads jira/APO")
+    back = apply(configured(apollo=APOLLO, beacon={"from": {"jira": ["BEA"]}}), store, NOW - timedelta(days=5))
+    began, begins = (each.projects["apollo"].mapping["jira"]["APO"] for each in (first, back))
+    assert begins > began
+
+
+def test_a_removed_project_is_removed(store: ConfigurationStore) -> None:
+    apply(configured(apollo=APOLLO, beacon={}), store, NOW)
+    assert apply(configured(beacon={}), store, NOW).lines == ("- apollo: removed",)
+    assert store.projects().keys() == {"beacon"}
+    assert apply(configured(), store, NOW).lines == ("- beacon: removed",)
+    assert store.projects() == {}
+
+
+def test_the_order_in_the_file_says_nothing(store: ConfigurationStore) -> None:
+    one = {"from": {"jira": ["APO", "BEA"], "gh": ["a/b"]}, "working_days": ["mon", "tue"]}
+    other = {"working_days": ["tue", "mon"], "from": {"gh": ["a/b"], "jira": ["BEA", "APO"]}}
+    apply(configured(apollo=one), store, NOW)
+    assert apply(configured(apollo=other), store, NOW).lines == ()
+
+
+def test_a_dry_run_writes_nothing(store: ConfigurationStore) -> None:
+    config = configured(apollo=APOLLO)
+    planned = plan(config, store.projects(), store.known_person_ids(mails(config)), NOW)
+    assert planned.lines == ("+ apollo: new project 'apollo'",)
+    assert store.projects() == {}
+    assert store.known_person_ids(mails(config)) == {}
+
+
+def test_no_address_stands_in_a_plan(store: ConfigurationStore) -> None:
+    apply(configured(apollo={"leader": "one@example.com"}), store, NOW)
+    config = configured(apollo={"leader": "two@example.com", "notify": ["three@example.com"]})
+    planned = plan(config, store.projects(), {"two@example.com": "person-2", "three@example.com": "person-3"}, NOW)
+    assert planned.lines == ("~ apollo: leader changes", "~ apollo: notify changes")
+
+
+def test_a_person_keeps_their_id(store: ConfigurationStore) -> None:
+    first = store.person_ids(["a@example.com", "b@example.com"])
+    again = store.person_ids(["b@example.com", "c@example.com"])
+    assert again["b@example.com"] == first["b@example.com"]
+    assert len({*first.values(), *again.values()}) == 3
+    assert store.mail("person-none") is None
+
+
+def test_routes_gather_the_projects_of_each_container() -> None:
+    mapping = {"apollo": {"jira": {"A": 1, "B": 2}}, "beacon": {"jira": {"B": 3}, "gh": {"a/b": 4}}, "cirrus": {}}
+    projects = {key: Project(key=key, name=key, mapping=value) for key, value in mapping.items()}
+    assert routes(projects) == {"jira": {"A": {"apollo": 1}, "B": {"apollo": 2, "beacon": 3}}, "gh": {"a/b": {"beacon": 4}}}  # fmt: skip

@@ -1,0 +1,476 @@
+"""The pump, rule by rule: what moves the cursor, what a sweep may believe, what is dead, what is counted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from connectors.base import Fatal, Mark, Read, Ref, Retryable
+from connectors.pump import BULK_COUNT, OVERLAP, PAGE, SETTLED, Counts, Cursor, Fate, LeaseLost, Pending, Pump
+from connectors.testing import MemoryBus, MemoryLedger
+from pmsync.core.events import Event, Milestone, Snapshot, Synced, Tombstone
+
+NOW = datetime(2026, 3, 16, 12, tzinfo=UTC)
+LONG_AGO = NOW - timedelta(days=30)
+HOUR = timedelta(hours=1)
+ROUTES = {"APO": {"apollo": 1}}
+
+
+def ref(ident: str) -> Ref:
+    return Ref("milestone", ident)
+
+
+def read(ident: str, time: datetime | None = LONG_AGO, title: str = "one", container: str = "APO") -> Read:
+    return Read(ref(ident), time, Milestone(key=ident, container=container, title=title))
+
+
+def dead(ident: str, raw: bytes = b"raw", time: datetime = LONG_AGO) -> Read:
+    return Read(ref(ident), time, problem="cannot be read", raw=raw)
+
+
+@dataclass
+class Source:
+    """A source in memory. `pages` is what a listing shows (None: what is there, oldest first); `asked` notes each call."""
+
+    things: dict[str, Read] = field(default_factory=dict)
+    pages: list[Any] | None = None
+    asked: list[Any] = field(default_factory=list)
+    name: str = "sim"
+    time: datetime = NOW
+
+    def put(self, *reads: Read) -> None:
+        self.things.update({each.ref.id: each for each in reads})
+
+    def now(self) -> datetime:
+        return self.time
+
+    def changed(self, container: str, since: datetime | None) -> Iterator[Sequence[Read]]:
+        self.asked.append(("changed", container, since))
+        for page in self.pages if self.pages is not None else [self._here(container, since)]:
+            if isinstance(page, Exception):
+                raise page
+            yield page
+
+    def sweep(self, container: str) -> Iterator[Sequence[Mark]]:
+        self.asked.append(("sweep", container))
+        yield [Mark(each.ref, each.time) for each in self._here(container, None)]
+
+    def fetch(self, refs: Sequence[Ref]) -> Iterator[Read]:
+        self.asked.append(("fetch", [each.id for each in refs]))
+        return (self.things.get(each.id, Read(each)) for each in refs)
+
+    def _here(self, container: str, since: datetime | None) -> list[Read]:
+        here = [r for r in self.things.values() if r.content is None or r.content.container == container]
+        found = [r for r in here if since is None or r.time is None or r.time >= since]
+        return sorted(found, key=lambda r: (r.time is not None, r.time))
+
+
+class Broken(Exception):
+    """The bus or the process fails here."""
+
+
+class Desk:
+    """A source, what its reader remembers, and where it publishes."""
+
+    def __init__(self) -> None:
+        self.source, self.ledger, self.bus = Source(), MemoryLedger(), MemoryBus()
+        self.now = NOW
+        self.steps: list[str] = []
+
+    def sync(self, routes: Any = ROUTES, every: timedelta = timedelta(0), **values: Any) -> Counts:
+        pump = Pump(self.source, self.ledger, self.bus, lambda: self.now, "me", self.steps.append)
+        for name, value in values.items():
+            setattr(pump, name, value)
+        return pump.sync(routes, every)
+
+    def told(self) -> list[Snapshot | Tombstone]:
+        """What was published since last asked, but for who is synced."""
+        found, self.bus.events = self.bus.events, []
+        things = [event for event in found if isinstance(event, Snapshot | Tombstone)]
+        return [event for event in things if event.thing.kind != "synced"]
+
+    def cursor(self, container: str = "APO") -> Cursor:
+        return self.ledger.cursors("sim")[container]
+
+    def fates(self) -> dict[str, Fate]:
+        return {r.id: entry.fate for (_, r), entry in self.ledger._entries.items() if r.kind != "synced"}
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return Desk()
+
+
+# --- the cursor -------------------------------------------------------------------------------------------------------
+
+
+def test_the_cursor_stays_behind_the_newest_by_the_overlap(desk: Desk) -> None:
+    desk.source.put(read("1"), read("2", NOW - HOUR))
+    desk.sync()
+    assert desk.cursor().since == NOW - HOUR - OVERLAP
+    assert timedelta(minutes=2) <= OVERLAP, "Jira's clock counts minutes: twice that, and to spare"
+
+
+def test_the_cursor_stays_behind_what_may_not_be_listed_yet(desk: Desk) -> None:
+    desk.source.put(read("1", NOW + HOUR))
+    desk.sync()
+    assert desk.cursor().since == NOW - SETTLED - OVERLAP
+
+
+def test_a_listing_that_lags_is_caught_by_the_overlap(desk: Desk) -> None:
+    """A change that gets into the index after a later one was listed is listed by the next poll, without any sweep."""
+    desk.source.put(read("1", NOW - HOUR))
+    desk.sync()
+    desk.told()
+    desk.source.put(read("2", NOW - HOUR - timedelta(minutes=1)))
+    desk.sync(every=HOUR)
+    assert [e.thing.id for e in desk.told()] == ["2"]
+
+
+def test_the_next_listing_begins_at_the_cursor(desk: Desk) -> None:
+    desk.source.put(read("1", NOW - HOUR))
+    desk.sync()
+    desk.source.asked.clear()
+    desk.sync()
+    assert desk.source.asked[0] == ("changed", "APO", NOW - HOUR - OVERLAP)
+
+
+def test_the_cursor_never_goes_back(desk: Desk) -> None:
+    desk.source.put(read("1", NOW - HOUR))
+    desk.sync()
+    desk.source.pages = [[read("1", NOW - 9 * HOUR)]]
+    desk.sync()
+    assert desk.cursor().since == NOW - HOUR - OVERLAP
+
+
+def test_an_empty_container_has_a_cursor_too(desk: Desk) -> None:
+    desk.sync()
+    assert desk.cursor() == Cursor(NOW - SETTLED - OVERLAP, {"apollo": 1}, NOW)
+
+
+def test_things_without_a_time_move_no_cursor(desk: Desk) -> None:
+    desk.source.put(read("1", None))
+    desk.sync()
+    assert desk.cursor().since is None
+
+
+@pytest.mark.parametrize("at", ["noted", "published", "settled"])
+def test_the_cursor_moves_after_the_page_is_published_and_settled(desk: Desk, at: str) -> None:
+    """Ended anywhere before that, the next reader lists from the old place."""
+
+    def step(name: str) -> None:
+        if name == at:
+            raise Broken
+
+    desk.source.put(read("1", NOW - HOUR))
+    with pytest.raises(Broken):
+        desk.sync(step=step)
+    assert desk.cursor().since is None
+
+
+def test_a_bus_that_fails_leaves_cursor_and_ledger(desk: Desk) -> None:
+    class Down(MemoryBus):
+        def publish(self, events: Sequence[Event]) -> None:
+            raise Broken
+
+    desk.source.put(read("1", NOW - HOUR))
+    with pytest.raises(Broken):
+        desk.sync(bus=Down())
+    assert desk.cursor().since is None
+    assert desk.fates() == {}
+    assert desk.ledger.pending("sim").keys() == {ref("1")}
+    desk.sync()
+    assert [e.thing.id for e in desk.told()] == ["1"]
+    assert desk.ledger.pending("sim") == {}
+
+
+def test_each_page_moves_the_cursor_for_itself(desk: Desk) -> None:
+    desk.source.pages = [[read("1", NOW - 3 * HOUR)], [read("2", NOW - 2 * HOUR)], Retryable("busy")]
+    with pytest.raises(Retryable):
+        desk.sync()
+    assert desk.cursor().since == NOW - 2 * HOUR - OVERLAP
+    assert [e.thing.id for e in desk.told()] == ["1", "2"]
+
+
+def test_the_order_of_the_steps(desk: Desk) -> None:
+    desk.source.put(read("1", NOW - HOUR))
+    desk.sync()
+    first = desk.steps[: desk.steps.index("settled") + 1]
+    assert first[-3:] == ["noted", "published", "settled"]
+
+
+# --- listed finds, by id decides --------------------------------------------------------------------------------------
+
+
+def test_what_is_known_is_not_published_again(desk: Desk) -> None:
+    desk.source.put(read("1"))
+    assert desk.sync().published == 2, "the thing, and that the container is synced"
+    assert desk.sync().published == 0
+
+
+def test_an_old_listing_is_asked_by_id(desk: Desk) -> None:
+    desk.source.put(read("1", NOW - HOUR, "new"))
+    desk.sync()
+    desk.told()
+    desk.source.pages = [[read("1", NOW - 2 * HOUR, "old")]]
+    desk.sync()
+    assert ("fetch", ["1"]) in desk.source.asked
+    assert desk.told() == []
+
+
+def test_of_one_thing_twice_in_a_page_the_newer_counts(desk: Desk) -> None:
+    desk.source.pages = [[read("1", NOW - HOUR, "new"), read("1", NOW - 2 * HOUR, "old")]]
+    desk.source.put(read("1", NOW - HOUR, "new"))
+    desk.sync()
+    (event,) = desk.told()
+    assert isinstance(event, Snapshot)
+    assert event.content.title == "new"  # type: ignore[union-attr]
+
+
+# --- pending ----------------------------------------------------------------------------------------------------------
+
+
+def test_what_was_under_way_is_fetched_and_published_whatever_its_digest(desk: Desk) -> None:
+    desk.source.put(read("1"))
+    desk.sync()
+    known = desk.ledger.entries("sim", [ref("1")])[ref("1")]
+    desk.told()
+    desk.ledger.note("sim", 1, {ref("1"): Pending(known.version + 50, frozenset({"apollo", "beacon"}))})
+    desk.sync()
+    told = desk.told()
+    assert [(e.project, e.thing.id) for e in told] == [("apollo", "1"), ("beacon", "1")]
+    assert all(e.version > known.version + 50 for e in told)
+    assert desk.ledger.pending("sim") == {}
+
+
+def test_what_was_under_way_and_is_gone_gets_a_tombstone(desk: Desk) -> None:
+    epoch = desk.ledger.lease("sim", "me")
+    desk.ledger.note("sim", epoch, {ref("1"): Pending(7, frozenset({"apollo"}))})
+    desk.sync()
+    (event,) = desk.told()
+    assert isinstance(event, Tombstone)
+    assert event.version > 7
+
+
+def test_many_pending_things_are_fetched_in_pages(desk: Desk) -> None:
+    epoch = desk.ledger.lease("sim", "me")
+    many = {ref(f"{n:04}"): Pending(1, frozenset({"apollo"})) for n in range(2 * PAGE + 1)}
+    desk.ledger.note("sim", epoch, many)
+    desk.sync()
+    sizes = [len(what[1]) for what in desk.source.asked if what[0] == "fetch"]
+    assert sizes[:3] == [PAGE, PAGE, 1]
+
+
+# --- the sweep --------------------------------------------------------------------------------------------------------
+
+
+def sweeps(desk: Desk) -> int:
+    return sum(what[0] == "sweep" for what in desk.source.asked)
+
+
+@pytest.mark.parametrize(
+    ("later", "due"),
+    [(timedelta(0), 0), (HOUR - timedelta(seconds=1), 0), (HOUR, 1), (-timedelta(minutes=5), 0), (-HOUR, 1), (-9 * HOUR, 1)],
+)  # fmt: skip
+def test_when_a_sweep_is_due(desk: Desk, later: timedelta, due: int) -> None:
+    """Once an hour; a clock that was set back far must not put it off."""
+    desk.sync(every=HOUR)
+    assert sweeps(desk) == 1
+    desk.now += later
+    desk.sync(every=HOUR)
+    assert sweeps(desk) == 1 + due
+
+
+def test_a_sweep_finds_what_no_listing_showed(desk: Desk) -> None:
+    desk.source.put(read("1"))
+    desk.sync()
+    desk.told()
+    desk.source.put(read("2", LONG_AGO), read("1", LONG_AGO + HOUR, "touched"))
+    desk.source.pages = []
+    desk.sync()
+    assert {e.thing.id for e in desk.told()} == {"1", "2"}
+
+
+def test_a_sweep_finds_what_is_gone(desk: Desk) -> None:
+    desk.source.put(read("1"), read("2"))
+    desk.sync()
+    desk.told()
+    del desk.source.things["1"]
+    counts = desk.sync()
+    (event,) = desk.told()
+    assert isinstance(event, Tombstone)
+    assert counts.gone == 1
+    assert desk.fates() == {"1": Fate.gone, "2": Fate.live}
+    assert desk.sync().gone == 0
+
+
+def test_a_thing_that_a_sweep_misses_but_is_there_stays(desk: Desk) -> None:
+    desk.source.put(read("1"))
+    desk.sync()
+    desk.told()
+
+    class Blind(Source):
+        def sweep(self, container: str) -> Iterator[Sequence[Mark]]:
+            yield []
+
+    desk.source = Blind(desk.source.things)
+    desk.sync()
+    assert desk.told() == []
+    assert desk.fates() == {"1": Fate.live}
+
+
+def test_synced_names_the_mapping_and_the_counts(desk: Desk) -> None:
+    desk.source.put(read("1"), dead("2"))
+    desk.sync({"APO": {"apollo": 1, "beacon": 5}})
+    found = [e for e in desk.bus.events if isinstance(e, Snapshot) and isinstance(e.content, Synced)]
+    assert {e.project for e in found} == {"apollo", "beacon"}
+    assert all(e.content == Synced(container="APO", mapped={"apollo": 1, "beacon": 5}, listed=2, published=1, dead=1) for e in found)  # fmt: skip
+
+
+# --- missing in bulk --------------------------------------------------------------------------------------------------
+
+
+def emptied(desk: Desk, known: int, missing: int) -> None:
+    desk.source.put(*(read(f"{n:04}") for n in range(known)))
+    desk.sync()
+    desk.told()
+    for n in range(missing):
+        del desk.source.things[f"{n:04}"]
+
+
+@pytest.mark.parametrize(("known", "missing"), [(BULK_COUNT, BULK_COUNT), (2000, 100), (30, 1)])
+def test_some_missing_things_are_believed(desk: Desk, known: int, missing: int) -> None:
+    emptied(desk, known, missing)
+    assert desk.sync().gone == missing
+
+
+@pytest.mark.parametrize(("known", "missing"), [(BULK_COUNT + 1, BULK_COUNT + 1), (400, 21), (2000, 101)])
+def test_things_missing_in_bulk_are_not_believed(desk: Desk, known: int, missing: int) -> None:
+    emptied(desk, known, missing)
+    with pytest.raises(Fatal, match=f"{missing} of {known} things of APO .* --accept-missing APO"):
+        desk.sync()
+    assert desk.told() == []
+    assert set(desk.fates().values()) == {Fate.live}
+
+
+def test_things_missing_in_bulk_can_be_accepted(desk: Desk) -> None:
+    emptied(desk, 30, 30)
+    with pytest.raises(Fatal):
+        desk.sync(accept_missing=frozenset({"BEA"}))
+    assert desk.sync(accept_missing=frozenset({"APO"})).gone == 30
+    assert all(isinstance(e, Tombstone) for e in desk.told())
+    assert desk.sync().gone == 0
+
+
+# --- dead letters -----------------------------------------------------------------------------------------------------
+
+
+def test_what_cannot_be_read_is_buried_once_and_the_rest_goes_on(desk: Desk) -> None:
+    desk.source.put(dead("1"), read("2"))
+    counts = desk.sync()
+    (letter,) = desk.bus.letters
+    assert (letter.thing.id, letter.reason, letter.raw) == ("1", "cannot be read", b"raw")
+    assert (counts.dead, [e.thing.id for e in desk.told()]) == (1, ["2"])
+    assert desk.sync().dead == 0
+    assert len(desk.bus.letters) == 1
+
+
+def test_other_bytes_are_another_letter(desk: Desk) -> None:
+    desk.source.put(dead("1"))
+    desk.sync()
+    desk.source.put(dead("1", b"other", LONG_AGO + HOUR))
+    desk.sync()
+    one, other = desk.bus.letters
+    assert one.id != other.id
+
+
+def test_the_last_readable_version_stays_until_it_can_be_read_again(desk: Desk) -> None:
+    desk.source.put(read("1"))
+    desk.sync()
+    desk.told()
+    desk.source.put(dead("1", time=LONG_AGO + HOUR))
+    desk.sync()
+    assert desk.told() == []
+    assert desk.fates() == {"1": Fate.dead}
+    desk.source.put(read("1", LONG_AGO + 2 * HOUR))
+    desk.sync()
+    (event,) = desk.told()
+    assert isinstance(event, Snapshot)
+    assert desk.fates() == {"1": Fate.live}
+
+
+def test_text_that_cannot_be_written_down_is_a_dead_letter(desk: Desk) -> None:
+    desk.source.put(read("1", title="half \ud83d"), read("2"))
+    assert desk.sync().dead == 1
+    assert [e.thing.id for e in desk.told()] == ["2"]
+
+
+# --- versions and counts ----------------------------------------------------------------------------------------------
+
+
+def test_versions_rise_though_the_clock_runs_back(desk: Desk) -> None:
+    desk.source.put(read("1"))
+    desk.sync()
+    (first,) = desk.told()
+    desk.now -= timedelta(days=400)
+    desk.source.put(read("1", NOW, "touched"))
+    desk.sync()
+    (second,) = desk.told()
+    assert second.version == first.version + 1
+
+
+def test_one_read_has_one_version_for_all_its_projects(desk: Desk) -> None:
+    desk.source.put(read("1"))
+    desk.sync({"APO": {"apollo": 1, "beacon": 1}})
+    one, other = desk.told()
+    assert {one.project, other.project} == {"apollo", "beacon"}
+    assert one.version == other.version
+
+
+def test_counts(desk: Desk) -> None:
+    desk.source.put(read("1"), read("2"), dead("3"))
+    assert desk.sync() == Counts(read=4, published=3, dead=1, gone=0)
+    del desk.source.things["1"]
+    desk.source.pages = []
+    assert desk.sync() == Counts(read=2, published=2, dead=0, gone=1)
+
+
+def test_a_reader_that_lost_its_lease_stops(desk: Desk) -> None:
+    desk.source.put(read("1"))
+
+    def step(name: str) -> None:
+        if name == "noted":
+            desk.ledger.expired = True
+            desk.ledger.lease("sim", "other")
+
+    with pytest.raises(LeaseLost):
+        desk.sync(step=step)
+    assert desk.fates() == {}
+
+
+# --- mappings ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_new_mapping_reads_all_and_an_ended_one_forgets(desk: Desk) -> None:
+    desk.source.put(read("1"))
+    desk.sync()
+    desk.sync({"APO": {"apollo": 1, "beacon": 2}})
+    assert ("changed", "APO", None) in desk.source.asked[1:]
+    assert "beacon" in {e.project for e in desk.told()}
+    desk.sync({})
+    gone = desk.told()
+    assert {(e.project, type(e)) for e in gone} == {("apollo", Tombstone), ("beacon", Tombstone)}
+    assert desk.ledger.cursors("sim") == {}
+
+
+def test_a_mapping_that_only_loses_a_project_keeps_its_place(desk: Desk) -> None:
+    desk.source.put(read("1", NOW - HOUR))
+    desk.sync({"APO": {"apollo": 1, "beacon": 1}})
+    desk.source.asked.clear()
+    desk.sync({"APO": {"apollo": 1}}, every=HOUR)
+    assert desk.source.asked[0] == ("changed", "APO", NOW - HOUR - OVERLAP)
+    assert sweeps(desk) == 1, "and says anew for whom it is synced"
