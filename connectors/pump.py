@@ -164,8 +164,11 @@ class Pump:
         self._routes = routes
         self._epoch = self.ledger.lease(self._source, self.owner)
         self.step("leased")
-        self._publish_pending()
         cursors = self.ledger.cursors(self._source)
+        # Before anything of a container is published, or a kill and the end of its mapping would leave it unforgotten.
+        for container in sorted(routes.keys() - cursors.keys()):
+            self._move(container, Cursor(since=None, mapped={}))
+        self._publish_pending()
         for container in sorted(cursors.keys() - routes.keys()):
             self._forget(container)
         for container in sorted(routes):

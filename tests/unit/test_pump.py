@@ -467,6 +467,25 @@ def test_a_new_mapping_reads_all_and_an_ended_one_forgets(desk: Desk) -> None:
     assert desk.ledger.cursors("sim") == {}
 
 
+def test_a_container_that_was_not_come_to_before_its_mapping_ended_is_forgotten(desk: Desk) -> None:
+    """A thing of A has moved to C and is published for A's sake; before C's turn the reader is killed and C unmapped."""
+    desk.source.put(read("1", container="A"))
+    desk.sync({"A": {"apollo": 1}})
+    desk.source.put(read("1", NOW, container="C"))
+    steps: list[str] = []
+
+    def step(name: str) -> None:
+        steps.append(name)
+        if steps.count("settled") == 1:
+            raise Broken
+
+    with pytest.raises(Broken):
+        desk.sync({"A": {"apollo": 2}, "C": {"apollo": 2}}, step=step)
+    assert [type(e) for e in desk.told()] == [Snapshot, Snapshot]
+    desk.sync({"A": {"apollo": 2}})
+    assert [type(e) for e in desk.told()] == [Tombstone]
+
+
 def test_a_mapping_that_only_loses_a_project_keeps_its_place(desk: Desk) -> None:
     desk.source.put(read("1", NOW - HOUR))
     desk.sync({"APO": {"apollo": 1, "beacon": 1}})

@@ -37,10 +37,13 @@ class Item:
     ident: str
     moments: list[tuple[datetime, str, str]]  # at, container, title; the first is its creation
     deleted_at: datetime | None = None
+    absences: list[tuple[datetime, datetime]] = field(default_factory=list)
+    """When it was gone before it was there again, under the same id."""
 
     def at(self, when: datetime) -> Read | None:
         seen = [moment for moment in self.moments if moment[0] <= when]
-        if not seen or (self.deleted_at and self.deleted_at <= when):
+        absent = any(start <= when < end for start, end in self.absences)
+        if not seen or absent or (self.deleted_at and self.deleted_at <= when):
             return None
         moves = [(old, new) for old, new in pairwise(seen) if old[1] != new[1]]
         history = tuple(
@@ -173,6 +176,15 @@ class Machine(RuleBasedStateMachine):
         if item := self._live(n):
             item.deleted_at = self.source.time
 
+    @rule(n=st.integers(0, 20), container=st.sampled_from(CONTAINERS))
+    def recreate(self, n: int, container: str) -> None:
+        """What was deleted is there again under its old id, as after a restore; perhaps somewhere else."""
+        if item := _nth([item for item in self.source.items.values() if item.deleted_at], n):
+            assert item.deleted_at
+            item.absences.append((item.deleted_at, self.source.time))
+            item.deleted_at = None
+            item.moments.append((self.source.time, container, "again"))
+
     @rule(seconds=st.sampled_from([0, 1, 3, 8, 30, 200]))
     def wait(self, seconds: int) -> None:
         self.source.time += timedelta(seconds=seconds)
@@ -253,8 +265,7 @@ class Machine(RuleBasedStateMachine):
         self.ledger.expired = True
 
     def _live(self, n: int) -> Item | None:
-        live = [item for item in self.source.items.values() if item.deleted_at is None]
-        return live[n % len(live)] if live else None
+        return _nth([item for item in self.source.items.values() if item.deleted_at is None], n)
 
     @invariant()
     def nothing_runs_backwards(self) -> None:
@@ -278,6 +289,10 @@ class Machine(RuleBasedStateMachine):
         assert shown(self.bus.events, self.mapping) == shown(fresh.events, self.mapping)
 
 
+def _nth(items: Sequence[Item], n: int) -> Item | None:
+    return items[n % len(items)] if items else None
+
+
 def _kill() -> None:
     raise Killed
 
@@ -294,5 +309,6 @@ def _countdown(after: int, then: Callable[[], None]) -> Callable[[str], None]:
     return step
 
 
-def test_the_end_equals_a_fresh_sync() -> None:
-    run_state_machine_as_test(Machine, settings=settings(max_examples=400, stateful_step_count=40, deadline=None))
+@pytest.mark.parametrize("examples", [400, pytest.param(20_000, marks=pytest.mark.soak)])
+def test_the_end_equals_a_fresh_sync(examples: int) -> None:
+    run_state_machine_as_test(Machine, settings=settings(max_examples=examples, stateful_step_count=40, deadline=None))
