@@ -161,7 +161,7 @@ class Pump:
         Raises what the connector, the bus or the ledger raises; the next round carries on where this one stopped.
         """
         self.counts = Counts()
-        self._routes = routes
+        self._routes, self._here = routes, ""
         self._epoch = self.ledger.lease(self._source, self.owner)
         self.step("leased")
         cursors = self.ledger.cursors(self._source)
@@ -336,7 +336,7 @@ class Pump:
         version = max(last + 1, version_at(self.clock()))
         told = dict(known.told) if known else {}
         if read.problem is not None:
-            return self._dead_entry(read, known, version)
+            return self._dead_entry(read, known, pending, version)
         container = read.content.container if read.content is not None else ""
         if read.content is None or container not in self._routes:
             return self._gone_entry(read, known, pending, version)
@@ -380,15 +380,28 @@ class Pump:
             set(told),
         )
 
-    def _dead_entry(self, read: Read, known: Entry | None, version: int) -> tuple[Entry | None, set[str]]:
+    def _dead_entry(
+        self, read: Read, known: Entry | None, pending: Pending | None, version: int
+    ) -> tuple[Entry | None, set[str]]:
         """The last readable version stays in place; the ledger remembers that what is there now cannot be read."""
         content_digest = f"dead:{hashlib.sha256(read.raw).hexdigest()[:32]}"
-        if known and known.digest == content_digest:
-            return None, set()
         base = known or Entry("", version, read.time, "", frozenset(), {})
-        here = base.container or self._here
-        entry = replace(base, digest=content_digest, time=read.time, version=version, container=here, fate=Fate.dead)
-        return entry, {DEAD}
+        # Which container it is in, only the one that is being read can tell.
+        container = base.container or self._here
+        buried = base.digest == content_digest
+        if buried and container == base.container and not pending:
+            return None, set()
+        maybe = dict.fromkeys(pending.projects, pending.version) if pending else {}
+        entry = Entry(
+            digest=content_digest,
+            version=version,
+            time=read.time,
+            container=container,
+            containers=base.containers,
+            told={**base.told, **maybe},
+            fate=Fate.dead,
+        )
+        return entry, set() if buried else {DEAD}
 
     def _events(self, read: Read, entry: Entry, projects: Iterable[str]) -> Iterator[Event]:
         thing = Thing(self._source, *read.ref)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -71,6 +71,18 @@ class Source:
 
 class Broken(Exception):
     """The bus or the process fails here."""
+
+
+def _break_at(wanted: str, count: int = 1) -> Callable[[str], None]:
+    """Ends the reader at the `count`-th step of this name."""
+    seen: list[str] = []
+
+    def step(name: str) -> None:
+        seen.append(name)
+        if seen.count(wanted) == count:
+            raise Broken
+
+    return step
 
 
 class Desk:
@@ -161,14 +173,9 @@ def test_things_without_a_time_move_no_cursor(desk: Desk) -> None:
 @pytest.mark.parametrize("at", ["noted", "published", "settled"])
 def test_the_cursor_moves_after_the_page_is_published_and_settled(desk: Desk, at: str) -> None:
     """Ended anywhere before that, the next reader lists from the old place."""
-
-    def step(name: str) -> None:
-        if name == at:
-            raise Broken
-
     desk.source.put(read("1", NOW - HOUR))
     with pytest.raises(Broken):
-        desk.sync(step=step)
+        desk.sync(step=_break_at(at))
     assert desk.cursor().since is None
 
 
@@ -452,6 +459,31 @@ def test_a_reader_that_lost_its_lease_stops(desk: Desk) -> None:
     assert desk.fates() == {}
 
 
+def test_what_was_under_way_and_cannot_be_read_any_more_is_not_under_way(desk: Desk) -> None:
+    """Killed after the bus had it; then it cannot be read, then it is gone: whoever may have got it hears of that."""
+    desk.source.put(read("1"))
+    with pytest.raises(Broken):
+        desk.sync(step=_break_at("published"))
+    desk.source.put(dead("1", time=NOW))
+    desk.sync()
+    assert desk.ledger.pending("sim") == {}
+    desk.told()
+    desk.source.things.clear()
+    desk.sync()
+    assert [(e.project, type(e)) for e in desk.told()] == [("apollo", Tombstone)]
+
+
+def test_a_note_on_what_is_known_to_be_unreadable_is_struck(desk: Desk) -> None:
+    desk.source.put(dead("1"))
+    desk.sync()
+    desk.source.put(read("1", NOW))
+    with pytest.raises(Broken):
+        desk.sync(step=_break_at("noted"))
+    desk.source.put(dead("1"))
+    desk.sync()
+    assert desk.ledger.pending("sim") == {}
+
+
 # --- mappings ---------------------------------------------------------------------------------------------------------
 
 
@@ -472,15 +504,8 @@ def test_a_container_that_was_not_come_to_before_its_mapping_ended_is_forgotten(
     desk.source.put(read("1", container="A"))
     desk.sync({"A": {"apollo": 1}})
     desk.source.put(read("1", NOW, container="C"))
-    steps: list[str] = []
-
-    def step(name: str) -> None:
-        steps.append(name)
-        if steps.count("settled") == 1:
-            raise Broken
-
     with pytest.raises(Broken):
-        desk.sync({"A": {"apollo": 2}, "C": {"apollo": 2}}, step=step)
+        desk.sync({"A": {"apollo": 2}, "C": {"apollo": 2}}, step=_break_at("settled"))
     assert [type(e) for e in desk.told()] == [Snapshot, Snapshot]
     desk.sync({"A": {"apollo": 2}})
     assert [type(e) for e in desk.told()] == [Tombstone]

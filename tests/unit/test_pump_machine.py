@@ -24,6 +24,8 @@ START = datetime(2026, 1, 5, tzinfo=UTC)
 CONTAINERS = ("A", "B", "C")
 PROJECTS = ("apollo", "beacon")
 PAGE = 2
+SPOILT = "spoilt"
+"""The title of what cannot be read."""
 
 
 class Killed(Exception):
@@ -40,11 +42,16 @@ class Item:
     absences: list[tuple[datetime, datetime]] = field(default_factory=list)
     """When it was gone before it was there again, under the same id."""
 
+    def container(self, when: datetime) -> str:
+        return [container for at, container, _ in self.moments if at <= when][-1]
+
     def at(self, when: datetime) -> Read | None:
         seen = [moment for moment in self.moments if moment[0] <= when]
         absent = any(start <= when < end for start, end in self.absences)
         if not seen or absent or (self.deleted_at and self.deleted_at <= when):
             return None
+        if seen[-1][2] == SPOILT:
+            return Read(Ref("work_item", self.ident), seen[-1][0], problem="cannot be read", raw=seen[-1][1].encode())
         moves = [(old, new) for old, new in pairwise(seen) if old[1] != new[1]]
         history = tuple(
             Change(field="container", old=old[1], new=new[1], at=new[0], id=f"{n}")
@@ -90,8 +97,8 @@ class Source:
             yield self.items[ref.id].at(self.time) or Read(ref)
 
     def _index(self, container: str) -> list[Read]:
-        seen = [item.at(self.time - self.lag) for item in self.items.values()]
-        here = [read for read in seen if read and read.content and read.content.container == container]
+        then = self.time - self.lag
+        here = [read for item in self.items.values() if (read := item.at(then)) and item.container(then) == container]
         return sorted(here, key=lambda read: (str(read.time), read.ref))
 
 
@@ -175,6 +182,11 @@ class Machine(RuleBasedStateMachine):
     def delete(self, n: int) -> None:
         if item := self._live(n):
             item.deleted_at = self.source.time
+
+    @rule(n=st.integers(0, 20))
+    def spoil(self, n: int) -> None:
+        """It cannot be read until its next change."""
+        self.change(n, SPOILT)
 
     @rule(n=st.integers(0, 20), container=st.sampled_from(CONTAINERS))
     def recreate(self, n: int, container: str) -> None:
@@ -280,8 +292,15 @@ class Machine(RuleBasedStateMachine):
                 self.newest[key.project, key.id] = known
 
     def teardown(self) -> None:
-        """After a quiet final sync, what projects can show is what a fresh installation would show."""
+        """After a quiet final sync, what projects can show is what a fresh installation would show.
+
+        All that is there can be read by then: of what cannot, a fresh installation has no last readable version.
+        """
         self.source.lag = timedelta(0)
+        for item in self.source.items.values():
+            if item.moments[-1][2] == SPOILT and item.deleted_at is None:
+                item.moments.append((self.source.time + timedelta(seconds=1), item.moments[-1][1], "mended"))
+        self.wait(1)
         self._new_reader()
         self._sync(lambda _: None, sweep=True)
         fresh = MemoryBus()
