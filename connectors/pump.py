@@ -102,6 +102,9 @@ class Ledger(Protocol):
 
     def cursors(self, source: str) -> Mapping[str, Cursor]: ...
     def note(self, source: str, epoch: int, pending: Mapping[Ref, Pending]) -> None: ...
+    def ask(self, source: str, refs: Iterable[Ref]) -> None:
+        """Have these things fetched by id in the reader's next round; no lease is needed for that."""
+
     def settle(self, source: str, epoch: int, entries: Mapping[Ref, Entry]) -> None:
         """Enter what was acknowledged and strike its pending notes. Entries only move to higher versions."""
 
@@ -278,7 +281,7 @@ class Pump:
     # --- publishing ---------------------------------------------------------------------------------------------------
 
     def _publish_pending(self) -> None:
-        """Fetch again, and publish whatever its digest, all that was under way when a reader stopped."""
+        """Fetch again, and publish whatever its digest, all that was under way when a reader stopped, or is asked for."""
         pending = self.ledger.pending(self._source)
         for refs in _pages(sorted(pending)):
             synced = [ref for ref in refs if ref.kind == "synced"]
@@ -401,7 +404,7 @@ class Pump:
             told={**base.told, **maybe},
             fate=Fate.dead,
         )
-        return entry, set() if buried else {DEAD}
+        return entry, set() if buried and not pending else {DEAD}
 
     def _events(self, read: Read, entry: Entry, projects: Iterable[str]) -> Iterator[Event]:
         thing = Thing(self._source, *read.ref)

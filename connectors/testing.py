@@ -70,6 +70,10 @@ class MemoryLedger:
         self._check(source, epoch)
         self._pending.update({(source, ref): note for ref, note in pending.items()})
 
+    def ask(self, source: str, refs: Iterable[Ref]) -> None:
+        for ref in refs:
+            self._pending.setdefault((source, ref), Pending(0, frozenset()))
+
     def settle(self, source: str, epoch: int, entries: Mapping[Ref, Entry]) -> None:
         self._check(source, epoch)
         for ref, entry in entries.items():

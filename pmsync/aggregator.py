@@ -14,8 +14,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from pmsync.bus.letters import buried, fold_letter
 from pmsync.bus.port import DEAD_LETTERS, EVENTS, Bus, BusUnavailable, Delivered, Record
-from pmsync.bus.publisher import fold_letter
 from pmsync.core.alerts import Transition, alerts, transitions
 from pmsync.core.events import Event, Project, Undecodable, decode, instant
 from pmsync.core.measures.forecast import forecast, pace
@@ -171,7 +171,7 @@ def _decoded(batch: Sequence[Delivered]) -> tuple[list[tuple[int, Event]], list[
         try:
             events.append((offset, decode(value)))
         except Undecodable as error:
-            letters.append(fold_letter(partition, offset, key, str(error), value))
+            letters.append(buried(fold_letter(partition, offset, key, str(error), value)))
     return events, letters
 
 

@@ -24,8 +24,9 @@ from rich.progress import Progress, TextColumn
 
 from connectors.base import ConnectorError
 from connectors.pump import LeaseLost
-from pmsync import answers, doctor, export
+from pmsync import answers, dead_letters, doctor, export
 from pmsync.app import App, Outcome
+from pmsync.bus.letters import open_letters
 from pmsync.bus.port import BusUnavailable
 from pmsync.config import Config, ConfigError, load
 from pmsync.core.exports import TABLES
@@ -33,6 +34,7 @@ from pmsync.crash import crash_points
 from pmsync.logs import configure
 from pmsync.status import show_status, status_json
 from pmsync.store.engine import StoreUnavailable
+from pmsync.store.ledger import SqlLedger
 from pmsync.store.state import Fenced
 from pmsync.web.serve import CannotListen
 
@@ -44,7 +46,6 @@ LATER = {
     "aggregator": "run the aggregator as a process of its own",
     "notifier": "run the notifier as a process of its own",
     "topics": "create and check Kafka topics",
-    "dead-letters": "list, show, replay and discard what could not be read",
     "rebuild": "fold the log again from its beginning",
     "reread": "read a whole source again",
     "move": "carry an embedded installation to Kafka and PostgreSQL",
@@ -223,6 +224,56 @@ def ack(path: Path, fingerprint: str, by: str, note: str) -> None:
     with _app(load(path), lambda: now) as app:
         states = export.states(app.state, None)
         click.echo(answers.acknowledge(states, app.publisher, app.projects, fingerprint, by, note, now))
+
+
+@cli.group("dead-letters")
+def letters() -> None:
+    """See what could not be read, have it tried again, or go on without it."""
+
+
+@letters.command("list")
+@click.pass_obj
+def letters_list(path: Path) -> None:
+    """What could not be read, and why."""
+    with _app(load(path), _now) as app:
+        dead_letters.show_letters(Console(), open_letters(app.bus))
+
+
+@letters.command("show")
+@click.argument("letter")
+@click.pass_obj
+def letters_show(path: Path, letter: str) -> None:
+    """One dead letter, with the bytes that came (the first characters of its id will do)."""
+    with _app(load(path), _now) as app:
+        (found,) = dead_letters.chosen(app.bus, [letter], everything=False)
+        click.echo(dead_letters.show_letter(found))
+
+
+def _choosing(command: Callable[..., None]) -> Callable[..., None]:
+    """Lets a command be told which letters it is about."""
+    everything = click.option("--all", "everything", is_flag=True, help="All of them.")
+    return click.argument("letters", nargs=-1, metavar="[LETTER]...")(everything(command))
+
+
+@letters.command("replay")
+@_choosing
+@click.pass_obj
+def letters_replay(path: Path, letters: tuple[str, ...], everything: bool) -> None:
+    """Have dead letters tried again, after an upgrade or when the source was mended."""
+    with _app(load(path), _now) as app:
+        found = dead_letters.chosen(app.bus, letters, everything=everything)
+        click.echo(dead_letters.replay(app.bus, SqlLedger(app.store, _now), found))
+
+
+@letters.command("discard")
+@_choosing
+@click.option("--reason", required=True, help="Why they can be done without; it is kept.")
+@click.pass_obj
+def letters_discard(path: Path, letters: tuple[str, ...], everything: bool, reason: str) -> None:
+    """Go on without dead letters."""
+    with _app(load(path), _now) as app:
+        found = dead_letters.chosen(app.bus, letters, everything=everything)
+        click.echo(dead_letters.discard(app.bus, found, reason))
 
 
 @cli.command()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,6 +12,7 @@ from pathlib import Path
 from connectors.base import ConnectorError
 from pmsync.aggregator import lost_log
 from pmsync.bus.embedded import EmbeddedBus
+from pmsync.bus.letters import Letter, open_letters
 from pmsync.bus.port import BusUnavailable
 from pmsync.config import Config, ConfigError, connector_kinds, load
 from pmsync.notify.notifier import Unreachable
@@ -53,10 +54,18 @@ def _log(config: Config) -> Iterator[Finding]:
             if store.schema_problem() is None:
                 lost_log(bus, StateStore(store).offsets())
             yield Finding("log", True, str(config.bus.path))
+            yield from _letters(open_letters(bus))
     except BusUnavailable as error:
         yield Finding("log", False, str(error))
     except StoreUnavailable:
         yield Finding("log", True, str(config.bus.path))  # what is wrong with the store is said there
+
+
+def _letters(letters: Sequence[Letter]) -> Iterator[Finding]:
+    if letters:
+        of = ", ".join(sorted({letter.key for letter in letters}))
+        words = f"{len(letters)} of {of} cannot be read; `pmsync dead-letters list` says why"
+        yield Finding("dead letters", False, words)
 
 
 def _store(config: Config) -> Iterator[Finding]:

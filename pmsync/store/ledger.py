@@ -13,7 +13,7 @@ from sqlalchemy.engine import Row
 
 from connectors.base import Ref
 from connectors.pump import Cursor, Entry, Fate, LeaseLost, Pending
-from pmsync.store.engine import Store, micros, moment, upsert
+from pmsync.store.engine import Store, insert_new, micros, moment, upsert
 from pmsync.store.owners import is_dead
 from pmsync.store.tables import cursors, leases, ledger, ledger_containers, pending
 
@@ -83,6 +83,11 @@ class SqlLedger:
                     for ref, note in notes.items()
                 ],
             )  # fmt: skip
+
+    def ask(self, source: str, refs: Iterable[Ref]) -> None:
+        rows = [{"source": source, **ref._asdict(), "version": 0, "projects": "[]"} for ref in refs]
+        with self._store.write() as db:
+            insert_new(db, pending, rows)
 
     def settle(self, source: str, epoch: int, entries: Mapping[Ref, Entry]) -> None:
         with self._fenced(source, epoch) as db:

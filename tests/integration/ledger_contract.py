@@ -95,6 +95,16 @@ class LedgerContract:
         ledger.note("jira", epoch, {ONE: Pending(12, frozenset({"beacon"}))})
         assert ledger.pending("jira") == {ONE: Pending(12, frozenset({"beacon"}))}
 
+    def test_anyone_may_ask_and_a_note_stands_before_it(self, desk: Desk, epoch: int) -> None:
+        """Without the lease; what is under way anyway keeps its note."""
+        noted = Pending(10, frozenset({"apollo"}))
+        desk.ledger.note("jira", epoch, {ONE: noted})
+        desk.ledger.ask("jira", [ONE, TWO])
+        desk.ledger.ask("jira", [TWO])
+        assert desk.ledger.pending("jira") == {ONE: noted, TWO: Pending(0, frozenset())}
+        desk.ledger.settle("jira", epoch, {TWO: ENTRY})
+        assert desk.ledger.pending("jira") == {ONE: noted}
+
     # --- entries ------------------------------------------------------------------------------------------------------
 
     @pytest.mark.parametrize(

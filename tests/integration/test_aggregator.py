@@ -201,7 +201,7 @@ def test_what_cannot_be_decoded_is_a_dead_letter_and_the_partition_goes_on(world
     assert world.aggregator.catch_up() == 4
     assert {key.id for key in world.state.rows("apollo")} == {"1", "2"}
     found = world.letters()
-    assert [letter["id"] for letter in found] == [f"{APOLLO}/1", f"{APOLLO}/2"]
+    assert [letter["subject"] for letter in found] == [f"{APOLLO}/1", f"{APOLLO}/2"]
     assert all(letter["stage"] == "fold" and letter["reason"] for letter in found)
     assert "newer pmsync" in found[1]["reason"]
     assert world.aggregator.catch_up() == 0
@@ -216,7 +216,8 @@ def test_a_dead_letter_is_written_before_its_offset_is_passed(world: World) -> N
     assert world.state.offsets()[APOLLO] == 0
     assert len(world.letters()) == 1
     world.another().catch_up()
-    assert {letter["id"] for letter in world.letters()} == {f"{APOLLO}/0"}, "the same letter has the same id"
+    assert len(world.letters()) == 2
+    assert len({letter["id"] for letter in world.letters()}) == 1, "the same letter has the same id"
 
 
 def test_a_log_that_was_replaced_is_refused(world: World, tmp_path: Path) -> None:

@@ -21,8 +21,10 @@ import pytest
 import structlog
 import yaml
 
+from connectors.pump import DeadLetter
 from pmsync.app import App
-from pmsync.bus.port import EVENTS, partition_of
+from pmsync.bus.letters import open_letters
+from pmsync.bus.port import DEAD_LETTERS, EVENTS, Record, partition_of
 from pmsync.cli import LATER, cli, main
 from pmsync.config import load
 from pmsync.core.events import CONFIGURATION, Fact, Snapshot, Synced, Thing, decode
@@ -310,6 +312,78 @@ def test_ndjson_and_csv_say_the_same(folder: Folder, late: list[Item], tmp_path:
         assert all(tuple(row) == TABLES[table] for row in sheet)
         assert all(set(row) == set(TABLES[table]) for row in plain)
     assert folder.run("export", "alerts", "--now", NOW).out == folder.run("export", "alerts", "--now", NOW).out
+
+
+# --- dead letters -----------------------------------------------------------------------------------------------------
+
+
+DEAD = DeadLetter("a" * 32, Thing(JIRA, "work_item", "10/7"), "fields.status is [missing]", b"\xffraw")
+
+
+@pytest.fixture
+def letters(folder: Folder) -> list[str]:
+    """Two letters, one of each stage; returns the beginnings of their ids."""
+    folder.holds()
+    with closing(folder.app()) as app:
+        app.publisher.bury([DEAD, DEAD])
+        app.bus.publish(EVENTS, [Record("apollo", b"garbage")])
+        app.aggregator.take(range(8))
+        app.aggregator.catch_up()
+        return [letter.id[:8] for letter in open_letters(app.bus)]
+
+
+def test_dead_letters_are_listed_and_shown(folder: Folder, letters: list[str]) -> None:
+    said = folder.run("dead-letters", "list")
+    assert said.code == 0
+    assert len(letters) == 2
+    assert all(letter in said.out for letter in letters)
+    assert "jira/work_item/10/7" in said.out
+    assert "fields.status is [missing]" in said.out
+    shown = folder.run("dead-letters", "show", "aaaa").out
+    assert "reason: fields.status is [missing]" in shown
+    assert "bytes: 4\n\n\\xffraw" in shown
+
+
+def test_the_doctor_counts_dead_letters(folder: Folder, letters: list[str]) -> None:
+    said = folder.run("doctor")
+    assert said.code == 1
+    assert "BAD  dead letters: 2 of apollo, jira cannot be read; `pmsync dead-letters list` says why" in said.out
+
+
+def test_dead_letters_are_tried_again(folder: Folder, letters: list[str]) -> None:
+    said = folder.run("dead-letters", "replay", "--all")
+    assert said.code == 0
+    assert said.out.startswith("1 will be fetched from their sources and 1 folded again")
+    assert "no dead letters" in folder.run("dead-letters", "list").out
+    with closing(folder.app()) as app:
+        assert SqlLedger(app.store, lambda: NOW_AT).pending(JIRA).keys() == {("work_item", "10/7")}
+        app.aggregator.take(range(8))
+        assert app.aggregator.catch_up() == 1
+        (again,) = open_letters(app.bus)
+    assert again.id[:8] in letters, "still no event, and so the same letter again"
+
+
+def test_dead_letters_are_discarded_with_a_reason(folder: Folder, letters: list[str]) -> None:
+    assert folder.run("dead-letters", "discard", "aaaa").code == 2
+    assert folder.run("dead-letters", "discard", "aaaa", "--reason", "a test issue").code == 0
+    assert "10/7" not in folder.run("dead-letters", "list").out
+    with closing(folder.app()) as app:
+        kept = [each.value for n in range(8) for each in app.bus.read(DEAD_LETTERS, n, 0, 100)]
+    assert sum(b"a test issue" in value for value in kept) == 1, "the reason is kept"
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (("replay",), "name the letters by the beginning of their ids, or say --all"),
+        (("replay", "zz"), "no dead letter has an id that begins with 'zz'; see `pmsync dead-letters list`"),
+        (("show", ""), "2 dead letters have an id that begins with ''"),
+    ],
+)
+def test_what_is_no_letter_is_said(folder: Folder, letters: list[str], words: tuple[str, ...], problem: str) -> None:
+    said = folder.run("dead-letters", *words)
+    assert said.code == 2
+    assert problem in said.err
 
 
 # --- alerts -----------------------------------------------------------------------------------------------------------

@@ -484,6 +484,20 @@ def test_a_note_on_what_is_known_to_be_unreadable_is_struck(desk: Desk) -> None:
     assert desk.ledger.pending("sim") == {}
 
 
+def test_what_is_asked_for_is_fetched_by_id_and_buried_again_if_it_is_dead(desk: Desk) -> None:
+    desk.source.put(dead("1"), read("2"))
+    desk.sync()
+    desk.told()
+    desk.ledger.ask("sim", [ref("1"), ref("2"), ref("3")])
+    desk.source.asked.clear()
+    desk.sync()
+    assert desk.source.asked[0] == ("fetch", ["1", "2", "3"])
+    assert [letter.thing.id for letter in desk.bus.letters] == ["1", "1"]
+    assert len({letter.id for letter in desk.bus.letters}) == 1
+    assert [e.thing.id for e in desk.told()] == ["2"], "nobody is told of what never was"
+    assert desk.ledger.pending("sim") == {}
+
+
 # --- mappings ---------------------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,89 @@
+"""Dead letters: what could not be read, with the bytes and the reason, in a topic of their own.
+
+A letter's id is the same whenever the same bytes are met again, and its key is that of what it is about, so all that is
+ever said of one letter lies in one partition, in order: that it was buried, and later that people closed it.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from connectors.pump import DeadLetter
+from pmsync.bus.port import DEAD_LETTERS, Bus, Record
+
+PAGE = 200
+
+
+Stage = Literal["translate", "fold"]
+"""Where it could not be read: on its way from a source, or on its way out of the log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """`key` is the source of what could not be translated, the project of what could not be folded."""
+
+    id: str
+    key: str
+    stage: Stage
+    subject: str
+    reason: str
+    raw: bytes
+
+
+def translation_letter(letter: DeadLetter) -> Letter:
+    """Something read from a source that could not be translated."""
+    thing = letter.thing
+    return Letter(letter.id, thing.source, "translate", "/".join(thing), letter.reason, letter.raw)
+
+
+def fold_letter(partition: int, offset: int, key: str, reason: str, raw: bytes) -> Letter:
+    """Something in the log that could not be decoded."""
+    ident = hashlib.sha256(key.encode() + b"\0" + raw).hexdigest()[:32]
+    return Letter(ident, key, "fold", f"{partition}/{offset}", reason, raw)
+
+
+def buried(letter: Letter) -> Record:
+    """The record that buries a letter."""
+    return _record(
+        letter.key,
+        id=letter.id,
+        stage=letter.stage,
+        subject=letter.subject,
+        reason=letter.reason,
+        raw=base64.b64encode(letter.raw).decode(),
+    )
+
+
+def closed(letter: Letter, how: str, reason: str) -> Record:
+    """The record that closes a letter: `how` is replayed or discarded."""
+    return _record(letter.key, id=letter.id, closed=how, reason=reason)
+
+
+def open_letters(bus: Bus) -> list[Letter]:
+    """The letters that nobody has closed since they were last buried, by key and id."""
+    found: dict[str, Letter] = {}
+    for record in _records(bus):
+        said: dict[str, Any] = json.loads(record.value)
+        if "closed" in said:
+            found.pop(said["id"], None)
+        else:
+            raw = base64.b64decode(said["raw"])
+            found[said["id"]] = Letter(said["id"], record.key, said["stage"], said["subject"], said["reason"], raw)
+    return sorted(found.values(), key=lambda letter: (letter.key, letter.subject, letter.id))
+
+
+def _records(bus: Bus) -> Iterator[Record]:
+    for partition in range(bus.partitions):
+        offset, end = 0, bus.end_offset(DEAD_LETTERS, partition)
+        while offset < end and (page := bus.read(DEAD_LETTERS, partition, offset, PAGE)):
+            yield from (Record(each.key, each.value) for each in page)
+            offset = page[-1].offset + 1
+
+
+def _record(key: str, **said: str) -> Record:
+    return Record(key, json.dumps(said, ensure_ascii=False).encode())
