@@ -92,6 +92,9 @@ class Ledger(Protocol):
     def lease(self, source: str, owner: str) -> int:
         """Take or renew the lease; returns its epoch. Raises `LeaseLost` while another live reader holds it."""
 
+    def release(self, source: str, epoch: int) -> None:
+        """Give the lease up, if this epoch still holds it."""
+
     def pending(self, source: str) -> Mapping[Ref, Pending]: ...
     def entries(self, source: str, refs: Iterable[Ref]) -> Mapping[Ref, Entry]: ...
     def in_container(self, source: str, container: str) -> Mapping[Ref, Entry]:
@@ -182,6 +185,11 @@ class Pump:
                 self._sweep(container)
                 self._move(container, replace(cursor, swept_at=now))
         return self.counts
+
+    def release(self) -> None:
+        """Let another reader begin at once."""
+        if self._epoch:
+            self.ledger.release(self._source, self._epoch)
 
     # --- mappings -----------------------------------------------------------------------------------------------------
 

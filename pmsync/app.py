@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -89,6 +89,9 @@ class App:
         return [source.name for source in self.config.sources]
 
     def close(self) -> None:
+        with suppress(StoreUnavailable):  # then the leases run out by themselves
+            for pump in self._pumps.values():
+                pump.release()
         self.bus.close()
         self.store.close()
 
@@ -101,18 +104,24 @@ class App:
         return plan(self.config, self.projects.projects(), people, self._clock())
 
     def apply(self) -> Plan:
-        """Make this configuration the applied one, and publish it."""
+        """Make this configuration the applied one, and publish it, unless another process is just about that."""
         planned = apply(self.config, self.projects, self._clock())
         self._step("applied")
-        reader = ConfigurationReader(self.projects, self._clock)
-        self._pump(reader).sync(configuration_routes(self.projects.projects()))
+        try:
+            self.read(CONFIGURATION)
+        except LeaseLost:
+            log.info("configuration.left", to="the worker that is reading the configuration publishes it at its next round")
         return planned
 
     def read(self, source: str, sweep_every: timedelta = timedelta(0)) -> Counts:
         """One round over a source. Only now is it connected to: to look at what was read needs no secrets."""
         if source not in self._pumps:
             self._pumps[source] = self._pump(self._connect(source))
-        return self._pumps[source].sync(self._routes(source), sweep_every)
+        pump = self._pumps[source]
+        counts = pump.sync(self._routes(source), sweep_every)
+        if source == CONFIGURATION:
+            pump.release()  # `pmsync apply` is a process of its own, and should not have to wait
+        return counts
 
     def once(self) -> Outcome:
         """Catch up with every source, assess, deliver. A source that fails is named; the others go on."""
@@ -143,7 +152,7 @@ class App:
         loops: dict[str, Callable[[threading.Event], None]] = {
             "aggregator": self._aggregate,
             "notifier": self._deliver,
-            **{source: self._reader_loop(source) for source in self.sources},
+            **{source: self._reader_loop(source) for source in (CONFIGURATION, *self.sources)},
         }
         threads = [
             threading.Thread(target=self._guarded, args=(name, loop, stop), name=name) for name, loop in loops.items()
@@ -170,9 +179,11 @@ class App:
                 except (ConnectorError, LeaseLost, BusUnavailable, StoreUnavailable) as error:
                     failures += 1
                     wait = _pause(error, failures)
-                    log.warning("source.failed", source=source, error=str(error), tries=failures, again_in=wait)
+                    # One failure that another try mends (a connection that was kept too long, say) is daily life.
+                    say = log.debug if failures == 1 and isinstance(error, Retryable) else log.warning
+                    say("source.failed", source=source, error=str(error), tries=failures, again_in=wait)
                 else:
-                    if failures:
+                    if failures > 1:
                         log.info("source.recovered", source=source, tries=failures)
                     failures, wait = 0, every
                     log.debug("source.read", source=source, published=counts.published)
@@ -212,9 +223,12 @@ class App:
     # --- wiring -------------------------------------------------------------------------------------------------------
 
     def _routes(self, source: str) -> Routes:
-        return routes(self.projects.projects()).get(source, {})
+        applied = self.projects.projects()
+        return configuration_routes(applied) if source == CONFIGURATION else routes(applied).get(source, {})
 
     def _connect(self, source: str) -> Reader:
+        if source == CONFIGURATION:
+            return ConfigurationReader(self.projects, self._clock)
         settings = next(settings for settings in self.config.sources if settings.name == source)
         return connector_kinds()[settings.kind].connect(settings, self._clock)
 

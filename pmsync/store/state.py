@@ -196,6 +196,12 @@ class StateStore:
         with self._store.read() as db:
             return {row.partition: row.next_offset for row in db.execute(select(partitions))}
 
+    def ticked_at(self) -> datetime | None:
+        """The instant of the last tick of any partition."""
+        with self._store.read() as db:
+            last = db.scalar(select(func.max(partitions.c.ticked_at)))
+        return moment(last) if last else None
+
     def projects(self) -> Sequence[str]:
         """The keys of all projects that are configured and not gone."""
         query = select(state.c.project).where(state.c.kind == "project", state.c.at == 0, state.c.gone.is_(False))
