@@ -110,7 +110,9 @@ class App:
         try:
             self.read(CONFIGURATION)
         except LeaseLost:
-            log.info("configuration.left", to="the worker that is reading the configuration publishes it at its next round")
+            log.info(
+                "configuration.left", to="the worker that is reading the configuration publishes it at its next round"
+            )
         return planned
 
     def read(self, source: str, sweep_every: timedelta = timedelta(0)) -> Counts:

@@ -152,7 +152,9 @@ def test_an_assessment_does_not_go_back(folder: Folder) -> None:
     assert folder.run("run", "--once", "--now", NOW).code == 0
     said = folder.run("run", "--once", "--now", "2026-03-16T11:59:59Z")
     assert said.code == 2
-    assert f"2026-03-16T11:59:59Z lies before the last assessment, at {NOW}; to look at the past, use --as-of" in said.err
+    assert (
+        f"2026-03-16T11:59:59Z lies before the last assessment, at {NOW}; to look at the past, use --as-of" in said.err
+    )
     assert folder.run("run", "--once", "--now", NOW).code == 0
 
 
