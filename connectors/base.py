@@ -39,6 +39,11 @@ class Fatal(ConnectorError):
     """Trying again will not help: bad credentials, no such container. The message says what to do."""
 
 
+class Withheld(Fatal):
+    """One container, or one thing of it, is not to be had: gone, renamed or not for this account. The others of its
+    source go on."""
+
+
 def unreached(url: str, error: BaseException) -> str:
     """Which host was not reached, why, and what to try. The error's own text may hold a password (of a proxy, of a
     private feed's address), so only its kind is told."""
