@@ -187,7 +187,7 @@ def status(path: Path, project: str | None, as_of: datetime | None, as_json: boo
     now = _now()
     at = _past(as_of, now)
     with _app(load(path), lambda: now) as app:
-        states = export.states(app.state, project)
+        states = export.states(app.state, project, past=at < now)
         if as_json:
             click.echo(status_json(states, at))
         else:
@@ -215,7 +215,7 @@ def export_table(
     present = now or _now()
     at = _past(as_of, present)
     with _app(load(path), lambda: present) as app:
-        for line in export.lines(table, form, export.states(app.state, project), at, present):
+        for line in export.lines(table, form, export.states(app.state, project, past=at < present), at, present):
             output.write(line)
         output.flush()
 
