@@ -6,6 +6,7 @@ Next on the way of an event: `connectors/base.py`, the port through which a sour
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -37,7 +38,13 @@ TICK_SECONDS = 2.0
 FATAL_SECONDS = 60.0
 """An authorisation fault is tried at most once a minute."""
 BACKOFF_SECONDS = 5.0, 300.0
+LONGEST_SECONDS = 3600.0
+"""No source's limits last longer than an hour; one that asks for more is asked again after that."""
 DRAIN_SECONDS = 20.0
+
+
+class Stopped(Exception):
+    """It is time to end, between two steps."""
 
 
 @dataclass(slots=True)
@@ -83,6 +90,7 @@ class App:
         self.aggregator = Aggregator(self.bus, self.state, owner(), tuple(senders), step)
         self.notifier = Notifier(self.outbox, senders, self._wall, owner(), step)
         self._pumps: dict[str, Pump] = {}
+        self._stop = threading.Event()
 
     @property
     def sources(self) -> list[str]:
@@ -120,7 +128,14 @@ class App:
         if source not in self._pumps:
             self._pumps[source] = self._pump(self._connect(source))
         pump = self._pumps[source]
-        counts = pump.sync(self._routes(source), sweep_every)
+        try:
+            counts = pump.sync(self._routes(source), sweep_every)
+        except (ConnectorError, LeaseLost, BusUnavailable, StoreUnavailable, Stopped):
+            raise
+        except Exception as error:
+            # A connector promises two errors; a third one is its fault, and must not stop the others' work.
+            log.exception("source.broken", source=source)
+            raise Retryable(f"{source}: its connector failed ({type(error).__name__}); the log says where") from error
         if source == CONFIGURATION:
             pump.release()  # `pmsync apply` is a process of its own, and should not have to wait
         return counts
@@ -148,7 +163,7 @@ class App:
     @contextmanager
     def running(self) -> Iterator[threading.Event]:
         """Everything at work in threads while the block runs. The event is set when a worker died or it is time to stop."""
-        stop = threading.Event()
+        stop = self._stop
         self.apply()
         self.aggregator.take(range(self.bus.partitions))
         loops: dict[str, Callable[[threading.Event], None]] = {
@@ -157,7 +172,9 @@ class App:
             **{source: self._reader_loop(source) for source in (CONFIGURATION, *self.sources)},
         }
         threads = [
-            threading.Thread(target=self._guarded, args=(name, loop, stop), name=name) for name, loop in loops.items()
+            # Daemons: whoever has not ended by then is ended with the process, which may happen at any moment anyway.
+            threading.Thread(target=self._guarded, args=(name, loop, stop), name=name, daemon=True)
+            for name, loop in loops.items()
         ]
         for thread in threads:
             thread.start()
@@ -165,8 +182,11 @@ class App:
             yield stop
         finally:
             stop.set()
+            deadline = time.monotonic() + DRAIN_SECONDS
             for thread in threads:
-                thread.join(DRAIN_SECONDS)
+                thread.join(max(0.0, deadline - time.monotonic()))
+            if cut := [thread.name for thread in threads if thread.is_alive()]:
+                log.warning("drain.cut", workers=cut, seconds=DRAIN_SECONDS)
 
     def _reader_loop(self, source: str) -> Callable[[threading.Event], None]:
         every = self.config.poll.every_seconds
@@ -178,6 +198,8 @@ class App:
             while not stop.wait(wait):
                 try:
                     counts = self.read(source, sweep_every)
+                except Stopped:
+                    return
                 except (ConnectorError, LeaseLost, BusUnavailable, StoreUnavailable) as error:
                     failures += 1
                     wait = _pause(error, failures)
@@ -206,7 +228,7 @@ class App:
     def _deliver(self, stop: threading.Event) -> None:
         while not stop.wait(TICK_SECONDS):
             try:
-                done = self.notifier.drain()
+                done = self.notifier.drain(stop.is_set)
             except StoreUnavailable as error:
                 log.warning("notifier.waiting", error=str(error))
                 continue
@@ -221,6 +243,12 @@ class App:
             log.exception("worker.died", worker=name)
             self.died = True
             stop.set()
+
+    def _between(self, step: str) -> None:
+        """Between two steps of a reader, where it may end."""
+        self._step(step)
+        if self._stop.is_set():
+            raise Stopped
 
     # --- wiring -------------------------------------------------------------------------------------------------------
 
@@ -241,7 +269,7 @@ class App:
             self.publisher,
             self._clock,
             owner(),
-            step=self._step,
+            step=self._between,
             progress=self._progress if reader.name != CONFIGURATION else lambda *_: None,
             accept_missing=self._accept_missing,
         )
@@ -261,6 +289,6 @@ def _pause(error: Exception, failures: int) -> float:
     if isinstance(error, Fatal):
         return FATAL_SECONDS
     if isinstance(error, Retryable) and error.after is not None:
-        return max(1.0, error.after)
+        return min(max(1.0, error.after), LONGEST_SECONDS)
     low, high = BACKOFF_SECONDS
     return min(high, low * 2.0 ** min(failures - 1, 10))
