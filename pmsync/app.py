@@ -72,7 +72,7 @@ class App:
         self.died = False
         self._clock, self._wall = clock, wall or clock
         self._step, self._progress, self._accept_missing = step, progress, accept_missing
-        self.store = Store(config.store.url)
+        self.store = Store(config.store.url, config.store.secret())
         self.store.migrate()
         self.bus = EmbeddedBus(config.bus.path)
         self.state = StateStore(self.store)
