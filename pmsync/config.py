@@ -35,7 +35,7 @@ from pmsync.core.events import CONFIGURATION, Thresholds
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 WEEKDAYS: tuple[Weekday, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 GROUP = "pmsync.connectors"
-_PASSWORD = re.compile(r"[\w+]+://[^/@]*:[^/]*@|.*[?&]password=")
+_PASSWORD = re.compile(r"[\w+]+://[^/@]*:[^@]*@|.*[?&]password=")
 """An address with a password in it."""
 
 
