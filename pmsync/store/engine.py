@@ -89,8 +89,11 @@ class Store:
             command.upgrade(config, "head")
 
     def schema_problem(self) -> str | None:
-        """What is wrong with the tables, if anything."""
-        known = self._revision()
+        """What is wrong with the database and its tables, if anything."""
+        with self.read() as db:
+            known, encoding = _revision(db), _encoding(db)
+        if encoding != "UTF8":
+            return f"the database's encoding is {encoding}; make one with ENCODING 'UTF8', or titles will be refused"
         if known == _head():
             return None
         if known and known > _head():
@@ -262,6 +265,10 @@ def _alone(db: Connection) -> None:
         for limit in ("lock_timeout", "statement_timeout"):
             db.execute(text(f"SET LOCAL {limit} = '{MIGRATION_SECONDS}s'"))
         db.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
+
+
+def _encoding(db: Connection) -> str:
+    return str(db.scalar(text("SHOW server_encoding"))) if db.dialect.name == "postgresql" else "UTF8"
 
 
 def _too_new(known: str) -> str:

@@ -343,6 +343,13 @@ def test_doctor_finds_nothing_wrong_with_a_store_that_is_in_order(url: str, monk
     assert "DATABASE_PASSWORD is not set; export it" in finding.words
 
 
+def test_another_encoding_is_said(postgres_server: Server) -> None:
+    name = postgres_server.create("template0 ENCODING 'LATIN1' LOCALE_PROVIDER libc LOCALE 'C'")
+    with closing(Store(postgres_server.url(name))) as store:
+        assert "the database's encoding is LATIN1; make one with ENCODING 'UTF8'" in str(store.schema_problem())
+    postgres_server.drop(name)
+
+
 def test_a_schema_that_is_not_there_is_said(url: str) -> None:
     homeless = Store(f"{url}?options=-csearch_path%3Dnone")
     words = "create the schema that the role's search_path names"
