@@ -180,15 +180,19 @@ class App:
         return loop
 
     def _aggregate(self, stop: threading.Event) -> None:
+        mine = True
         while not stop.wait(TICK_SECONDS):
             try:
+                if not mine:
+                    self.aggregator.take(range(self.bus.partitions))
+                    mine = True
                 self.aggregator.catch_up()
                 self.aggregator.tick(self._clock())
             except (BusUnavailable, StoreUnavailable) as error:
                 log.warning("aggregator.waiting", error=str(error))
             except Fenced:
                 log.warning("aggregator.fenced", action="taking the partitions again")
-                self.aggregator.take(range(self.bus.partitions))
+                mine = False
 
     def _deliver(self, stop: threading.Event) -> None:
         while not stop.wait(TICK_SECONDS):

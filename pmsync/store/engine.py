@@ -114,7 +114,7 @@ class Store:
             yield
         except SQLAlchemyError as error:
             reason = " ".join(str(getattr(error, "orig", None) or error).split())
-            where = self._engine.url.render_as_string(hide_password=True)
+            where = self._engine.url.set(query={}).render_as_string(hide_password=True)  # a query may hold secrets, too
             raise StoreUnavailable(f"the database {where} answered: {reason}{_advice(error, reason)}") from error
 
 
@@ -160,16 +160,21 @@ def moment(value: int | None) -> datetime | None:
 def _address(url: str, password: str | None) -> URL:
     try:
         parsed = make_url(url)
+        if "@" in (parsed.host or ""):
+            raise ValueError("a part of the password would be taken for the host")
     except (ArgumentError, ValueError):
-        # The library's words may quote a part of the password.
-        raise ValueError("it is no address; write sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE") from None
+        # Without the library's words: they may quote a part of the password.
+        words = (
+            "it is no address; write sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE, and give store.password"
+        )
+        raise ValueError(words) from None
     if parsed.drivername == "postgresql":
         parsed = parsed.set(drivername="postgresql+psycopg")
     return parsed.set(password=password) if password is not None else parsed
 
 
 def _engine(url: URL) -> Engine:
-    if url.get_backend_name() == "postgresql":
+    if url.drivername == "postgresql+psycopg":
         return create_engine(
             url,
             connect_args=_postgres_arguments(url),
@@ -179,7 +184,7 @@ def _engine(url: URL) -> Engine:
             pool_pre_ping=True,  # a server that restarted costs nobody a failure
         )
     if url.get_backend_name() != "sqlite":
-        raise ValueError(f"{url.get_backend_name()} is not known; use sqlite:///FILE or postgresql+psycopg://…")
+        raise ValueError(f"{url.drivername} is not known; use sqlite:///FILE or postgresql+psycopg://…")
     engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False})
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
@@ -218,7 +223,7 @@ _ADVICE = {
     "no schema has been selected": "create the schema that the role's search_path names, or mend search_path",
     "read-only transaction": "this is a standby, or set read-only; point store.url at the primary",
     "resolve host": "is the host in store.url right?",
-    "onnection refused": "is the server running, and store.url right?",
+    "Is the server running": "is the server running, and store.url right?",
     "timeout expired": "is the server reachable, and store.url right?",
     "no pg_hba.conf entry": "let pmsync's role in from this host in the server's pg_hba.conf",
     "lock timeout": "another process holds it; it is tried again",

@@ -318,12 +318,26 @@ def _without_server(url: str) -> str:
     [
         (_without_server, "is the server running, and store.url right"),
         (lambda url: url.replace(PASSWORD, "hunter2-wrong"), "mend the user in store.url, or store.password"),
+        (lambda url: url.replace(PASSWORD, "hunter@2"), "it is no address; write sqlite:///FILE or postgresql"),
+        (
+            lambda url: url.replace(f":{PASSWORD}", "") + "?password=hunter2-wrong",
+            "mend the user in store.url, or store.password",
+        ),
         (lambda url: url.replace(f":{PASSWORD}", ""), "give store.password, as"),
         (lambda url: f"{url}_none", "create it and give it to pmsync's role, or mend store.url"),
         (lambda url: f"{url}?options=-csearch_path%3Dnone", "start `pmsync run` once"),
         (lambda url: url.replace("127.0.0.1", "nohost.invalid"), "is the host in store.url right"),
     ],
-    ids=["no server", "wrong password", "no password", "no database", "no tables", "no host"],
+    ids=[
+        "no server",
+        "wrong password",
+        "a password that breaks the address",
+        "wrong password as a parameter",
+        "no password",
+        "no database",
+        "no tables",
+        "no host",
+    ],
 )
 def test_doctor_says_what_to_do(url: str, spoil: Callable[[str], str], says: str) -> None:
     config = Config.model_validate({"store": {"url": spoil(url)}})
@@ -331,7 +345,7 @@ def test_doctor_says_what_to_do(url: str, spoil: Callable[[str], str], says: str
     assert not finding.ok
     assert says in finding.words, finding.words
     assert "\n" not in finding.words
-    assert "hunter2" not in finding.words
+    assert "hunter" not in finding.words
 
 
 def test_doctor_finds_nothing_wrong_with_a_store_that_is_in_order(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -104,6 +104,7 @@ def test_processes_migrate_at_once(empty_url: str) -> None:
     [
         ("nonsense", "store.url is not usable"),
         ("mysql://localhost/x", "use sqlite:///FILE or postgresql"),
+        ("postgresql+psycopg2://localhost/x", "use sqlite:///FILE or postgresql"),
         ("sqlite:////no/such/folder/pmsync.db", "is store.url right, and the place writable"),
     ],
 )
