@@ -126,6 +126,8 @@ def upsert(db: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> N
     if not values:
         insert_new(db, table, rows)
     elif rows:
+        # A list of parameters, which psycopg sends in one go: 500 rows of state took 27 ms so, 66 ms as arrays to unnest
+        # and 252 ms as one list of VALUES (PostgreSQL 15 on the same machine).
         db.execute(insert.on_conflict_do_update(index_elements=keys, set_=values), list(rows))
 
 

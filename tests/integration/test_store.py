@@ -19,7 +19,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import select, text
+from sqlalchemy import inspect, select, text
 
 from connectors.pump import LeaseLost
 from pmsync.core.events import Project
@@ -96,6 +96,20 @@ def test_processes_migrate_at_once(empty_url: str) -> None:
     said = [racer.communicate(timeout=60)[1] for racer in racers]
     assert [racer.returncode for racer in racers] == [0] * 8, said
     with closing(Store(empty_url)) as store:
+        assert store.schema_problem() is None
+
+
+def test_a_migration_that_fails_leaves_nothing_behind(empty_url: str) -> None:
+    with closing(Store(empty_url)) as store:
+        with store.write() as db:
+            db.execute(text("CREATE TABLE people (in_the_way INTEGER)"))
+        with pytest.raises(StoreUnavailable, match="people"):
+            store.migrate()
+        with store.read() as db:
+            assert inspect(db).get_table_names() == ["people"]
+        with store.write() as db:
+            db.execute(text("DROP TABLE people"))
+        store.migrate()
         assert store.schema_problem() is None
 
 
