@@ -83,6 +83,8 @@ class Aggregator:
             self._bus.publish(DEAD_LETTERS, letters)
             self._step("buried")
         with self._store.owned(partition, self._epochs[partition]) as owned:
+            if self._believed_too_much(partition, owned):
+                return
             fresh = [event for offset, event in events if offset >= owned.next_offset]
             known = owned.rows({key for event in fresh for key in keys(event)})
             next_offset = max(owned.next_offset, batch[-1].offset + 1)
@@ -90,6 +92,15 @@ class Aggregator:
             self._step("folded")
         self._offsets[partition] = next_offset
         self._step("committed")
+
+    def _believed_too_much(self, partition: int, owned: PartitionTransaction) -> bool:
+        """Whether the store stands further back than this worker has folded, as a standby or a backup in its place may;
+        then the partition is read again from there. (After a commit of unknown outcome it may stand further on: what is
+        read twice is skipped.)"""
+        if owned.next_offset >= self._offsets[partition]:
+            return False
+        self._offsets[partition] = owned.next_offset
+        return True
 
     def tick(self, now: datetime, patience: timedelta = PATIENCE) -> int:
         """Assess every project that changed or whose moment has come; returns how many transitions that gave.
@@ -103,6 +114,8 @@ class Aggregator:
             if self._offsets[partition] < self._bus.end_offset(EVENTS, partition):
                 continue
             with self._store.owned(partition, epoch) as owned:
+                if self._believed_too_much(partition, owned):
+                    continue
                 at = max(now, owned.ticked_at or now)
                 owned.ticked(at)
                 due = owned.due(at)

@@ -79,7 +79,7 @@ class App:
         self.died = False
         self._clock, self._wall = clock, wall or clock
         self._step, self._progress, self._accept_missing = step, progress, accept_missing
-        self.store = Store(config.store.url)
+        self.store = Store(config.store.url, config.store.secret())
         self.store.migrate()
         self.bus = EmbeddedBus(config.bus.path)
         self.state = StateStore(self.store)
@@ -215,15 +215,19 @@ class App:
         return loop
 
     def _aggregate(self, stop: threading.Event) -> None:
+        mine = True
         while not stop.wait(TICK_SECONDS):
             try:
+                if not mine:
+                    self.aggregator.take(range(self.bus.partitions))
+                    mine = True
                 self.aggregator.catch_up()
                 self.aggregator.tick(self._clock())
             except (BusUnavailable, StoreUnavailable) as error:
                 log.warning("aggregator.waiting", error=str(error))
             except Fenced:
                 log.warning("aggregator.fenced", action="taking the partitions again")
-                self.aggregator.take(range(self.bus.partitions))
+                mine = False
 
     def _deliver(self, stop: threading.Event) -> None:
         while not stop.wait(TICK_SECONDS):

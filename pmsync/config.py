@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from datetime import date
 from functools import cache
@@ -34,6 +35,8 @@ from pmsync.core.events import CONFIGURATION, Thresholds
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 WEEKDAYS: tuple[Weekday, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 GROUP = "pmsync.connectors"
+_PASSWORD = re.compile(r"[\w+]+://[^/@]*:[^@]*@|.*[?&]password=")
+"""An address with a password in it."""
 
 
 class ConfigError(Exception):
@@ -71,9 +74,14 @@ class BusConfig(_Section):
 
 
 class StoreConfig(_Section):
-    """Where state is kept."""
+    """Where state is kept. The password of a PostgreSQL is a reference; only a variable may carry it in the address."""
 
     url: str = "sqlite:///pmsync.db"
+    password: SecretRef | None = None
+
+    def secret(self) -> str | None:
+        """The password, if one is referred to; raises `connectors.base.Fatal` where it is not to be had."""
+        return self.password.reveal() if self.password else None
 
 
 class MailConfig(_Section):
@@ -233,8 +241,12 @@ def load(path: Path, environment: Mapping[str, str] | None = None) -> Config:
     if node is not None and (repeated := "\n".join(f"{path}:{each}" for each in _repeated(node))):
         raise ConfigError(repeated)
     values = {name: value for name, value in values.items() if value is not None}  # an empty section: its defaults
-    places = override(values, os.environ if environment is None else environment)
-    return _checked(values, _Places(path, node, places))
+    places = _Places(path, node, override(values, os.environ if environment is None else environment))
+    config = _checked(values, places)
+    if "store.url" not in places.variables and _PASSWORD.match(config.store.url):
+        words = "a password does not belong into the file; take it out and give store.password, as {env: NAME} or {file: PATH}"
+        raise ConfigError(f"{places.of(('store', 'url'))}: store.url: {words}")
+    return config
 
 
 def _repeated(node: yaml.Node) -> Iterator[str]:

@@ -50,14 +50,17 @@ def findings(path: Path, clock: Callable[[], datetime]) -> Iterator[Finding]:
 
 def _log(config: Config) -> Iterator[Finding]:
     try:
-        with closing(EmbeddedBus(config.bus.path)) as bus, closing(Store(config.store.url)) as store:
+        with (
+            closing(EmbeddedBus(config.bus.path)) as bus,
+            closing(Store(config.store.url, config.store.secret())) as store,
+        ):
             if store.schema_problem() is None:
                 lost_log(bus, StateStore(store).offsets())
             yield Finding("log", True, str(config.bus.path))
             yield from _letters(open_letters(bus))
     except BusUnavailable as error:
         yield Finding("log", False, str(error))
-    except StoreUnavailable:
+    except (StoreUnavailable, ConnectorError):
         yield Finding("log", True, str(config.bus.path))  # what is wrong with the store is said there
 
 
@@ -70,7 +73,7 @@ def _letters(letters: Sequence[Letter]) -> Iterator[Finding]:
 
 def _store(config: Config) -> Iterator[Finding]:
     try:
-        with closing(Store(config.store.url)) as store:
+        with closing(Store(config.store.url, config.store.secret())) as store:
             if problem := store.schema_problem():
                 yield Finding("store", False, problem)
                 return
@@ -81,7 +84,7 @@ def _store(config: Config) -> Iterator[Finding]:
                 yield Finding("projects", False, f"not applied yet: {', '.join(missing)}; run `pmsync apply`")
             for project, recipient, error in Outbox(store).dead():
                 yield Finding("delivery", False, f"a message of {project} to {recipient} was given up: {error}")
-    except StoreUnavailable as error:
+    except (StoreUnavailable, ConnectorError) as error:  # the latter: the secret is not where it should be
         yield Finding("store", False, str(error))
 
 

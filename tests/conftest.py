@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 from hypothesis import Phase, settings
+
+from pmsync.store.engine import Store
+from tests import postgres
 
 DEMANDED = "PMSYNC_REQUIRE"
 
@@ -29,6 +34,7 @@ def _program(*names: str) -> Callable[[], str | None]:
 # part: where it is (None: absent), and what to do about it
 PARTS: Mapping[str, tuple[Callable[[], str | None], str]] = {
     "chromium": (_program("chromium", "chromium-browser", "google-chrome"), "install the package chromium"),
+    "postgres": (postgres.place, f"install the package postgresql, or name a server in {postgres.ADDRESS}"),
 }
 
 
@@ -41,7 +47,7 @@ def pytest_configure() -> None:
     if unknown := _demanded() - PARTS.keys():
         raise pytest.UsageError(f"{DEMANDED} names {', '.join(sorted(unknown))}; known are {', '.join(sorted(PARTS))}")
     for name in list(os.environ):
-        ours = name.startswith("PMSYNC_") and name != DEMANDED
+        ours = name.startswith("PMSYNC_") and name not in {DEMANDED, postgres.ADDRESS}
         if ours or name.lower().endswith("_proxy"):
             del os.environ[name]
 
@@ -60,3 +66,63 @@ def needs() -> Callable[[str], str]:
         pytest.skip(reason)
 
     return find
+
+
+# --- the store, on both databases -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def postgres_server(needs: Callable[[str], str]) -> Iterator[postgres.Server]:
+    """A PostgreSQL for this worker of the tests."""
+    with postgres.served(needs("postgres")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def migrated(postgres_server: postgres.Server) -> Iterator[str]:
+    """A database with the tables in it, to make others from: faster than to migrate each."""
+    name = postgres_server.create()
+    with closing(Store(postgres_server.url(name))) as store:
+        store.migrate()
+    yield name
+    postgres_server.drop(name)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest) -> str:
+    """Which database a test of the store runs on; it runs on each."""
+    return str(request.param)
+
+
+@pytest.fixture
+def empty_url(database: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The address of a database without tables."""
+    if database == "sqlite":
+        yield f"sqlite:///{tmp_path / 'pmsync.db'}"
+        return
+    server: postgres.Server = request.getfixturevalue("postgres_server")
+    name = server.create()
+    yield server.url(name)
+    server.drop(name)
+
+
+@pytest.fixture
+def url(database: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The address of a database with the tables in it, and nothing in them."""
+    if database == "sqlite":
+        found = f"sqlite:///{tmp_path / 'pmsync.db'}"
+        with closing(Store(found)) as store:
+            store.migrate()
+        yield found
+        return
+    server: postgres.Server = request.getfixturevalue("postgres_server")
+    name = server.create(request.getfixturevalue("migrated"))
+    yield server.url(name)
+    server.drop(name)
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[Store]:
+    """A store of the test's own."""
+    with closing(Store(url)) as store:
+        yield store

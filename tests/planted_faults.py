@@ -32,6 +32,7 @@ PUMP = "tests/unit/test_pump.py"
 LAWS = "tests/unit/test_laws.py"
 AGGREGATOR = "tests/integration/test_aggregator.py"
 STORE = "tests/integration/test_store.py"
+POSTGRES = "tests/integration/test_postgres.py"
 LEDGER = "tests/integration/test_ledger.py"
 BUS = "tests/integration/test_embedded_bus.py"
 MAIL = "tests/integration/test_mail.py"
@@ -188,8 +189,8 @@ FAULTS = (
     Fault(
         "taking a partition keeps its epoch",
         "pmsync/store/state.py",
-        "epoch = found.epoch + 1 if found else 1",
-        "epoch = found.epoch if found else 1",
+        '"epoch": partitions.c.epoch + 1}',
+        '"epoch": partitions.c.epoch}',
         STORE,
     ),
     Fault(
@@ -307,22 +308,22 @@ FAULTS = (
     Fault(
         "a held message is claimed again",
         "pmsync/store/outbox.py",
-        "return row.next_try <= (micros(now) or 0) or",
-        'return row.state == "sending" or row.next_try <= (micros(now) or 0) or',
+        'ripe = or_(outbox.c.next_try <= (micros(now) or 0), and_(outbox.c.state == "sending", outbox.c.owner.in_(dead)))',
+        'ripe = or_(outbox.c.next_try <= (micros(now) or 0), outbox.c.state == "sending", outbox.c.owner.in_(dead))',
         STORE,
     ),
     Fault(
         "a claim is not written",
         "pmsync/store/outbox.py",
-        "                db.execute(update(outbox).where(outbox.c.id == row.id).values(claim))\n",
+        "            db.execute(update(outbox).where(outbox.c.id == row.id).values(claim))\n",
         "",
-        STORE,
+        f"{STORE} -k claim",
     ),
     Fault(
         "a later message overtakes an earlier one",
         "pmsync/store/outbox.py",
-        "if behind or not _is_due(row, now):",
-        "if not _is_due(row, now):",
+        "and_(queue.c.id == outbox.c.id, queue.c.place == 1)",
+        "queue.c.id == outbox.c.id",
         STORE,
     ),
     Fault(
@@ -335,8 +336,8 @@ FAULTS = (
     Fault(
         "the dead are waited for",
         "pmsync/store/outbox.py",
-        '(row.state == "sending" and is_dead(row.owner))',
-        "False",
+        "return [owner for owner in owners if is_dead(owner)]",
+        "return [owner for owner in owners if not owner]",
         STORE,
     ),
     Fault(
@@ -415,6 +416,111 @@ FAULTS = (
         "if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > patience:",
         "if time.monotonic() > 0:",
         BUS,
+    ),
+    Fault(
+        "two notifiers claim one message",
+        "pmsync/store/outbox.py",
+        "        .with_for_update(of=outbox, skip_locked=True)\n",
+        "",
+        STORE,
+    ),
+    Fault(
+        "a fence that is not locked",
+        "pmsync/store/state.py",
+        "db.execute(query.with_for_update()).one_or_none()",
+        "db.execute(query).one_or_none()",
+        POSTGRES,
+    ),
+    Fault(
+        "two readers get one lease",
+        "pmsync/store/ledger.py",
+        ".where(leases.c.source == source).with_for_update())",
+        ".where(leases.c.source == source))",
+        f"{STORE} -k lease",
+    ),
+    Fault(
+        "two starters migrate",
+        "pmsync/store/engine.py",
+        "            _alone(db)\n",
+        "",
+        f"{STORE} -k migrate_at_once",
+    ),
+    Fault(
+        "a read sees two moments",
+        "pmsync/store/engine.py",
+        'isolation_level="REPEATABLE READ"',
+        'isolation_level="READ COMMITTED"',
+        f"{STORE} -k moment",
+    ),
+    Fault(
+        "text is compared by the language of the database",
+        "pmsync/store/migrations/versions/0001_begin.py",
+        'BYTES = sa.Text(collation="C")',
+        "BYTES = sa.Text()",
+        f"{STORE} -k bytes",
+    ),
+    Fault(
+        "a NUL reaches PostgreSQL",
+        "pmsync/store/tables.py",
+        '.replace("\\0", "\\x1b0")\n',
+        "\n",
+        f"{STORE} -k every_text",
+    ),
+    Fault(
+        "an escape is mistaken for a NUL",
+        "pmsync/store/tables.py",
+        'value.replace("\\x1b", "\\x1b1").replace("\\0", "\\x1b0")',
+        'value.replace("\\0", "\\x1b0")',
+        f"{STORE} -k every_text",
+    ),
+    Fault(
+        "an address gets two person ids",
+        "pmsync/store/configuration.py",
+        "return _ids(db, wanted)  #",
+        'return {**known, **{row["mail"]: row["id"] for row in new}}  #',
+        f"{STORE} -k person_id",
+    ),
+    Fault(
+        "two configurations are mixed",
+        "pmsync/store/configuration.py",
+        "            replacing(db, configuration)  # two at once would leave a mixture of both\n",
+        "",
+        f"{STORE} -k configurations",
+    ),
+    Fault(
+        "what a store lost is skipped",
+        "pmsync/aggregator.py",
+        "if owned.next_offset >= self._offsets[partition]:",
+        "if owned.next_offset >= 0:",
+        f"{POSTGRES} -k went_back",
+    ),
+    Fault(
+        "a restarted server costs a failure",
+        "pmsync/store/engine.py",
+        "pool_pre_ping=True",
+        "pool_pre_ping=False",
+        f"{POSTGRES} -k cut",
+    ),
+    Fault(
+        "a stopped owner holds its partition",
+        "pmsync/store/engine.py",
+        '        "idle_in_transaction_session_timeout": IDLE_SECONDS,\n',
+        "",
+        f"{POSTGRES} -k for_ever",
+    ),
+    Fault(
+        "a newer database is migrated",
+        "pmsync/store/engine.py",
+        "            if known and known > _head():\n                raise",
+        "            if False:\n                raise",
+        f"{STORE} -k newer",
+    ),
+    Fault(
+        "a password in the file is taken",
+        "pmsync/config.py",
+        '"store.url" not in places.variables and',
+        "False and",
+        CONFIG,
     ),
 )
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable, Mapping
 
-from sqlalchemy import delete, select
+from sqlalchemy import Connection, delete, select
 
 from pmsync.core.events import Project, body
-from pmsync.store.engine import Store, upsert
+from pmsync.store.engine import Store, insert_new, replacing, upsert
 from pmsync.store.tables import configuration, people
 
 
@@ -27,6 +27,7 @@ class ConfigurationStore:
     def save(self, projects: Mapping[str, Project], version: int) -> None:
         """Replace the applied configuration as a whole."""
         with self._store.write() as db:
+            replacing(db, configuration)  # two at once would leave a mixture of both
             db.execute(delete(configuration).where(configuration.c.project.not_in(list(projects))))
             rows = [{"project": key, "version": version, "body": body(each)} for key, each in projects.items()]
             upsert(db, configuration, rows)
@@ -35,18 +36,25 @@ class ConfigurationStore:
         """A person id for each address, new ones for new addresses. Ids are random: they say nothing about the person."""
         wanted = sorted(set(mails))
         with self._store.write() as db:
-            known = {row.mail: row.id for row in db.execute(select(people).where(people.c.mail.in_(wanted)))}
-            new = {mail: f"person-{secrets.token_hex(8)}" for mail in wanted if mail not in known}
-            upsert(db, people, [{"id": ident, "mail": mail, "name": ""} for mail, ident in new.items()])
-        return {**known, **new}
+            known = _ids(db, wanted)
+            new = [
+                {"id": f"person-{secrets.token_hex(8)}", "mail": mail, "name": ""}
+                for mail in wanted
+                if mail not in known
+            ]
+            insert_new(db, people, new)
+            return _ids(db, wanted)  # of two who give an address its first id, the first one counts
 
     def known_person_ids(self, mails: Iterable[str]) -> dict[str, str]:
         """The person ids of the addresses that have one; for a dry run, which writes nothing."""
         with self._store.read() as db:
-            found = db.execute(select(people).where(people.c.mail.in_(sorted(set(mails)))))
-            return {row.mail: row.id for row in found}
+            return _ids(db, mails)
 
     def mail(self, person: str) -> str | None:
         """The address of a person, if they are (still) known."""
         with self._store.read() as db:
             return db.scalar(select(people.c.mail).where(people.c.id == person))
+
+
+def _ids(db: Connection, mails: Iterable[str]) -> dict[str, str]:
+    return {row.mail: row.id for row in db.execute(select(people).where(people.c.mail.in_(sorted(set(mails)))))}

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, and_, delete, insert, select, tuple_, update
+from sqlalchemy import Connection, and_, delete, select, tuple_, update
 from sqlalchemy.engine import Row
 
 from connectors.base import Ref
@@ -33,10 +33,9 @@ class SqlLedger:
         now = self._clock()
         expires = micros(now + LEASE)
         with self._store.write() as db:
-            held = db.execute(select(leases).where(leases.c.source == source)).one_or_none()
-            if held is None:
-                db.execute(insert(leases).values(source=source, owner=owner, epoch=1, expires_at=expires))
-                return 1
+            # The row is there before it is locked: of two who are the first to ask, one waits for the other.
+            insert_new(db, leases, [{"source": source, "owner": "", "epoch": 0, "expires_at": 0}])
+            held = db.execute(select(leases).where(leases.c.source == source).with_for_update()).one()
             if held.owner != owner and held.expires_at > (micros(now) or 0) and not is_dead(held.owner):
                 raise LeaseLost(f"{source} is being read by {held.owner}; stop it, or wait for its lease to end")
             epoch = held.epoch + (held.owner != owner)

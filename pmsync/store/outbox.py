@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import and_, func, or_, select, update
-from sqlalchemy.engine import Row
+from sqlalchemy import Connection, Select, and_, func, or_, select, update
 
 from pmsync.core.events import instant
 from pmsync.store.engine import Store, micros, moment
 from pmsync.store.owners import is_dead
 from pmsync.store.tables import outbox
+
+_WAITING = outbox.c.state.in_(("ready", "sending"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,31 +45,22 @@ class Outbox:
         never overtakes its firing.
         """
         with self._store.write() as db:
-            waiting = select(outbox).where(outbox.c.state.in_(("ready", "sending")))
-            first: dict[tuple[str, str], str] = {}
-            for row in db.execute(waiting.order_by(outbox.c.created_at, outbox.c.id)):
-                behind = first.setdefault((row.channel, row.recipient), row.id) != row.id
-                if behind or not _is_due(row, now):
-                    continue
-                claim = {
-                    "state": "sending",
-                    "owner": owner,
-                    "attempts": row.attempts + 1,
-                    "next_try": micros(until),
-                }
-                db.execute(update(outbox).where(outbox.c.id == row.id).values(claim))
-                return Claimed(
-                    id=row.id,
-                    project=row.project,
-                    channel=row.channel,
-                    recipient=row.recipient,
-                    subject=row.subject,
-                    text=row.text,
-                    created_at=instant(row.created_at),
-                    attempts=row.attempts + 1,
-                    maybe_sent=row.state == "sending",
-                )
-        return None
+            row = db.execute(_next(now, _dead_owners(db))).first()
+            if row is None:
+                return None
+            claim = {"state": "sending", "owner": owner, "attempts": row.attempts + 1, "next_try": micros(until)}
+            db.execute(update(outbox).where(outbox.c.id == row.id).values(claim))
+        return Claimed(
+            id=row.id,
+            project=row.project,
+            channel=row.channel,
+            recipient=row.recipient,
+            subject=row.subject,
+            text=row.text,
+            created_at=instant(row.created_at),
+            attempts=row.attempts + 1,
+            maybe_sent=row.state == "sending",
+        )
 
     def sent(self, ident: str) -> None:
         with self._store.write() as db:
@@ -102,5 +94,28 @@ class Outbox:
             return moment(db.scalar(query))
 
 
-def _is_due(row: Row[Any], now: datetime) -> bool:
-    return row.next_try <= (micros(now) or 0) or (row.state == "sending" and is_dead(row.owner))
+def _next(now: datetime, dead: Sequence[str]) -> Select[Any]:
+    """The oldest message that is due and has no earlier one of its recipient before it, locked.
+
+    One that another notifier is claiming just now is passed over. What stands behind it is not taken for the first of its
+    recipient: this statement sees it still waiting, or sees that it has been dealt with.
+    """
+    place = func.row_number().over(
+        partition_by=(outbox.c.channel, outbox.c.recipient), order_by=(outbox.c.created_at, outbox.c.id)
+    )
+    queue = select(outbox.c.id, place.label("place")).where(_WAITING).subquery()
+    ripe = or_(outbox.c.next_try <= (micros(now) or 0), and_(outbox.c.state == "sending", outbox.c.owner.in_(dead)))
+    return (
+        select(outbox)
+        .join(queue, and_(queue.c.id == outbox.c.id, queue.c.place == 1))
+        .where(_WAITING, ripe)
+        .order_by(outbox.c.created_at, outbox.c.id)
+        .limit(1)
+        .with_for_update(of=outbox, skip_locked=True)
+    )
+
+
+def _dead_owners(db: Connection) -> Sequence[str]:
+    """Who claimed a message and has died since: nobody waits for their claims to run out."""
+    owners = db.scalars(select(outbox.c.owner).where(outbox.c.state == "sending").distinct())
+    return [owner for owner in owners if is_dead(owner)]

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, and_, func, or_, select, update
 
 from pmsync.core.alerts import Logged
 from pmsync.core.project import Key, Row
-from pmsync.store.engine import Store, insert_new, micros, moment, upsert
+from pmsync.store.engine import Store, insert_into, insert_new, micros, moment, upsert
 from pmsync.store.tables import alert_log, due, outbox, partitions, state
 
 _BEGINNING = state.c.project, state.c.source, state.c.kind
@@ -146,15 +146,13 @@ class PartitionTransaction:
         insert_new(self._db, outbox, posted)
 
     def _mark_dirty(self, projects: Sequence[str]) -> None:
-        known = set(self._db.scalars(select(due.c.project).where(due.c.project.in_(projects))))
-        self._db.execute(update(due).where(due.c.project.in_(known)).values(dirty=True))
-        new = [
+        rows = [
             {"project": name, "partition": self._partition, "dirty": True, "next_due": 0, "shown": ""}
             for name in projects
-            if name not in known
         ]
-        if new:
-            self._db.execute(due.insert(), new)
+        if rows:
+            marked = insert_into(self._db, due).on_conflict_do_update(index_elements=["project"], set_={"dirty": True})
+            self._db.execute(marked, rows)
 
     def _update(self, **values: Any) -> None:
         self._db.execute(update(partitions).where(partitions.c.partition == self._partition).values(**values))
@@ -169,18 +167,12 @@ class StateStore:
     def take(self, partition: int, owner: str) -> int:
         """Become the owner of a partition; returns the new epoch, which ends every earlier owner's."""
         with self._store.write() as db:
-            found = db.execute(select(partitions).where(partitions.c.partition == partition)).one_or_none()
-            epoch = found.epoch + 1 if found else 1
-            row = {
-                "partition": partition,
-                "owner": owner,
-                "epoch": epoch,
-                "edition": found.edition if found else 0,
-                "next_offset": found.next_offset if found else 0,
-                "ticked_at": found.ticked_at if found else 0,
-            }
-            upsert(db, partitions, [row])
-            return int(epoch)
+            first = {"owner": owner, "epoch": 1, "edition": 0, "next_offset": 0, "ticked_at": 0}
+            taken = insert_into(db, partitions).values(partition=partition, **first)
+            # One statement: two that take it at once get two epochs.
+            values = {"owner": owner, "epoch": partitions.c.epoch + 1}
+            taken = taken.on_conflict_do_update(index_elements=["partition"], set_=values)
+            return int(db.execute(taken.returning(partitions.c.epoch)).scalar_one())
 
     @contextmanager
     def owned(self, partition: int, epoch: int) -> Iterator[PartitionTransaction]:

@@ -1,17 +1,61 @@
 """The tables, as SQLAlchemy Core knows them. Migrations (`migrations/`) build them; a test holds the two together.
 
-Instants are µs since 1970 (integers), so that SQLite and PostgreSQL compare them alike.
+Instants are µs since 1970 (integers) and text is compared by its bytes, so that SQLite and PostgreSQL order them alike.
 """
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, MetaData, String, Table, Text, UniqueConstraint
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Dialect,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
 
 metadata = MetaData()
 
 
+class _PostgresText(TypeDecorator[str]):
+    """Text as PostgreSQL has to be told to keep it: compared by bytes, whatever the database's own order; and with a
+    detour for NUL, which it refuses, and which an id, a title or a server's answer may hold."""
+
+    impl = Text
+    cache_ok = True
+
+    def __init__(self) -> None:
+        super().__init__(collation="C")
+
+    def process_bind_param(self, value: str | None, _: Dialect) -> str | None:
+        if value is None or not ("\0" in value or "\x1b" in value):
+            return value
+        return value.replace("\x1b", "\x1b1").replace("\0", "\x1b0")
+
+    def process_result_value(self, value: Any | None, _: Dialect) -> str | None:
+        if value is None or "\x1b" not in value:
+            return value
+        return str(value).replace("\x1b0", "\0").replace("\x1b1", "\x1b")
+
+
+_SHORT = String().with_variant(_PostgresText(), "postgresql")
+_LONG = Text().with_variant(_PostgresText(), "postgresql")
+
+
 def _text(name: str, *, primary_key: bool = False) -> Column[str]:
-    return Column(name, String, primary_key=primary_key, nullable=False)
+    return Column(name, _SHORT, primary_key=primary_key, nullable=False)
+
+
+def _long_text(name: str) -> Column[str]:
+    return Column(name, _LONG, nullable=False)
 
 
 def _number(name: str, *, primary_key: bool = False) -> Column[int]:
@@ -28,7 +72,7 @@ state = Table(
     _number("at", primary_key=True),
     _number("version"),
     Column("gone", Boolean, nullable=False),
-    Column("body", Text, nullable=False),
+    _long_text("body"),
 )
 """What events fold into (`pmsync.core.project.Row`). `at` is 0 for the newest version, the version for a kept one."""
 
@@ -51,7 +95,7 @@ due = Table(
     Column("partition", Integer, nullable=False),
     Column("dirty", Boolean, nullable=False),
     _number("next_due"),
-    Column("shown", Text, nullable=False),
+    _long_text("shown"),
     Index("due_by_partition", "partition"),
 )
 """Which projects a tick has to assess: those that changed, and those whose next moment has come.
@@ -66,7 +110,7 @@ alert_log = Table(
     _number("at"),
     _text("state"),
     _number("since"),
-    Column("body", Text, nullable=False),
+    _long_text("body"),
 )
 """What was decided to be told, once each: the `n`-th transition of an alert in a project."""
 
@@ -77,14 +121,14 @@ outbox = Table(
     _text("project"),
     _text("channel"),
     _text("recipient"),
-    Column("subject", Text, nullable=False),
-    Column("text", Text, nullable=False),
+    _long_text("subject"),
+    _long_text("text"),
     _number("created_at"),
     _text("state"),
     _text("owner"),
     Column("attempts", Integer, nullable=False),
     _number("next_try"),
-    Column("error", Text, nullable=False),
+    _long_text("error"),
     Index("outbox_ready", "state", "next_try"),
 )
 """Messages on their way to people. `state` is ready, sending (by `owner`, until `next_try`), sent or
@@ -110,8 +154,8 @@ ledger = Table(
     _number("version"),
     Column("time", BigInteger),
     _text("container"),
-    Column("containers", Text, nullable=False),
-    Column("told", Text, nullable=False),
+    _long_text("containers"),
+    _long_text("told"),
     _text("fate"),
     Index("ledger_by_container", "source", "container"),
 )
@@ -134,7 +178,7 @@ pending = Table(
     _text("kind", primary_key=True),
     _text("id", primary_key=True),
     _number("version"),
-    Column("projects", Text, nullable=False),
+    _long_text("projects"),
 )
 """What is about to go out and not yet known to have arrived."""
 
@@ -144,7 +188,7 @@ cursors = Table(
     _text("source", primary_key=True),
     _text("container", primary_key=True),
     Column("since", BigInteger),
-    Column("mapped", Text, nullable=False),
+    _long_text("mapped"),
     Column("swept_at", BigInteger),
 )
 """A reader's place in each container, for the mappings that it began with."""
@@ -154,7 +198,7 @@ configuration = Table(
     metadata,
     _text("project", primary_key=True),
     _number("version"),
-    Column("body", Text, nullable=False),
+    _long_text("body"),
 )
 """The projects as last applied: the source that the configuration's own reader reads."""
 
@@ -163,7 +207,7 @@ people = Table(
     metadata,
     _text("id", primary_key=True),
     _text("mail"),
-    Column("name", Text, nullable=False),
+    _long_text("name"),
     UniqueConstraint("mail", name="people_mail"),
 )
 """Names and mail addresses live here and nowhere else."""

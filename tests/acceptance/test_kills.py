@@ -21,13 +21,69 @@ from pmsync.standins.portfolio import TOKENS
 from pmsync.store.state import LogEntry
 from tests.acceptance.installation import configure, difference, exports
 from tests.acceptance.small_world import CHAPTERS, SmallWorld
+from tests.postgres import Server
 
 KILLS = int(os.environ.get("KILLS", "220"))
+"""On SQLite; on PostgreSQL, where each costs a database of its own, 40 by default."""
+POSTGRES_KILLS = int(os.environ.get("KILLS", "40"))
 STEPS = 75
 """Somewhat more than a run of the small world has steps; a kill beyond its end does not count."""
 ROOT = Path(__file__).parents[2]
 
 Job = Callable[[Path, datetime, str], int]
+
+
+class Homes:
+    """Where installations live: a folder each, with the store in it."""
+
+    def values(self, folder: Path, values: dict[str, Any]) -> dict[str, Any]:
+        """The configuration of the installation in this folder."""
+        return values
+
+    def copy(self, folder: Path, there: Path) -> None:
+        shutil.copytree(folder, there)
+
+    def remove(self, folder: Path) -> None:
+        shutil.rmtree(folder)
+
+
+class PostgresHomes(Homes):
+    """The log is in the folder, the store is a database."""
+
+    def __init__(self, server: Server, migrated: str) -> None:
+        self._server, self._migrated = server, migrated
+        self._names: dict[Path, str] = {}
+
+    def url(self, folder: Path) -> str:
+        if folder not in self._names:
+            self._names[folder] = self._server.create(self._migrated)
+        return self._server.url(self._names[folder])
+
+    def values(self, folder: Path, values: dict[str, Any]) -> dict[str, Any]:
+        return {**values, "store": {"url": self.url(folder)}}
+
+    def copy(self, folder: Path, there: Path) -> None:
+        self._server.cut(self._names[folder])  # a template must have no guest, and one that was killed leaves slowly
+        self._names[there] = self._server.create(self._names[folder])
+        super().copy(folder, there)
+
+    def remove(self, folder: Path) -> None:
+        self._server.drop(self._names.pop(folder))
+        super().remove(folder)
+
+    def close(self) -> None:
+        for name in self._names.values():
+            self._server.drop(name)
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def homes(request: pytest.FixtureRequest) -> Iterator[Homes]:
+    if request.param == "sqlite":
+        yield Homes()
+        return
+    found = PostgresHomes(request.getfixturevalue("postgres_server"), request.getfixturevalue("migrated"))
+    yield found
+    found.close()
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +98,7 @@ def values(world: SmallWorld) -> Iterator[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def run(world: SmallWorld, values: dict[str, Any]) -> Iterator[Job]:
+def run(world: SmallWorld, values: dict[str, Any], homes: Homes) -> Iterator[Job]:
     """Runs pmsync once in a folder, in a process of its own, killed at a step if one is given; returns how it ended."""
     command = [sys.executable, "-m", "tests.acceptance.forker"]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as forker:
@@ -55,7 +111,7 @@ def run(world: SmallWorld, values: dict[str, Any]) -> Iterator[Job]:
             world.time = now
             folder.mkdir(exist_ok=True)
             order = {
-                "folder": str(folder), "values": values, "now": now.isoformat(), "crash": crash,
+                "folder": str(folder), "values": homes.values(folder, values), "now": now.isoformat(), "crash": crash,
                 "environment": TOKENS, "messages": str(folder / "messages"),
             }  # fmt: skip
             forker.stdin.write(json.dumps(order) + "\n")
@@ -69,21 +125,21 @@ def run(world: SmallWorld, values: dict[str, Any]) -> Iterator[Job]:
 class Unbroken:
     """What the world looks like when nothing goes wrong, chapter by chapter."""
 
-    def __init__(self, folder: Path, run: Job, values: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, run: Job, values: dict[str, Any], homes: Homes) -> None:
         self.base = folder / "base"
         assert run(self.base, CHAPTERS[0], "") == 0
         self.ends: dict[tuple[datetime, ...], tuple[dict[str, str], dict[str, Told]]] = {}
         for path in ((CHAPTERS[1],), (CHAPTERS[2],), (CHAPTERS[1], CHAPTERS[2])):
             there = folder / "-".join(str(chapter.day) for chapter in path)
-            shutil.copytree(self.base, there)
+            homes.copy(self.base, there)
             for chapter in path:
                 assert run(there, chapter, "") == 0
-            self.ends[path] = look(there, values, path[-1])
+            self.ends[path] = look(there, homes.values(there, values), path[-1])
 
 
 @pytest.fixture(scope="module")
-def unbroken(run: Job, values: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Unbroken:
-    return Unbroken(tmp_path_factory.mktemp("unbroken"), run, values)
+def unbroken(run: Job, values: dict[str, Any], homes: Homes, tmp_path_factory: pytest.TempPathFactory) -> Unbroken:
+    return Unbroken(tmp_path_factory.mktemp("unbroken"), run, values, homes)
 
 
 class Told(NamedTuple):
@@ -108,27 +164,35 @@ def look(folder: Path, values: dict[str, Any], now: datetime) -> tuple[dict[str,
 
 @pytest.mark.acceptance
 @pytest.mark.parametrize("part", range(4))
-def test_killed_anywhere(run: Job, values: dict[str, Any], unbroken: Unbroken, tmp_path: Path, part: int) -> None:
+def test_killed_anywhere(
+    run: Job, values: dict[str, Any], unbroken: Unbroken, homes: Homes, tmp_path: Path, part: int
+) -> None:
     """Killed at a random step while it reads the second chapter; in half of the cases the world is in its third when it
     starts again, so that what was under way has changed, moved or gone."""
     dice = random.Random(part)
+    wanted = (POSTGRES_KILLS if isinstance(homes, PostgresHomes) else KILLS) // 4
     kills = 0
-    for seed in range(part, 10 * KILLS, 4):
-        if kills >= KILLS // 4:
+    for seed in range(part, 40 * wanted, 4):
+        if kills >= wanted:
             break
         folder = tmp_path / "killed"
-        shutil.copytree(unbroken.base, folder)
+        homes.copy(unbroken.base, folder)
         crash = f"any:{dice.randint(1, STEPS)}"
         ended = run(folder, CHAPTERS[1], crash)
         then = CHAPTERS[1 + seed % 8 // 4]
         if ended == -9:
             kills += 1
             assert run(folder, then, "") == 0, f"seed {part}/{seed}, {crash}"
-            _compare(look(folder, values, then), unbroken, then, f"seed {part}/{seed}, {crash}, then {then}")
+            _compare(
+                look(folder, homes.values(folder, values), then),
+                unbroken,
+                then,
+                f"seed {part}/{seed}, {crash}, then {then}",
+            )
         else:
             assert ended == 0
-        shutil.rmtree(folder)
-    assert kills >= KILLS // 4
+        homes.remove(folder)
+    assert kills >= wanted
 
 
 def _compare(found: tuple[dict[str, str], dict[str, Told]], unbroken: Unbroken, then: datetime, case: str) -> None:

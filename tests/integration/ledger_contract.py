@@ -169,6 +169,15 @@ class LedgerContract:
         ledger.move_cursor("jira", epoch, "BEA", None)
         assert ledger.cursors("jira") == {"APO": Cursor(None, {"apollo": 7})}
 
+    def test_any_text_is_an_id(self, ledger: Ledger, epoch: int) -> None:
+        odd = Ref("work_item", "a\0b")
+        ledger.note("jira", epoch, {odd: Pending(1, frozenset({"a\0"}))})
+        assert ledger.pending("jira") == {odd: Pending(1, frozenset({"a\0"}))}
+        ledger.settle("jira", epoch, {odd: replace(ENTRY, container="A\0", containers=frozenset({"A\0"}))})
+        assert ledger.pending("jira") == {}
+        assert ledger.entries("jira", [odd]).keys() == ledger.in_container("jira", "A\0").keys() == {odd}
+        assert ledger.ever_in("jira", "A\0") == [odd]
+
     # --- apart --------------------------------------------------------------------------------------------------------
 
     def test_sources_do_not_see_each_other(self, ledger: Ledger, epoch: int) -> None:

@@ -47,10 +47,9 @@ class Crash(Exception):
 class World:
     """A log, a store and an aggregator, and short words for what happens to them."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, store: Store) -> None:
         self.bus = EmbeddedBus(folder / "log.db")
-        self.store = Store(f"sqlite:///{folder / 'pmsync.db'}")
-        self.store.migrate()
+        self.store = store
         self.state = StateStore(self.store)
         self.version = 0
         self.crash = ""
@@ -109,9 +108,9 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    world = World(tmp_path)
-    with closing(world.bus), closing(world.store):
+def world(tmp_path: Path, store: Store) -> Iterator[World]:
+    world = World(tmp_path, store)
+    with closing(world.bus):
         yield world
 
 

@@ -15,6 +15,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from connectors.base import Fatal
 from pmsync.config import Config, ConfigError, json_schema, load
 from pmsync.configuration import apply, mails, plan, routes
 from pmsync.core.events import Project, body, version_at
@@ -222,6 +223,35 @@ def test_the_schema_is_a_schema_and_knows_the_good_file() -> None:
     jsonschema.Draft202012Validator.check_schema(schema)
     values = json.loads(json.dumps(yaml.safe_load(GOOD), default=str))
     jsonschema.validate(values, schema, cls=jsonschema.Draft202012Validator)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql+psycopg://pmsync:hunter2@db/pmsync",
+        "postgresql://pmsync:hun/ter2@db/pmsync",
+        "postgresql://db/pmsync?user=pmsync&password=hunter2",
+    ],
+)
+def test_a_password_in_the_address_of_the_store_is_refused(tmp_path: Path, url: str) -> None:
+    with pytest.raises(
+        ConfigError, match=r"pmsync\.yaml:2: store\.url: .* give store\.password, as {env: NAME}"
+    ) as error:
+        loaded(tmp_path, f"store:\n  url: {url}\n")
+    assert "ter2" not in str(error.value)
+    assert loaded(tmp_path, "projects: []\n", {"PMSYNC_STORE__URL": url}).store.url == url, "a variable may carry it"
+
+
+def test_the_password_of_the_store_is_a_reference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = loaded(
+        tmp_path, "store: {url: postgresql://pmsync@db:5432/pmsync, password: {env: DATABASE_PASSWORD}}\n"
+    ).store
+    with pytest.raises(Fatal, match="DATABASE_PASSWORD is not set"):
+        store.secret()
+    monkeypatch.setenv("DATABASE_PASSWORD", "hunter2")
+    assert store.secret() == "hunter2"
+    assert "hunter2" not in repr(store)
+    assert loaded(tmp_path, "store: {url: 'sqlite:///a:b@c.db'}\n").store.secret() is None
 
 
 @pytest.mark.parametrize("fault", ["unknown key", "unknown key of a source", "missing key", "bad port", "projects are keys", "unknown threshold"])  # fmt: skip
