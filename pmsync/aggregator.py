@@ -23,6 +23,7 @@ from pmsync.core.measures.progress import progress
 from pmsync.core.messages import compose
 from pmsync.core.project import ProjectState, day_end, fold, keys, load, local_day, shown_containers, view
 from pmsync.core.rules import episodes
+from pmsync.core.summary import unread
 from pmsync.store.state import Letter, LogEntry, PartitionTransaction, StateStore
 
 BATCH = 500
@@ -131,8 +132,9 @@ class Aggregator:
         shows if some of them had not been assessed before."""
         seen = view(state, now)
         shared = pace(seen)
-        forecasts = [forecast(seen, deadline, shared) for deadline in seen.deadlines if deadline.items]
-        message = compose(state.project, moves, forecasts, progress(seen.items), first=bool(first), now=now)
+        forecasts = [forecast(seen, deadline, shared) for deadline in seen.deadlines]
+        standing, missing = progress(seen.items), unread(state)
+        message = compose(state.project, moves, forecasts, standing, first=bool(first), now=now, unread=missing)
         told = [f"{move.fingerprint}/{move.n}" for move in moves] or [f"first/{now.isoformat()}", *sorted(first)]
         return [
             Letter(
