@@ -25,7 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from pmsync.core.events import rfc3339
 from pmsync.core.project import ProjectState
 from pmsync.core.rules.episode import counted
-from pmsync.core.summary import Series, Summary, all_alerts, series, worst_first
+from pmsync.core.summary import Series, Summary, all_alerts, at_a_glance, series, worst_first
 from pmsync.store.engine import StoreUnavailable
 from pmsync.web import api, assets, charts, words
 from pmsync.web.reader import PortfolioReader
@@ -103,7 +103,16 @@ class _Pages:
         end = monotonic() + self._patience
         rows, missing = self._summaries.look(at, past=past, patient=lambda: monotonic() < end)
         rows = sorted(rows, key=worst_first)
-        return self._page(request, "portfolio.html", at=at, past=past, rows=rows, missing=missing, fresh=FRESH)
+        return self._page(
+            request,
+            "portfolio.html",
+            at=at,
+            past=past,
+            rows=rows,
+            glance=at_a_glance(rows),
+            missing=missing,
+            fresh=FRESH,
+        )
 
     def project(self, request: Request) -> Response:
         at, past = self._instant(request)
