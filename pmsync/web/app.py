@@ -254,7 +254,7 @@ def _charts(found: Summary, values: Series) -> Mapping[str, charts.Spec | None]:
 def _near(day: date, values: Series) -> bool:
     """Whether a promised day belongs on the chart: not so far beyond the forecast that it would squeeze all else."""
     first = values.burn_up[0].day if values.burn_up else values.today
-    last = max(values.today, *charts.finishes(values.whole, values.today).values())
+    last = max([values.today, *charts.finishes(values.whole, values.today).values()])
     return first <= day <= last + max(last - first, timedelta(days=28))
 
 

@@ -286,6 +286,16 @@ def test_a_first_look_that_finds_nothing_says_so_once(world: World) -> None:
     assert "nothing is wrong" in mail.text
 
 
+def test_a_source_that_cannot_be_read_gives_no_all_clear(world: World) -> None:
+    world.configure(mapping={JIRA: {"APO": 1, "BEA": 1}})
+    world.synced()
+    world.aggregator.catch_up()
+    world.aggregator.tick(NOW, timedelta(0))
+    (mail,) = world.mails()
+    assert "Not read: BEA in jira." in mail.text
+    assert "nothing is wrong" not in mail.subject + mail.text
+
+
 def test_each_new_container_is_introduced_once_even_at_one_instant(world: World) -> None:
     world.configure(mapping={JIRA: {"APO": 1, "BEA": 1}})
     world.synced()
