@@ -28,14 +28,14 @@ def show_alerts(console: Console, states: Sequence[ProjectState], now: datetime,
     for state, alert in sorted(found, key=lambda pair: urgency(pair[1].episode)):
         if everything or alert.state is not AlertState.resolved:
             episode = alert.episode
-            when = rfc3339(alert.since)[:16]
+            day = rfc3339(alert.since)[:10]
             cells = (
                 alert.fingerprint[:SHOWN],
                 state.project.key,
                 alert.state.value,
                 episode.severity,
-                when,
-                episode.title if episode.key == episode.title else f"{episode.key} {episode.title}",
+                day,
+                episode.name,
                 episode.summary,
             )
             table.add_row(*map(escape, cells))

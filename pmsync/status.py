@@ -56,8 +56,7 @@ def status_json(states: Sequence[ProjectState], at: datetime) -> str:
 
 def _words(alert: Alert) -> str:
     episode = alert.episode
-    name = escape(episode.title if episode.key == episode.title else f"{episode.key} {episode.title}")
-    return f"{name}: {escape(episode.summary + yesterday(episode.evidence))} ({alert.state})"
+    return f"{escape(f'{episode.name}: {episode.summary}{yesterday(episode.evidence)}')} ({alert.state})"
 
 
 def _row(row: Summary) -> tuple[str, ...]:

@@ -117,7 +117,7 @@ def _blocked_since(wrong: Sequence[Episode], zone: ZoneInfo) -> Mapping[str, str
 def _subject(name: str, heard: Sequence[Episode], taken: int, mended: int) -> str:
     if heard:
         more = f" (and {len(heard) - 1} more)" if len(heard) > 1 else ""
-        return f"{name}: {plain(_head(heard[0]), SUBJECT)} {plain(heard[0].summary)}{more}"
+        return f"{name}: {plain(heard[0].name, SUBJECT)} {plain(heard[0].summary)}{more}"
     counts = [f"{n} {what}" for n, what in ((taken, "acknowledged"), (mended, "resolved")) if n]
     return f"{name}: {', '.join(counts) or 'nothing new'}"
 
@@ -168,21 +168,14 @@ def _what_to_do(heard: Sequence[Episode]) -> list[str]:
 
 def _taken(alert: Alert) -> str:
     """What somebody took on, with what they wrote; who that was is not everybody's business."""
-    head = _head(alert.episode)
+    head = plain(alert.episode.name)
     return f"{head}: {plain(alert.note)}" if alert.note.strip() else head
-
-
-def _head(episode: Episode) -> str:
-    """The readable name of a subject: the key and title of an item, the title of a deadline."""
-    title = plain(episode.title)
-    is_item = _RULES[episode.rule].subject == "item"
-    return f"{plain(episode.key)} {title}" if is_item else title
 
 
 def _alert(name: str, episode: Episode, blocked: Mapping[str, str]) -> list[str]:
     rule = _RULES[episode.rule]
     joint = ": " if rule.subject == "item" else ", "
-    lines = [f"{name} · {_head(episode)}{joint}{plain(episode.summary)}{yesterday(episode.evidence)}."]
+    lines = [f"{name} · {plain(episode.name)}{joint}{plain(episode.summary)}{yesterday(episode.evidence)}."]
     why = "; ".join(_why(episode, blocked))
     lines += [f"  Why: {why}."] if why else []
     formula = episode.evidence.get("rule", episode.evidence["formula"])
@@ -253,7 +246,7 @@ def _mended(
         elif not any(
             (move.alert.episode.subject, rule) in told for rule in TAKES_OVER.get(move.alert.episode.rule, ())
         ):
-            yield f"  {_head(move.alert.episode)}: {_no_longer(move.alert.episode, today)}"
+            yield f"  {plain(move.alert.episode.name)}: {_no_longer(move.alert.episode, today)}"
     if gone:
         why = "no longer of this project, or with another date or threshold"
         yield f"  {f'not read, {why}' if unread else why}: {counted(gone, 'earlier alert')}"

@@ -133,5 +133,5 @@ def test_the_list_of_alerts_says_what_each_is_about() -> None:
     )
     show_alerts(Console(file=out, width=250), [known], NOW, everything=False)
     first, second = out.getvalue().splitlines()[1:3]
-    assert "M3 Release m3" in first
+    assert "Release m3" in first
     assert "APO-1 Mend [red] it" in second

@@ -50,6 +50,11 @@ class Episode:
     def fingerprint(self) -> str:
         return fingerprint(self.rule, self.subject, self.due, self.threshold)
 
+    @property
+    def name(self) -> str:
+        """What people know the subject by: the key and title of an item, the title of a deadline."""
+        return f"{self.key} {self.title}" if self.subject.kind == "work_item" else self.title
+
 
 def fingerprint(rule: str, subject: Thing, due: date | None, threshold: int | None) -> str:
     """What an alert is known by: the same in every project that shows the thing."""
