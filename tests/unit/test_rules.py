@@ -351,6 +351,20 @@ def test_a_late_forecast_knows_what_it_was_yesterday() -> None:
     assert late.evidence["week_ago"]["on_time"] == (forecast(week, week.deadlines[0]).on_time or 0) / 1000
 
 
+def test_yesterday_ends_with_its_last_instant_and_not_with_the_new_day() -> None:
+    days = [at("2026-03-17") - timedelta(days=k) for k in range(1, 95)]
+    uneven = [done(f"u{k}.{n}", day, created=OLD) for k, day in enumerate(days) for n in range(k % 3)]
+    work = [item(f"w{n}", created=OLD, milestone="m1") for n in range(14)]
+    known = state([*uneven, *work], [milestone("m1", "2026-03-26")])
+    (late,) = said(known, "forecast_late", at("2026-03-17"))
+    told = []
+    for when in (at("2026-03-16", 23, 59), at("2026-03-17", 0)):
+        shown = view(known, when)
+        told.append((forecast(shown, shown.deadlines[0]).on_time or 0) / 1000)
+    assert told[0] != told[1], "a new day draws anew"
+    assert late.evidence["yesterday"]["on_time"] == told[0]
+
+
 def test_nothing_is_said_of_yesterday_where_there_was_no_forecast() -> None:
     work = [item(f"w{n}", created=at("2026-03-16", 9), milestone="m1") for n in range(30)]
     (late,) = said(state([*steady(), *work], [milestone("m1", "2026-03-26")]), "forecast_late")
