@@ -16,6 +16,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from pmsync.core.events import (
     CONFIGURATION,
+    Acknowledgement,
     Change,
     Fact,
     Milestone,
@@ -26,6 +27,7 @@ from pmsync.core.events import (
     WorkItem,
 )
 from pmsync.core.project import ProjectState, fold
+from pmsync.core.rules import episodes
 from pmsync.store.engine import Store, StoreUnavailable
 from pmsync.store.state import StateStore
 from pmsync.web.app import create_app
@@ -300,6 +302,23 @@ def test_the_portfolio_shows_the_worst_first(url: str) -> None:
     assert "of 6 projects have a deadline that is late by forecast; " in text
     assert "1 is not read whole" in text
     assert text.index("/projects/hostile") < text.index("/projects/apollo") < text.index("/projects/borealis")
+
+
+def test_what_was_taken_on_is_still_wrong_and_what_was_missed_is_called_so() -> None:
+    known = apollo()
+    late = next(e for e in episodes(known, NOW) if e.rule == "forecast_late" and e.severity == "critical")
+    fact = Fact(project="apollo", id="f", at=NOW, content=Acknowledgement(fingerprint=late.fingerprint, by="p"))
+    missed = build("missed", "Missed", team(0, 2, milestone="m"), [release("m", "Alpha", date(2026, 11, 2))])
+    part = build("part", "Part", mapping={"jira": {"APO": 1, "BEA": 1}})
+    states = {"apollo": ProjectState(known.project, known.things, {}, (fact,)), "missed": missed, "part": part}
+    with served(Memory(states)) as base:
+        text, page = get(base).text, get(f"{base}/projects/part").text
+    assert "1 critical, acknowledged" in text
+    assert "; 1 has missed one; 1 is not read whole." in text
+    assert 'data-label="Missed"><bdi>Alpha' in text
+    assert "none in what has been read" in text
+    assert "Part has no deadline ahead in what has been read." in page.replace("</bdi>", "")
+    assert "Nothing critical, no warning in what has been read." in page
 
 
 def test_page_and_api_say_the_same(url: str) -> None:
