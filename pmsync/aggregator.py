@@ -23,6 +23,7 @@ from pmsync.core.measures.progress import progress
 from pmsync.core.messages import compose
 from pmsync.core.project import ProjectState, day_end, fold, keys, load, local_day, shown_containers, view
 from pmsync.core.rules import episodes
+from pmsync.core.summary import unread
 from pmsync.store.state import Letter, LogEntry, PartitionTransaction, StateStore
 
 BATCH = 500
@@ -143,8 +144,9 @@ class Aggregator:
         """One message per recipient: everything that a tick has to say of a project."""
         seen = view(state, now)
         shared = pace(seen)
-        forecasts = [forecast(seen, deadline, shared) for deadline in seen.deadlines if deadline.items]
-        message = compose(state.project, moves, forecasts, progress(seen.items), first=first, now=now)
+        forecasts = [forecast(seen, deadline, shared) for deadline in seen.deadlines]
+        standing, missing = progress(seen.items), unread(state)
+        message = compose(state.project, moves, forecasts, standing, first=first, now=now, unread=missing)
         told = [f"{move.fingerprint}/{move.n}" for move in moves] or [f"first/{now.isoformat()}"]
         return [
             Letter(

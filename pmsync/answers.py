@@ -8,38 +8,37 @@ from datetime import datetime
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from pmsync.bus.publisher import Publisher
 from pmsync.config import mail_address
 from pmsync.core.alerts import Alert, AlertState, alerts
 from pmsync.core.events import Acknowledgement, Fact, rfc3339
+from pmsync.core.messages import SHOWN
 from pmsync.core.project import ProjectState
-from pmsync.core.rules import episodes
+from pmsync.core.rules import episodes, urgency
 from pmsync.store.configuration import ConfigurationStore
-
-_WORST_FIRST = {"critical": 0, "warning": 1, "info": 2}
-SHOWN = 8
-"""Characters of a fingerprint that tell alerts apart for people."""
 
 
 def show_alerts(console: Console, states: Sequence[ProjectState], now: datetime, *, everything: bool) -> None:
     """A table of the alerts of some projects."""
-    table = Table("alert", "project", "state", "severity", "since", "what", box=None)
+    table = Table("alert", "project", "state", "severity", "since", "about", "what", box=None)
     found = [(state, alert) for state in states for alert in _alerts(state, now)]
-    for state, alert in sorted(found, key=lambda pair: (_WORST_FIRST[pair[1].episode.severity], pair[1].since)):
+    for state, alert in sorted(found, key=lambda pair: urgency(pair[1].episode)):
         if everything or alert.state is not AlertState.resolved:
             episode = alert.episode
-            when = rfc3339(alert.since)[:16]
+            day = rfc3339(alert.since)[:10]
             cells = (
                 alert.fingerprint[:SHOWN],
                 state.project.key,
                 alert.state.value,
                 episode.severity,
-                when,
+                day,
+                episode.name,
                 episode.summary,
             )
-            table.add_row(*cells)
+            table.add_row(*map(escape, cells))
     console.print(table if table.row_count else "no alerts")
 
 

@@ -13,6 +13,7 @@ from rich.table import Table
 from pmsync.core.alerts import Alert
 from pmsync.core.events import rfc3339
 from pmsync.core.project import ProjectState
+from pmsync.core.rules.outlook import yesterday
 from pmsync.core.summary import Due, Summary, series, summary, worst_first
 from pmsync.web import api
 from pmsync.web.words import shown
@@ -20,6 +21,8 @@ from pmsync.web.words import shown
 _MARKS = {"critical": "[red]■ critical[/]", "warning": "[yellow]▲ warning[/]", "info": "[blue]● info[/]"}
 MOST = 8
 """Alerts shown of one project on the terminal."""
+FEW = 3
+"""Alerts shown of each, where there are several."""
 
 
 def show_status(console: Console, states: Sequence[ProjectState], at: datetime) -> None:
@@ -28,18 +31,21 @@ def show_status(console: Console, states: Sequence[ProjectState], at: datetime) 
     if not found:
         console.print("no projects yet; `pmsync run --once` reads those that pmsync.yaml names")
         return
-    table = Table("project", "done", "next deadline", "P85", "on time", "alerts", box=None, pad_edge=False)
+    table = Table("project", "done", "first to slip, else next", "P85", "on time", "alerts", box=None, pad_edge=False)
     for row in found:
-        table.add_row(*_row(row))
+        table.add_row(*map(escape, _row(row)))
     console.print(table)
     for row in found:
-        console.print(f"\n[bold]{row.project.name}[/] {row.headline}", highlight=False)
+        console.print(f"\n[bold]{escape(row.headline)}[/]", highlight=False)
         for unread in row.unread:
-            console.print(f"  not read yet: {unread}")
+            console.print(f"  not read: {escape(unread)}", highlight=False)
         if len(found) == 1:
             _show_deadlines(console, row)
-        for alert in row.alerts[: MOST if len(found) == 1 else 3]:
+        most = MOST if len(found) == 1 else FEW
+        for alert in row.alerts[:most]:
             console.print(f"  {_MARKS[alert.episode.severity]} {_words(alert)}", highlight=False)
+        if len(row.alerts) > most:
+            console.print(f"  and {len(row.alerts) - most} more", highlight=False)
 
 
 def status_json(states: Sequence[ProjectState], at: datetime) -> str:
@@ -50,17 +56,23 @@ def status_json(states: Sequence[ProjectState], at: datetime) -> str:
 
 def _words(alert: Alert) -> str:
     episode = alert.episode
-    name = escape(episode.title if episode.key == episode.title else f"{episode.key} {episode.title}")
-    return f"{name}: {escape(episode.summary)} ({alert.state})"
+    return f"{escape(f'{episode.name}: {episode.summary}{yesterday(episode.evidence)}')} ({alert.state})"
 
 
 def _row(row: Summary) -> tuple[str, ...]:
-    firing = ", ".join(f"{count} {severity}" for severity, count in row.firing.items() if count) or "none"
+    name = f"{row.project.name} (not all read)" if row.unread else row.project.name
     done = shown(row.figures["done_share"])
     ahead = row.next
     if ahead is None or ahead.due is None:
-        return row.project.name, done, "none", "", "", firing
-    return row.project.name, done, f"{ahead.title}, {ahead.due}", *_outlook(ahead), firing
+        return name, done, "none", "", "", _alerts(row)
+    return name, done, f"{ahead.title}, {ahead.due}", *_outlook(ahead), _alerts(row)
+
+
+def _alerts(row: Summary) -> str:
+    firing = [f"{count} {severity}" for severity, count in row.firing.items() if count]
+    taken = [f"{count} {severity}, acknowledged" for severity, count in row.acknowledged.items() if count]
+    none = "none in what has been read" if row.unread else "none"
+    return "; ".join([*([", ".join(firing)] if firing else []), *taken]) or none
 
 
 def _outlook(due: Due) -> tuple[str, str]:
@@ -72,5 +84,6 @@ def _show_deadlines(console: Console, row: Summary) -> None:
     table = Table("deadline", "promised", "P85", "on time", box=None, pad_edge=False)
     for due in row.deadlines:
         if not due.over:
-            table.add_row(due.title, str(due.due or "none"), *_outlook(due))
-    console.print(table)
+            table.add_row(*map(escape, (due.title, str(due.due or "none"), *_outlook(due))))
+    if table.row_count:
+        console.print(table)

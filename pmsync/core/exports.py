@@ -218,6 +218,8 @@ _ALERTS: Mapping[str, Column] = {
     "due_date": lambda _, a: _text(a.episode.due),
     "since": lambda _, a: _text(a.since),
     "until": lambda _, a: _text(a.episode.until),
+    "by": lambda _, a: a.by,
+    "note": lambda _, a: a.note or None,
     "summary": lambda _, a: a.episode.summary,
     "evidence": lambda _, a: dict(a.episode.evidence),
 }

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from typing import Any
 
 from pmsync.core.alerts import Alert, AlertState, alerts
 from pmsync.core.events import CONFIGURATION, Project, Thing
@@ -18,7 +19,7 @@ from pmsync.core.measures.flow import age, cycle_time, throughput, wip
 from pmsync.core.measures.forecast import Forecast, Pace, forecast, pace
 from pmsync.core.measures.progress import BurnUpPoint, burn_up
 from pmsync.core.project import Deadline, Item, ProjectState, View, shown_containers, view
-from pmsync.core.rules import episodes
+from pmsync.core.rules import TAKES_OVER, Episode, episodes, urgency
 from pmsync.core.rules.episode import Severity, counted, likely, spoken
 from pmsync.core.workdays import Workdays
 
@@ -32,16 +33,25 @@ DAY = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A deadline with its figures by name."""
+    """A deadline with its figures by name. It is `over` when nobody need do anything for it any more, whether or not its
+    day has `passed`; `late` is its alert while it is late by forecast."""
 
     thing: Thing
     title: str
     url: str
     due: date | None
     closed: bool
+    passed: bool
     over: bool
     assumed: bool
     figures: Mapping[str, Measure]
+    late: Episode | None = None
+
+    @property
+    def yesterday(self) -> str:
+        """How likely it was on time when yesterday ended, where that was looked at: of what is late by forecast."""
+        before = self.late.evidence.get("yesterday") if self.late else None
+        return chances(before["on_time"]) if before else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +69,8 @@ class Trend:
 @dataclass(frozen=True, slots=True)
 class Summary:
     """A project at `at`. `alerts` are those that are not resolved, worst first; `unread` names what is not read whole,
-    and where nothing is (`blank`), no figure means anything."""
+    and where nothing is (`blank`), no figure means anything. `next` is the deadline to look at: the first that slips, else
+    the next."""
 
     project: Project
     at: datetime
@@ -76,7 +87,15 @@ class Summary:
     @property
     def firing(self) -> Mapping[str, int]:
         """How many alerts of each severity are firing and acknowledged by nobody."""
-        found = Counter(alert.episode.severity for alert in self.alerts if alert.state is AlertState.firing)
+        return self._counts(AlertState.firing)
+
+    @property
+    def acknowledged(self) -> Mapping[str, int]:
+        """How many alerts of each severity somebody has taken on; what they are about is wrong all the same."""
+        return self._counts(AlertState.acknowledged)
+
+    def _counts(self, state: AlertState) -> Mapping[str, int]:
+        found = Counter(alert.episode.severity for alert in self.alerts if alert.state is state)
         return {severity: found[severity] for severity in SEVERITIES}
 
 
@@ -85,24 +104,26 @@ def summary(state: ProjectState, at: datetime) -> Summary:
     shown = view(state, at)
     figures = _figures(shown)
     today = Workdays.of(shown).day(at)
-    deadlines = tuple(_due(deadline, figures.get(deadline.thing, {}), today) for deadline in shown.deadlines)
-    ahead = _next(deadlines, today)
-    unread = _unread(state)
-    blank = bool(unread) and not shown_containers(state)[0]
     found = sorted(all_alerts(state, at), key=_urgency)
-    resolved = [alert for alert in found if alert.state is AlertState.resolved]
+    late = {alert.episode.subject: alert.episode for alert in found if alert.episode.rule == "forecast_late"}
+    deadlines = tuple(
+        _due(deadline, figures.get(deadline.thing, {}), today, late.get(deadline.thing)) for deadline in shown.deadlines
+    )
+    ahead = _next(deadlines, today)
+    missing = unread(state)
+    blank = bool(missing) and not shown_containers(state)[0]
     return Summary(
         project=shown.project,
         at=at,
-        unread=unread,
+        unread=missing,
         blank=blank,
-        headline=BLANK.format(shown.project.name) if blank else headline(shown.project, ahead, today),
+        headline=BLANK.format(shown.project.name) if blank else headline(shown.project, ahead, today, missing),
         figures=figures.get(Thing(CONFIGURATION, "project", shown.project.key), {}),
         deadlines=tuple(sorted(deadlines, key=lambda due: (due.over, due.due or date.max))),
         next=ahead,
         trend=_trend(shown, today),
         alerts=tuple(alert for alert in found if alert.state is not AlertState.resolved),
-        resolved=tuple(sorted(resolved, key=lambda alert: alert.episode.until or at, reverse=True)[:RESOLVED]),
+        resolved=tuple(sorted(_mended(found), key=lambda alert: alert.episode.until or at, reverse=True)[:RESOLVED]),
     )
 
 
@@ -111,24 +132,50 @@ def all_alerts(state: ProjectState, at: datetime) -> tuple[Alert, ...]:
     return alerts(episodes(state, at), [fact for fact in state.facts if fact.at <= at])
 
 
+def unread(state: ProjectState) -> tuple[str, ...]:
+    """What is mapped and not read whole; nothing can be said of it, neither good nor bad."""
+    shown, _ = shown_containers(state)
+    mapped = {(source, container) for source, found in state.project.mapping.items() for container in found}
+    return tuple(f"{container} in {source}" for source, container in sorted(mapped - shown))
+
+
 def worst_first(row: Summary) -> tuple[int, float, int, str]:
-    """The order of the portfolio: critical alerts, then the least likely next deadline, then warnings."""
+    """The order of the portfolio: critical alerts, then the least likely deadline, then warnings. That somebody has taken
+    an alert on makes no project look better."""
     share = row.next.figures["on_time"].value if row.next else None
-    firing = row.firing
-    return -firing["critical"], share if isinstance(share, int | float) else 2.0, -firing["warning"], row.project.key
+    wrong = Counter(alert.episode.severity for alert in row.alerts)
+    return -wrong["critical"], share if isinstance(share, int | float) else 2.0, -wrong["warning"], row.project.key
 
 
-def headline(project: Project, ahead: Due | None, today: date) -> str:
-    """The next deadline in one sentence."""
+def at_a_glance(rows: Sequence[Summary]) -> str:
+    """The portfolio in one sentence."""
+    late = sum(any(due.late for due in row.deadlines) for row in rows)
+    missed = sum(any(alert.episode.rule == "milestone_overdue" for alert in row.alerts) for row in rows)
+    part = sum(bool(row.unread) for row in rows)
+    said = [f"{late} of {counted(len(rows), 'project')} {_have(late)} a deadline that is late by forecast"]
+    said += [f"{missed} {_have(missed)} missed one"] if missed else []
+    said += [f"{part} {'is' if part == 1 else 'are'} not read whole"] if part else []
+    return "; ".join(said)
+
+
+def _have(n: int) -> str:
+    return "has" if n == 1 else "have"
+
+
+def headline(project: Project, ahead: Due | None, today: date, missing: Sequence[str] = ()) -> str:
+    """The first deadline that slips, else the next, in one sentence."""
     if ahead is None or ahead.due is None:
-        return f"{project.name} has no deadline ahead"
+        return f"{project.name} has no deadline ahead{' in what has been read' if missing else ''}"
     name = project.name if ahead.title == project.name else f"{project.name} · {ahead.title}"
     said = "is" if ahead.due >= today else "was"
     start = f"{name} {said} promised for {spoken(ahead.due)}"
     p85, share = ahead.figures["forecast_p85"], ahead.figures["on_time"].value
     if p85.value is None:
         return f"{start}; no forecast: {p85.evidence.get('reason', 'not known')}"
-    chance = f"{chances(share)} likely on time; " if ahead.due >= today and isinstance(share, int | float) else ""
+    before = f" (yesterday {ahead.yesterday})" if ahead.yesterday else ""
+    chance = (
+        f"{chances(share)} likely on time{before}; " if ahead.due >= today and isinstance(share, int | float) else ""
+    )
     return f"{start}; {chance}P85 is {spoken(date.fromisoformat(str(p85.value)))}{distance(ahead.figures['slack'])}"
 
 
@@ -152,7 +199,7 @@ def _figures(shown: View) -> Mapping[Thing, Mapping[str, Measure]]:
     return found
 
 
-def _due(deadline: Deadline, figures: Mapping[str, Measure], today: date) -> Due:
+def _due(deadline: Deadline, figures: Mapping[str, Measure], today: date, late: Episode | None) -> Due:
     passed = deadline.due_date is not None and deadline.due_date < today
     over = deadline.closed or (passed and not any(item.open for item in deadline.items))
     return Due(
@@ -161,20 +208,25 @@ def _due(deadline: Deadline, figures: Mapping[str, Measure], today: date) -> Due
         url=deadline.url,
         due=deadline.due_date,
         closed=deadline.closed,
+        passed=passed,
         over=over,
         assumed=deadline.assumed,
         figures=figures,
+        # An alert rests on the present due date; a look at the past may know another.
+        late=late if late and late.due == deadline.due_date else None,
     )
 
 
 def _next(deadlines: Iterable[Due], today: date) -> Due | None:
-    """The next deadline that is not over; if there is none ahead, the last one that was missed."""
+    """The deadline to look at: the earliest ahead that is late by forecast, else the earliest with a forecast, else the
+    earliest; if there is none ahead, the last one that was missed."""
     dated = sorted(
-        (due for due in deadlines if due.due and not due.over),
-        # On one day, the one whose work can be forecast says more.
-        key=lambda due: (due.due or date.max, due.figures["forecast_p85"].value is None, due.thing),
+        (due for due in deadlines if due.due and not due.over), key=lambda due: (due.due or date.max, due.thing)
     )
-    return next((due for due in dated if due.due and due.due >= today), dated[-1] if dated else None)
+    ahead = [due for due in dated if due.due and due.due >= today]
+    forecasts = [due for due in ahead if due.figures["on_time"].value is not None]
+    found = [due for due in ahead if due.late] or forecasts or ahead or dated[-1:]
+    return found[0] if found else None
 
 
 def _trend(shown: View, today: date) -> Trend:
@@ -188,20 +240,21 @@ def _trend(shown: View, today: date) -> Trend:
     return Trend(sum(n for day, n in done.items() if middle < day <= today), before if born <= middle else None)
 
 
-def _urgency(alert: Alert) -> tuple[int, int, datetime, str]:
-    episode = alert.episode
-    return (
-        SEVERITIES.index(episode.severity),
-        alert.state is not AlertState.firing,
-        episode.since,
-        episode.fingerprint,
-    )
+def _urgency(alert: Alert) -> tuple[Any, ...]:
+    """Within a severity, what nobody has taken on comes first."""
+    return SEVERITIES.index(alert.episode.severity), alert.state is not AlertState.firing, *urgency(alert.episode)
 
 
-def _unread(state: ProjectState) -> tuple[str, ...]:
-    shown, _ = shown_containers(state)
-    mapped = {(source, container) for source, found in state.project.mapping.items() for container in found}
-    return tuple(f"{container} in {source}" for source, container in sorted(mapped - shown))
+def _mended(found: Iterable[Alert]) -> list[Alert]:
+    """What was resolved, but for rungs that a tighter one, or «overdue», took over from."""
+    known = list(found)
+    begun = {(alert.episode.subject, alert.episode.rule, alert.since) for alert in known}
+    return [
+        alert
+        for alert in known
+        if (over := alert.episode.until)
+        and not any((alert.episode.subject, rule, over) in begun for rule in TAKES_OVER.get(alert.episode.rule, ()))
+    ]
 
 
 # --- what the charts show ---------------------------------------------------------------------------------------------

@@ -246,6 +246,10 @@ def _write_calendar(host: CalendarHost, now: datetime) -> None:
     host.add_entry("deadlines", begin, "fair@example.com", "Trade fair", fair, fair + DAY)
     host.add_entry("deadlines", begin, "audit@example.com", "Security audit", _day(now, -12), _day(now, -11))
     host.add_entry("holidays", begin, "holiday@example.com", "Company holiday", holiday, holiday + DAY)
+    for year in range(begin.year, now.year + 2):
+        christmas, new_year = date(year, 12, 25), date(year + 1, 1, 1)
+        host.add_entry("holidays", begin, f"christmas-{year}@example.com", "Christmas", christmas, christmas + 2 * DAY)
+        host.add_entry("holidays", begin, f"new-year-{year + 1}@example.com", "New Year", new_year, new_year + DAY)
 
 
 def _title(dice: random.Random) -> str:

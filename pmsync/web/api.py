@@ -75,6 +75,7 @@ def _row(found: Summary) -> Json:
         "done_share": _measure(found.figures["done_share"]),
         "next_deadline": _due(found.next) if found.next else None,
         "alerts_firing": dict(found.firing),
+        "alerts_acknowledged": dict(found.acknowledged),
         "trend": {"recent": found.trend.recent, "before": found.trend.before, "formula": found.trend.formula},
     }
 
@@ -88,6 +89,7 @@ def _due(due: Due) -> Json:
         "due": _day(due.due),
         "closed": due.closed,
         "assumed": due.assumed,
+        "late_by_forecast": due.late is not None,
         "measures": _measures(due.figures),
     }
 

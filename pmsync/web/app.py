@@ -25,7 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from pmsync.core.events import rfc3339
 from pmsync.core.project import ProjectState
 from pmsync.core.rules.episode import counted
-from pmsync.core.summary import Series, Summary, all_alerts, series, worst_first
+from pmsync.core.summary import Series, Summary, all_alerts, at_a_glance, series, worst_first
 from pmsync.store.engine import StoreUnavailable
 from pmsync.web import api, assets, charts, words
 from pmsync.web.reader import PortfolioReader
@@ -103,7 +103,16 @@ class _Pages:
         end = monotonic() + self._patience
         rows, missing = self._summaries.look(at, past=past, patient=lambda: monotonic() < end)
         rows = sorted(rows, key=worst_first)
-        return self._page(request, "portfolio.html", at=at, past=past, rows=rows, missing=missing, fresh=FRESH)
+        return self._page(
+            request,
+            "portfolio.html",
+            at=at,
+            past=past,
+            rows=rows,
+            glance=at_a_glance(rows),
+            missing=missing,
+            fresh=FRESH,
+        )
 
     def project(self, request: Request) -> Response:
         at, past = self._instant(request)
@@ -117,6 +126,7 @@ class _Pages:
             found=found,
             series=values,
             charts=_charts(found, values),
+            finishes=charts.finishes(values.whole, values.today),
             limit=DEADLINES,
         )
 
@@ -226,7 +236,10 @@ def _parsed(text: str) -> datetime | None:
 
 def _charts(found: Summary, values: Series) -> Mapping[str, charts.Spec | None]:
     """The specifications by name; None where there is nothing to draw."""
-    promises = [(due.title, due.due) for due in found.deadlines if due.due and not due.over and _near(due.due, values)]
+    shown = [due for due in found.deadlines if due.due and not due.over and _near(due.due, values)]
+    # The deadline that the page begins with is drawn in any case.
+    shown.sort(key=lambda due: due is not found.next)
+    promises = [(due.title, due.due) for due in shown if due.due]
     p50, p85 = (found.figures[f"cycle_time_p{n}"].value for n in (50, 85))
     levels = (p50 if isinstance(p50, int) else None, p85 if isinstance(p85, int) else None)
     drawn = values.burn_up and values.burn_up[-1].scope
@@ -241,7 +254,7 @@ def _charts(found: Summary, values: Series) -> Mapping[str, charts.Spec | None]:
 def _near(day: date, values: Series) -> bool:
     """Whether a promised day belongs on the chart: not so far beyond the forecast that it would squeeze all else."""
     first = values.burn_up[0].day if values.burn_up else values.today
-    last = max(filter(None, (values.today, values.whole.p95 or values.whole.p85)))
+    last = max([values.today, *charts.finishes(values.whole, values.today).values()])
     return first <= day <= last + max(last - first, timedelta(days=28))
 
 

@@ -8,8 +8,8 @@ moves them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date
-from typing import Any
+from datetime import date, timedelta
+from typing import Any, NamedTuple
 
 from pmsync.core.measures.forecast import Forecast
 from pmsync.core.measures.progress import BurnUpPoint
@@ -22,7 +22,13 @@ INK, MUTED, GRID = "var(--ink, #1d1f21)", "var(--muted, #5c6470)", "var(--line, 
 DONE, CONE, LATE = "var(--done, #0072b2)", "var(--cone, #56b4e9)", "var(--late, #b34700)"
 SECONDS = 86400
 OLDEST = 20
-LABELLED = 3
+PROMISED = 3
+"""Promised days that are drawn at most."""
+HEIGHT = 300
+ROW = 15
+"""Pixels between the names of upright lines, which stand in rows so that none meets another."""
+TODAY = "today"
+STRAGGLER = timedelta(days=28)
 
 CONFIG: Mapping[str, Any] = {
     "background": "transparent",
@@ -43,15 +49,26 @@ CONFIG: Mapping[str, Any] = {
 }
 
 
+class Mark(NamedTuple):
+    """An upright line at a day, with its name."""
+
+    day: date
+    title: str
+    color: str
+
+
 def burn_up(points: Sequence[BurnUpPoint], whole: Forecast, promises: Iterable[tuple[str, date]]) -> Spec:
-    """Scope and done over time, then the forecast cone up to the present scope, and promised days as upright lines."""
+    """Scope and done over time, then the forecast cone up to the present scope; today and promised days as upright
+    lines."""
     alt = _altair()
     rows = [
         {"day": point.day.isoformat(), "on": spoken(point.day), "scope": point.scope, "done": point.done}
         for point in points
     ]
-    promised = list(promises)[:LABELLED]
-    x = _day(alt, [points[0].day, points[-1].day, *(day for _, day in promised), *_finishes(whole).values()])
+    today = points[-1].day
+    marks = [Mark(today, TODAY, MUTED), *(Mark(day, title, LATE) for title, day in list(promises)[:PROMISED])]
+    days = [points[0].day, *(mark.day for mark in marks), *finishes(whole, today).values()]
+    x = _day(alt, days)
     y = alt.Y("done:Q", title="items", scale=alt.Scale(domain=[0, _headroom(points)]))
     base = alt.Chart(alt.Data(values=rows)).encode(x=x)
     layers = [
@@ -59,10 +76,11 @@ def burn_up(points: Sequence[BurnUpPoint], whole: Forecast, promises: Iterable[t
         base.mark_line(interpolate="step-after", color=DONE, strokeWidth=2).encode(y="done:Q"),
         base.mark_line(interpolate="step-after", color=INK, strokeWidth=1.5).encode(y="scope:Q"),
         *_cone(alt, points[-1], whole),
-        *_promises(alt, promised),
+        *_uprights(alt, marks, min(days), max(days)),
+        _room(alt, min(days), max(days)),
         base.mark_point(opacity=0, size=120).encode(y="done:Q", tooltip=["on:N", "scope:Q", "done:Q"]),
     ]
-    return _spec(alt.layer(*layers), 260, "Burn-up: scope and done by day, with the forecast of what is left")
+    return _spec(alt.layer(*layers), HEIGHT, "Burn-up: scope and done by day, with the forecast of what is left")
 
 
 def throughput(weeks: Sequence[Week]) -> Spec:
@@ -128,8 +146,8 @@ def ages(started: Sequence[Spent], p85: int | None) -> Spec:
 
 
 def _cone(alt: Any, last: BurnUpPoint, whole: Forecast) -> list[Any]:
-    """From what is done today to the scope: a band between the first and the last known date, and P85 in it."""
-    dates = list(_finishes(whole).items())
+    """From what is done today to the scope: a band between the first and the last date that is drawn, and P85 in it."""
+    dates = list(finishes(whole, last.day).items())
     if not dates:
         return []
     today, left = last.day, last.scope - last.done
@@ -144,33 +162,67 @@ def _cone(alt: Any, last: BurnUpPoint, whole: Forecast) -> list[Any]:
     middle = dict(dates).get("P85", dates[-1][1])
     line = [{"day": today.isoformat(), "done": last.done}, {"day": middle.isoformat(), "done": last.scope}]
     ahead = [{"day": today.isoformat(), "scope": last.scope}, {"day": days[-1].isoformat(), "scope": last.scope}]
-    ends = [{"day": day.isoformat(), "on": spoken(day), "name": name, "scope": last.scope} for name, day in dates]
+    ends = {
+        name: [{"day": day.isoformat(), "on": spoken(day), "name": name, "scope": last.scope}] for name, day in dates
+    }
     return [
         _lines(alt, band).mark_area(color=CONE, opacity=0.4).encode(y="early:Q", y2="late:Q"),
         _lines(alt, line).mark_line(color=DONE, strokeDash=[5, 3], strokeWidth=1.5).encode(y="done:Q"),
         _lines(alt, ahead).mark_line(color=INK, strokeDash=[2, 3], strokeWidth=1).encode(y="scope:Q"),
-        _lines(alt, ends).mark_circle(color=DONE, size=45).encode(y="scope:Q", tooltip=["name:N", "on:N"]),
+        *(
+            _lines(alt, end).mark_circle(color=DONE, size=45).encode(y="scope:Q", tooltip=["name:N", "on:N"])
+            for end in ends.values()
+        ),
+        *(
+            _lines(alt, end).mark_text(dy=_LIFT[name], color=DONE).encode(y="scope:Q", text="name:N")
+            for name, end in ends.items()
+        ),
     ]
 
 
-def _finishes(whole: Forecast) -> Mapping[str, date]:
-    """The known dates of a forecast, in order."""
-    return {name: day for name, day in (("P50", whole.p50), ("P85", whole.p85), ("P95", whole.p95)) if day}
+_LIFT: Mapping[str, int] = {"P50": -11, "P85": 13, "P95": -25}
+"""Where the names of the dates stand about the line of the scope: they may be days apart only."""
+
+
+def finishes(whole: Forecast, today: date) -> Mapping[str, date]:
+    """The dates of a forecast that are drawn, in order: those that are known, but P95 only if it is no straggler that
+    would squeeze all else."""
+    known = {name: day for name, day in (("P50", whole.p50), ("P85", whole.p85), ("P95", whole.p95)) if day}
+    if whole.p85 and whole.p95 and whole.p95 - whole.p85 > max(whole.p85 - today, STRAGGLER):
+        del known["P95"]
+    return known
 
 
 def _headroom(points: Sequence[BurnUpPoint]) -> int:
-    """The top of the scale: a quarter above the scope, where the names of deadlines stand."""
-    return max(point.scope for point in points) * 5 // 4 + 1
+    """The top of the scale: half as much again as the scope, where the names of upright lines stand."""
+    return max(point.scope for point in points) * 3 // 2 + 1
 
 
-def _promises(alt: Any, promises: Iterable[tuple[str, date]]) -> list[Any]:
+def _uprights(alt: Any, marks: Iterable[Mark], first: date, last: date) -> list[Any]:
+    """Upright lines, each with its name at its left. Earlier ones begin lower, so that no line runs through a name. At
+    the left edge, where a name has no room, only today keeps it, at its right."""
     layers = []
-    for i, (title, day) in enumerate(promises):
-        chart = _lines(alt, [{"day": day.isoformat(), "on": spoken(day), "title": title}])
-        layers.append(chart.mark_rule(color=LATE, strokeWidth=1.5).encode(tooltip=["title:N", "on:N"]))
-        text = chart.mark_text(align="right", baseline="top", dx=-4, limit=170, color=LATE)
-        layers.append(text.encode(text="title:N", y=alt.value(2 + 15 * i)))
+    for row, mark in enumerate(sorted(marks, reverse=True)):
+        top = 2 + ROW * row
+        chart = _lines(alt, [{"day": mark.day.isoformat(), "on": spoken(mark.day), "title": mark.title}])
+        rule = chart.mark_rule(color=mark.color, strokeWidth=1.5)
+        layers.append(rule.encode(y=alt.value(top), y2=alt.value(HEIGHT), tooltip=["title:N", "on:N"]))
+        if mark.day - first > (last - first) / 4:
+            layers.append(_name(alt, chart, mark, top, "right"))
+        elif mark.title == TODAY:
+            layers.append(_name(alt, chart, mark, top, "left"))
     return layers
+
+
+def _name(alt: Any, chart: Any, mark: Mark, top: int, align: str) -> Any:
+    text = chart.mark_text(align=align, baseline="top", dx=4 if align == "left" else -4, limit=150, color=mark.color)
+    return text.encode(text="title:N", y=alt.value(top))
+
+
+def _room(alt: Any, first: date, last: date) -> Any:
+    """Room at the right for half a name of the last date."""
+    edge = last + max((last - first) / 25, timedelta(days=1))
+    return _lines(alt, [{"day": edge.isoformat()}]).mark_point(opacity=0)
 
 
 def _level(alt: Any, name: str, seconds: int | None) -> list[Any]:

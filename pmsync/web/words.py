@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from pmsync.core.measures import Measure
-from pmsync.core.rules.episode import counted, spoken
+from pmsync.core.rules.episode import counted, percent, spoken
+from pmsync.core.rules.outlook import yesterday
 from pmsync.core.summary import chances, distance
 
 
@@ -35,7 +36,7 @@ def duration(seconds: int) -> str:
 
 
 UNITS: Mapping[str, Callable[[Any], str]] = {
-    "share": lambda value: f"{(round(value * 1000) + 5) // 10} %",
+    "share": percent,
     "date": lambda value: spoken(date.fromisoformat(value)),
     "seconds": duration,
     "items": lambda value: f"{value:,}",
@@ -73,4 +74,5 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "distance": distance,
     "duration": duration,
     "counted": counted,
+    "yesterday": yesterday,
 }

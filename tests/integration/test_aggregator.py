@@ -286,6 +286,16 @@ def test_a_first_look_that_finds_nothing_says_so_once(world: World) -> None:
     assert "nothing is wrong" in mail.text
 
 
+def test_a_source_that_cannot_be_read_gives_no_all_clear(world: World) -> None:
+    world.configure(mapping={JIRA: {"APO": 1, "BEA": 1}})
+    world.synced()
+    world.aggregator.catch_up()
+    world.aggregator.tick(NOW, timedelta(0))
+    (mail,) = world.mails()
+    assert "Not read: BEA in jira." in mail.text
+    assert "nothing is wrong" not in mail.subject + mail.text
+
+
 def test_a_container_that_comes_later_makes_no_second_first_look(world: World, late: Item) -> None:
     """What was resolved meanwhile is told, and what goes on being wrong is not called well."""
     world.configure(mapping={JIRA: {"APO": 1, "BEA": 1}})

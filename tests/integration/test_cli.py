@@ -438,6 +438,7 @@ def test_alerts_are_listed_and_acknowledged(folder: Folder, late: list[Item]) ->
     assert said.code == 0
     assert fingerprint[:8] in said.out
     assert "apollo" in said.out
+    assert late[0][1].key in said.out
     said = folder.run("alerts", "ack", fingerprint[:6], "--by", "ada@example.com", "--note", "on it")
     assert said.code == 0
     assert said.out.startswith(f"acknowledged {fingerprint[:8]} in apollo; it shows once the worker has read it")

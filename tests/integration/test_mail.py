@@ -156,7 +156,9 @@ def test_a_firing_and_its_resolve_arrive_once_each(store: Store, server: Server,
         assert round_with(5) == 0
     first, firing, resolved = server.mails
     assert "nothing is wrong" in first["Subject"]
-    assert firing["Subject"] == "Apollo: APO-1 Mend Bcc: all@example.com, overdue"
+    assert firing["Subject"] == (
+        "Apollo: APO-1 Mend Bcc: all@example.com was due Mon 2 Mar 2026, 10 working days ago, and is still todo"
+    )
     assert firing["Bcc"] is None
     assert resolved["Subject"] == "Apollo: 1 resolved"
     assert {mail["To"] for mail in server.mails} == {ADA}

@@ -16,6 +16,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from pmsync.core.events import (
     CONFIGURATION,
+    Acknowledgement,
     Change,
     Fact,
     Milestone,
@@ -26,6 +27,7 @@ from pmsync.core.events import (
     WorkItem,
 )
 from pmsync.core.project import ProjectState, fold
+from pmsync.core.rules import episodes
 from pmsync.store.engine import Store, StoreUnavailable
 from pmsync.store.state import StateStore
 from pmsync.web.app import create_app
@@ -230,7 +232,9 @@ def test_all_charts_are_drawn(page: Page, url: str, look: Any) -> None:
     assert {name: drawn(page, name) > 4 for name in ("burn_up", "throughput", "cycle_times", "ages")} == dict.fromkeys(
         ("burn_up", "throughput", "cycle_times", "ages"), True
     )
-    assert "Release 2.1" in (page.locator("#burn_up svg").text_content() or "")
+    written = page.locator("#burn_up svg").text_content() or ""
+    assert all(text in written for text in ("Release 2.1", "today", "P50", "P85", "P95"))
+    assert "new work at the past pace" in page.locator("#burn_up figcaption").inner_text()
     colour = page.locator("#throughput svg .mark-rect path").first.evaluate("e => getComputedStyle(e).fill")
     assert colour == {"light": "rgb(0, 114, 178)", "dark": "rgb(86, 180, 233)"}[look]
 
@@ -294,7 +298,27 @@ def test_the_portfolio_shows_the_worst_first(url: str) -> None:
     rows = get(f"{url}/api/v1/projects").json()["projects"]
     assert [row["key"] for row in rows][:2] == ["hostile", "apollo"]
     text = get(url).text
+    assert "<title>Portfolio · pmsync</title>" in text
+    assert "of 6 projects have a deadline that is late by forecast; " in text
+    assert "1 is not read whole" in text
     assert text.index("/projects/hostile") < text.index("/projects/apollo") < text.index("/projects/borealis")
+
+
+def test_what_was_taken_on_is_still_wrong_and_what_was_missed_is_called_so() -> None:
+    known = apollo()
+    late = next(e for e in episodes(known, NOW) if e.rule == "forecast_late" and e.severity == "critical")
+    fact = Fact(project="apollo", id="f", at=NOW, content=Acknowledgement(fingerprint=late.fingerprint, by="p"))
+    missed = build("missed", "Missed", team(0, 2, milestone="m"), [release("m", "Alpha", date(2026, 11, 2))])
+    part = build("part", "Part", mapping={"jira": {"APO": 1, "BEA": 1}})
+    states = {"apollo": ProjectState(known.project, known.things, {}, (fact,)), "missed": missed, "part": part}
+    with served(Memory(states)) as base:
+        text, page = get(base).text, get(f"{base}/projects/part").text
+    assert "1 critical, acknowledged" in text
+    assert "; 1 has missed one; 1 is not read whole." in text
+    assert 'data-label="Missed"><bdi>Alpha' in text
+    assert "none in what has been read" in text
+    assert "Part has no deadline ahead in what has been read." in page.replace("</bdi>", "")
+    assert "Nothing critical, no warning in what has been read." in page
 
 
 def test_page_and_api_say_the_same(url: str) -> None:
@@ -304,6 +328,11 @@ def test_page_and_api_say_the_same(url: str) -> None:
     assert release["due"] == "2026-12-11"
     assert found["headline"].startswith("Apollo · Release 2.1 is promised for Fri 11 Dec 2026; ")
     assert found["headline"] in text
+    assert found["next_deadline"]["late_by_forecast"]
+    assert "(yesterday " in found["headline"]
+    assert '<span class="small nowrap">yesterday ' in text
+    assert "blocked since Mon 27 Jul 2026" in text
+    assert "alert since " in text
     assert found["measures"]["done_share"] == {
         "value": 0.703297, "unit": "share", "formula": "done / scope, by count", "evidence": {"done": 64, "scope": 91},
     }  # fmt: skip

@@ -245,7 +245,9 @@ def test_a_tick_whose_commit_has_no_answer_tells_once(
     proxy: CuttingProxy, worker: Worker, store: Store, side: Side
 ) -> None:
     worker.aggregator.catch_up()
-    commits = sorted(worker.aggregator._epochs).index(_partition_of_apollo(worker)) + 2  # the partition, then the project
+    commits = (
+        sorted(worker.aggregator._epochs).index(_partition_of_apollo(worker)) + 2
+    )  # the partition, then the project
     proxy.cut(side, commits)
     with pytest.raises(StoreUnavailable):
         worker.aggregator.tick(NOW)

@@ -77,8 +77,8 @@ def entry(
     return Thing("calendar", "calendar_entry", ident), content
 
 
-def acknowledgement(fingerprint: str, when: datetime, by: str = "ada", ident: str = "f1") -> Fact:
-    return Fact(project="apollo", id=ident, at=when, content=Acknowledgement(fingerprint=fingerprint, by=by))
+def acknowledgement(fingerprint: str, when: datetime, by: str = "ada", ident: str = "f1", note: str = "") -> Fact:
+    return Fact(project="apollo", id=ident, at=when, content=Acknowledgement(fingerprint=fingerprint, by=by, note=note))
 
 
 def project(**values: Any) -> Project:

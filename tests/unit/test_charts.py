@@ -1,7 +1,10 @@
 """The charts' specifications: Vega-Lite accepts and draws them, and they carry the values that they were given."""
 
+import re
 from collections.abc import Iterator
 from datetime import date
+from html import unescape
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -28,6 +31,7 @@ SPECS = {
     "burn_up": charts.burn_up(POINTS, WHOLE, PROMISES),
     "burn_up without P95": charts.burn_up(POINTS, outlook(date(2026, 12, 1), date(2026, 12, 8), None), ()),
     "burn_up without forecast": charts.burn_up(POINTS, outlook(None, None, None), ()),
+    "burn_up with close promises": charts.burn_up(POINTS, WHOLE, [(n, date(2026, 12, 4)) for n in "ABCD"]),
     "burn_up of one day": charts.burn_up(POINTS[:1], WHOLE, ()),
     "throughput": charts.throughput(WEEKS),
     "cycle_times": charts.cycle_times(SPENT, 43200, 3 * 86400),
@@ -63,7 +67,36 @@ def test_the_burn_up_carries_scope_done_and_the_cone() -> None:
     band = [(row["day"], row["early"], round(row["late"], 3)) for row in found if "early" in row]
     assert band == [("2026-11-24", 4, 4), ("2026-12-01", 10, 6), ("2026-12-08", 10, 8), ("2026-12-15", 10, 10)]
     assert {"day": "2026-12-04", "on": "Fri 4 Dec 2026", "title": "Release <b>"} in found
-    assert [row["name"] for row in found if "name" in row] == ["P50", "P85", "P95"]
+    assert {"day": "2026-11-24", "on": "Tue 24 Nov 2026", "title": "today"} in found
+    assert {row["name"] for row in found if "name" in row} == {"P50", "P85", "P95"}
+
+
+def texts(name: str) -> list[tuple[str, float]]:
+    """What is written in a chart, and how high."""
+    svg = vl_convert.vegalite_to_svg({**SPECS[name], "width": 600}, allowed_base_urls=[])
+    found = re.findall(r"<text [^>]*translate\([-\d.]+,([-\d.]+)\)[^>]*>([^<]+)</text>", svg)
+    return [(unescape(text), float(y)) for y, text in found]
+
+
+def test_today_and_the_dates_of_the_forecast_are_named() -> None:
+    assert {"today", "P50", "P85", "P95", "Release <b>"} <= {text for text, _ in texts("burn_up")}
+    assert {"P50", "P85", "P95"}.isdisjoint(text for text, _ in texts("burn_up without forecast"))
+
+
+def test_names_of_promised_days_do_not_meet() -> None:
+    heights = {text: y for text, y in texts("burn_up with close promises") if text in {"today", "A", "B", "C", "D"}}
+    assert list(heights) == ["C", "B", "A", "today"]
+    assert all(b - a >= 14 for a, b in pairwise(heights.values()))
+    (rules,) = [[row for row in rows(SPECS["burn_up with close promises"]) if row.get("title") == "D"]]
+    assert not rules, "a fourth would find no room"
+
+
+def test_one_straggler_does_not_squeeze_the_chart() -> None:
+    today = POINTS[-1].day
+    far = outlook(date(2026, 12, 1), date(2026, 12, 8), date(2027, 6, 1))
+    assert charts.finishes(WHOLE, today) == {"P50": WHOLE.p50, "P85": WHOLE.p85, "P95": WHOLE.p95}
+    assert charts.finishes(far, today) == {"P50": far.p50, "P85": far.p85}
+    assert max(row["day"] for row in rows(charts.burn_up(POINTS, far, ())) if "day" in row) < "2026-12-20"
 
 
 def test_without_a_forecast_there_is_no_cone() -> None:

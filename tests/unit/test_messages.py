@@ -1,32 +1,36 @@
 """What people read, word by word."""
 
 import unicodedata
-from datetime import timedelta
+from datetime import date, datetime, timedelta
 
-from builders import NOW, Item, acknowledgement, at, done, item, milestone, state
+from builders import JIRA, NOW, Item, acknowledgement, at, done, entry, item, milestone, state
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pmsync.core.alerts import Logged, Transition, alerts, transitions
+from pmsync.core.events import Meaning
 from pmsync.core.measures.forecast import forecast
 from pmsync.core.measures.progress import progress
 from pmsync.core.messages import LONGEST, Message, compose, plain
 from pmsync.core.project import ProjectState, view
 from pmsync.core.rules import episodes
-from pmsync.core.rules.episode import likely
+from pmsync.core.rules.episode import likely, percent
+from pmsync.core.summary import unread
 
 OLD = at("2025-06-02")
 
 
-def tell(known: ProjectState, log: dict[str, Logged] | None = None, *, first: bool = False) -> Message:
-    shown = view(known, NOW)
-    forecasts = [forecast(shown, deadline) for deadline in shown.deadlines if deadline.items]
-    moves = transitions(log or {}, alerts(episodes(known, NOW), known.facts), NOW)
-    return compose(known.project, moves, forecasts, progress(shown.items), first=first, now=NOW)
+def tell(
+    known: ProjectState, log: dict[str, Logged] | None = None, *, first: bool = False, now: datetime = NOW
+) -> Message:
+    shown = view(known, now)
+    forecasts = [forecast(shown, deadline) for deadline in shown.deadlines]
+    moves = transitions(log or {}, alerts(episodes(known, now), known.facts), now)
+    return compose(known.project, moves, forecasts, progress(shown.items), first=first, now=now, unread=unread(known))
 
 
-def logged(known: ProjectState) -> dict[str, Logged]:
-    moves: tuple[Transition, ...] = transitions({}, alerts(episodes(known, NOW), known.facts), NOW)
+def logged(known: ProjectState, now: datetime = NOW) -> dict[str, Logged]:
+    moves: tuple[Transition, ...] = transitions({}, alerts(episodes(known, now), known.facts), now)
     return {move.fingerprint: Logged(move.n, move.state.value, move.since) for move in moves}
 
 
@@ -44,14 +48,101 @@ def test_a_late_forecast_says_what_by_how_much_why_and_on_what_evidence() -> Non
     text = tell(known).text
     assert "Apollo · Release 2.1, promised Fri 27 Mar 2026: " in text
     assert "likely on time; P85 is " in text
-    assert " late.\n" in text
-    assert "  Why: 13 items to finish up to it; 66 finished" not in text
-    assert "13 items to finish up to it; 60 finished and 1 added in 60 working days" in text
-    assert "added in the last week: APO-13; blocked: APO-13." in text
+    assert " late (yesterday: " in text
+    assert "  Why: 13 items must be done by then; 60 finished and 1 added in 60 working days" in text
+    assert "added in the last week: APO-13; blocked: APO-13 since Thu 12 Mar 2026." in text
     assert "monte_carlo_throughput.v1, 1000 trials from 2025-12-22 to 2026-03-13 (forecast_late, alert " in text
-    assert text.index("forecast_late") < text.index("Apollo · APO-13 Item 13: blocked for 2 working days.")
-    assert "  https://x/13" in text
-    assert tell(known).subject == "Apollo: Release 2.1, late by forecast (and 2 more)"
+    assert tell(known).subject.startswith("Apollo: Release 2.1 promised Fri 27 Mar 2026: ")
+
+
+def test_one_thing_is_told_once_per_message() -> None:
+    work = [item(f"{n}", created=OLD, milestone="m1") for n in range(12)]
+    stuck = item("13", [(at("2026-03-12"), "blocked", True)], milestone="m1")
+    other = item("14", [(at("2026-03-12"), "blocked", True)])
+    known = state([*steady(), *work, stuck, other], [milestone("m1", "2026-03-27", title="Release 2.1")])
+    rules = [episode.rule for episode in episodes(known, NOW) if episode.until is None]
+    assert sorted(rules) == ["blocked", "blocked", "forecast_late", "milestone_near"]
+    message = tell(known)
+    assert message.text.count("Apollo · ") == 2
+    assert message.subject.endswith(" (and 1 more)")
+    assert "Apollo · APO-14 Item 14: blocked since Thu 12 Mar 2026, for 2 working days." in message.text
+    first = tell(known, first=True)
+    assert first.text.count("Apollo · ") == 2
+    assert first.subject == "Apollo: 1 deadline near, 1 deadline late by forecast, 2 items blocked"
+
+
+def test_what_to_do_is_said_last_and_only_if_something_is_wrong() -> None:
+    known = state([item("1", due_date="2026-03-13")])
+    fingerprint = next(iter(logged(known)))
+    end = f"\n\nTake one on: pmsync alerts ack {fingerprint[:8]} --by you@example.com\n"
+    assert tell(known).text.endswith(end)
+    assert tell(known, first=True).text.endswith(end)
+    assert "Take one on" not in tell(state([]), first=True).text
+
+
+def test_a_subject_carries_the_substance() -> None:
+    known = state([item("1", milestone="m1")], [milestone("m1", "2026-03-18", title="2.1")])
+    assert tell(known).subject == "Apollo: 2.1 due Wed 18 Mar 2026, in 2 working days, 1 item open"
+    long = state([item("1", due_date="2026-03-13", title="x" * 150)])
+    assert tell(long).subject.endswith("… was due Fri 13 Mar 2026, 1 working day ago, and is still todo")
+
+
+def test_the_worst_are_the_earliest_of_their_kind() -> None:
+    # The earlier it was due, the later it came: `since` would tell them the other way round.
+    known = state([item(f"{n}", due_date=f"2026-03-{12 - n:02}", created=at("2026-03-13", n)) for n in range(7)])
+    told = tell(known, first=True).text
+    assert [line.split()[2] for line in told.splitlines() if line.startswith("Apollo · ")] == [
+        f"APO-{n}" for n in (6, 5, 4, 3, 2)
+    ]
+
+
+def test_nothing_is_called_well_while_something_is_unread() -> None:
+    known = state([], deadline="2026-06-30")
+    part = ProjectState(known.project, {**known.things, "synced": known.things["synced"][1:]}, {}, ())
+    assert unread(part) == (f"APO in {JIRA}",)
+    message = tell(part, first=True)
+    assert "Not read: APO in jira." in message.text
+    assert "nothing is wrong" not in message.subject + message.text
+    assert "no items yet" not in message.text
+    assert message.subject == "Apollo: no alerts; not everything has been read"
+    assert "Not read" not in tell(known, first=True).text
+
+
+def test_a_missed_deadline_is_not_called_resolved() -> None:
+    work = [item(f"{n}", created=OLD, milestone="m1") for n in range(40)]
+    known = state([*steady(), *work], [milestone("m1", "2026-03-13")])
+    message = tell(known, logged(known, at("2026-03-13")))
+    assert "Apollo · Release m1, was due Fri 13 Mar 2026, 1 working day ago, 40 items open." in message.text
+    assert "Resolved" not in message.text
+
+
+def test_a_forecast_that_cannot_be_made_any_more_is_not_called_well() -> None:
+    work = [item(f"{n}", created=OLD, milestone="m1") for n in range(40)]
+    log = logged(state([*steady(), *work], [milestone("m1", "2026-04-24")]))
+    message = tell(state(work, [milestone("m1", "2026-04-24")]), log)
+    assert "no finished item in the window, so there is no forecast any more\n" in message.text
+    assert "no longer late" not in message.text
+
+
+def test_a_day_that_has_passed_is_not_called_mended() -> None:
+    known = state([], [], [entry("d", Meaning.deadline, date(2026, 3, 13), title="Audit")])
+    message = tell(known, logged(known, at("2026-03-13")))
+    assert message.text.endswith("Resolved\n  Audit: its day has passed\n")
+
+
+def test_the_first_look_lists_the_deadlines_that_are_not_over() -> None:
+    milestones = [
+        milestone("m1", "2026-03-27", state="closed", closed_at=at("2026-03-10")),
+        milestone("m2", "2026-04-24"),
+        milestone("m3", "2026-03-10"),
+    ]
+    audit = entry("d", Meaning.deadline, date(2026, 4, 1), title="Audit")
+    work = [item("1", milestone="m2"), done("2", at("2026-03-09"), milestone="m3"), item("3", milestone="m1")]
+    text = tell(state([*steady(), *work], milestones, [audit]), first=True).text
+    lines = text.split("Deadlines\n")[1].split("\n\n")[0].splitlines()
+    assert lines[0] == "  Audit, promised Wed 1 Apr 2026: no items"
+    assert [line.split(",")[0].strip() for line in lines] == ["Audit", "Release m2"]
+    assert text.count("P85: done by then in 85 of 100 simulations.") == 1
 
 
 def test_the_first_look_is_a_summary() -> None:
@@ -59,7 +150,7 @@ def test_the_first_look_is_a_summary() -> None:
     known = state([*steady(), *late], deadline="2026-06-30")
     message = tell(known, first=True)
     assert message.subject == "Apollo: 30 items overdue"
-    assert "66 of 96 items done (68 %), 0 in progress, 30 to do." in message.text
+    assert "66 of 96 items done (69 %), 0 in progress, 30 to do." in message.text
     assert "The 5 worst:" in message.text
     assert message.text.count("Apollo · ") == 5
     assert "  Apollo, promised Tue 30 Jun 2026: more than 99 % likely on time; P85 is " in message.text
@@ -99,7 +190,7 @@ def test_a_forecast_that_is_well_again_says_where_it_stands() -> None:
 
 def test_what_is_gone_is_counted() -> None:
     message = tell(state([]), {"0" * 16: Logged(1, "firing", NOW)})
-    assert "  no longer of this project, or with another date: 1 earlier alert\n" in message.text
+    assert "  no longer of this project, or with another date or threshold: 1 earlier alert\n" in message.text
 
 
 def test_long_lists_are_cut_and_say_so() -> None:
@@ -111,12 +202,14 @@ def test_long_lists_are_cut_and_say_so() -> None:
 def test_what_was_taken_on_is_a_line() -> None:
     known = state([item("1", due_date="2026-03-13")])
     log = logged(known)
-    taken = state([item("1", due_date="2026-03-13")], facts=[acknowledgement(next(iter(log)), NOW)])
-    message = tell(taken, log)
-    assert (message.subject, message.text.split("\n\n")[1]) == (
-        "Apollo: 1 acknowledged",
-        "Acknowledged\n  APO-1 Item 1\n",
-    )
+    for note, said in (("", ""), ("Bo will\ncall them", ": Bo will call them")):
+        fact = acknowledgement(next(iter(log)), NOW, note=note)
+        message = tell(state([item("1", due_date="2026-03-13")], facts=[fact]), log)
+        assert (message.subject, message.text.split("\n\n")[1]) == (
+            "Apollo: 1 acknowledged",
+            f"Acknowledged\n  APO-1 Item 1{said}\n",
+        )
+        assert "ada" not in message.text
 
 
 @given(st.text(st.characters(codec="utf-8"), max_size=300))
@@ -139,4 +232,10 @@ def test_hostile_titles_stay_on_their_line() -> None:
 def test_chances_are_never_certain() -> None:
     assert [likely(n) for n in (0, 9, 10, 424, 425, 990, 991, 1000)] == [
         "less than 1 %", "less than 1 %", "1 %", "42 %", "43 %", "99 %", "more than 99 %", "more than 99 %",
+    ]  # fmt: skip
+
+
+def test_shares_are_rounded_the_same_everywhere() -> None:
+    assert [percent(share) for share in (0.0, 0.004, 0.916667, 0.914, 0.996, 1.0)] == [
+        "0 %", "less than 1 %", "92 %", "91 %", "more than 99 %", "100 %",
     ]  # fmt: skip

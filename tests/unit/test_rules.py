@@ -14,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pmsync.core.events import Meaning, StatusCategory, Thing, version_at
-from pmsync.core.measures.forecast import Forecast
+from pmsync.core.measures.forecast import Forecast, forecast
 from pmsync.core.project import ProjectState, view
-from pmsync.core.rules import RULES, Episode, episodes
+from pmsync.core.rules import RULES, Episode, _context, episodes, outlook
+from pmsync.core.rules.episode import likely, spoken
 from pmsync.core.rules.outlook import is_late
 
 OLD = at("2025-06-02")
@@ -314,6 +315,93 @@ def test_a_forecast_is_late_by_its_date_or_by_its_chance() -> None:
         (700, replace(well, due_date=None, on_time=None), False),
     ):
         assert is_late(found, threshold) is late
+
+
+@pytest.mark.parametrize(
+    ("p85", "on_time", "severity"),
+    [
+        (date(2026, 4, 8), 810, "warning"),
+        (date(2026, 4, 8), 690, "critical"),
+        (date(2026, 4, 7), 690, "warning"),
+        (date(2026, 4, 2), 340, "critical"),
+        (None, 700, "warning"),
+        (None, 699, "critical"),
+    ],
+)
+def test_how_bad_a_late_forecast_is(p85: date | None, on_time: int, severity: str) -> None:
+    known = state(deadline="2026-04-01")
+    found = Forecast(Thing("jira", "milestone", "m1"), "m1", date(2026, 4, 1), None, p85, None, on_time, "", {})
+    assert outlook._severity(found, _context(known, view(known, NOW))) == severity
+
+
+def test_a_late_forecast_knows_what_it_was_yesterday() -> None:
+    added = at("2026-03-16", 9)
+    work = [item(f"w{n}", created=OLD, milestone="m1") for n in range(6)]
+    more = [item(f"x{n}", created=added, milestone="m1") for n in range(9)]
+    known = state([*steady(), *work, *more], [milestone("m1", "2026-03-26")])
+    (late,) = said(known, "forecast_late")
+    evening = view(known, at("2026-03-15", 23, 59))
+    then = forecast(evening, evening.deadlines[0])
+    assert then.on_time is not None
+    assert then.p85 is not None
+    assert late.evidence["yesterday"] == {"on_time": then.on_time / 1000, "p85": then.p85.isoformat()}
+    assert late.evidence["yesterday"]["on_time"] > late.evidence["on_time"]
+    assert outlook.yesterday(late.evidence) == f" (yesterday: {likely(then.on_time)}, {spoken(then.p85)})"
+    week = view(known, at("2026-03-09", 23, 59))
+    assert late.evidence["week_ago"]["on_time"] == (forecast(week, week.deadlines[0]).on_time or 0) / 1000
+
+
+def test_yesterday_ends_with_its_last_instant_and_not_with_the_new_day() -> None:
+    days = [at("2026-03-17") - timedelta(days=k) for k in range(1, 95)]
+    uneven = [done(f"u{k}.{n}", day, created=OLD) for k, day in enumerate(days) for n in range(k % 3)]
+    work = [item(f"w{n}", created=OLD, milestone="m1") for n in range(14)]
+    known = state([*uneven, *work], [milestone("m1", "2026-03-26")])
+    (late,) = said(known, "forecast_late", at("2026-03-17"))
+    told = []
+    for when in (at("2026-03-16", 23, 59), at("2026-03-17", 0)):
+        shown = view(known, when)
+        told.append((forecast(shown, shown.deadlines[0]).on_time or 0) / 1000)
+    assert told[0] != told[1], "a new day draws anew"
+    assert late.evidence["yesterday"]["on_time"] == told[0]
+
+
+def test_nothing_is_said_of_yesterday_where_there_was_no_forecast() -> None:
+    work = [item(f"w{n}", created=at("2026-03-16", 9), milestone="m1") for n in range(30)]
+    (late,) = said(state([*steady(), *work], [milestone("m1", "2026-03-26")]), "forecast_late")
+    assert not {"yesterday", "week_ago"} & set(late.evidence)
+    assert outlook.yesterday(late.evidence) == ""
+    same = {"on_time": 0.5, "p85": None}
+    assert outlook.yesterday({**same, "yesterday": same}) == " (yesterday: the same)"
+
+
+@pytest.mark.parametrize(
+    ("now", "words"),
+    [
+        ("2026-03-12", "due Sun 15 Mar 2026, in 1 working day"),
+        ("2026-03-13", "due Sun 15 Mar 2026, no working day left"),
+        ("2026-03-14", "due Sun 15 Mar 2026, no working day left"),
+        ("2026-03-15", "due Sun 15 Mar 2026, today"),
+    ],
+)
+def test_today_is_said_on_the_day_itself_only(now: str, words: str) -> None:
+    known = state([item(due_date="2026-03-15")], promises=[{"key": "b", "title": "B", "due_date": "2026-03-15"}])
+    found = [e for e in said(known, now=at(now)) if e.until is None and e.rule.endswith("_near")]
+    assert [e.summary for e in found] == [words, f"{words}, and still todo"]
+
+
+def test_a_blocked_item_says_since_when_it_is_blocked() -> None:
+    known = state([item("1", [(at("2026-03-10"), "blocked", True)])])
+    (found,) = said(known, "blocked")
+    assert (found.since, found.summary) == (at("2026-03-12"), "blocked since Tue 10 Mar 2026, for 4 working days")
+
+
+def test_a_deadline_without_items_has_a_formula_of_its_own() -> None:
+    known = state(
+        [item(milestone="m1")], [milestone("m1", "2026-03-18")], [entry("d", Meaning.deadline, date(2026, 3, 18))]
+    )
+    formulas = {e.subject.kind: e.evidence["formula"] for e in said(known, "milestone_near")}
+    assert "open work" in formulas["milestone"]
+    assert "open work" not in formulas["calendar_entry"]
 
 
 def test_after_the_due_date_the_forecast_is_silent() -> None:

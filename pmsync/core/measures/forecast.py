@@ -190,8 +190,8 @@ def _date(taken: NDArray[np.int64], share: int, ahead: Sequence[date]) -> date |
 def _reason(deadline: Deadline, own: Sequence[Item], known: Pace) -> str:
     """Why there is no forecast, if there is none."""
     checks = (
-        (not deadline.items, NO_ITEMS),
         (deadline.closed, CLOSED),
+        (not deadline.items, NO_ITEMS),
         (not own, DONE),
         (not known.ahead or not known.window, NO_WORKING_DAYS),
         (not known.finished.any(), NO_THROUGHPUT),

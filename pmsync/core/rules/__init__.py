@@ -8,9 +8,9 @@ Next on the way of an event: `pmsync/core/alerts.py`, which decides what of it i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import date, datetime
 from typing import NamedTuple
 
 from pmsync.core.events import CONFIGURATION, Thing
@@ -36,6 +36,27 @@ RULES = (
     Rule("forecast_late", "deadline", LABEL, FORMULA),
     *(Rule(rule.name, "item", rule.label, rule.formula) for rule in ITEM_RULES),
 )
+
+
+_RANKS = {rule.name: rank for rank, rule in enumerate(RULES)}
+_SEVERITIES: Sequence[Severity] = ("critical", "warning", "info")
+TAKES_OVER: Mapping[str, frozenset[str]] = {
+    "deadline_near": frozenset({"deadline_near", "overdue"}),
+    "milestone_near": frozenset({"milestone_near", "milestone_overdue"}),
+}
+"""A rung that ends where one of these begins did not end well."""
+
+
+def urgency(episode: Episode) -> tuple[int, int, date, datetime, str, str]:
+    """The order in which people should look: severity, rule, the earliest due date, then what has been wrong longest."""
+    return (
+        _SEVERITIES.index(episode.severity),
+        _RANKS[episode.rule],
+        episode.due or date.max,
+        episode.since,
+        episode.key,
+        episode.fingerprint,
+    )
 
 
 def episodes(state: ProjectState, now: datetime) -> tuple[Episode, ...]:
@@ -81,4 +102,4 @@ def _deadlines_of(item: Item, state: ProjectState) -> Iterator[Thing]:
         yield Thing(item.thing.source, "milestone", item.milestone)
 
 
-__all__ = ["RULES", "Episode", "Rule", "Severity", "episodes", "fingerprint"]
+__all__ = ["RULES", "TAKES_OVER", "Episode", "Rule", "Severity", "episodes", "fingerprint", "urgency"]

@@ -21,15 +21,17 @@ from pmsync.core.rules.episode import (
     Severity,
     Stretch,
     ago,
+    ahead,
     clip,
     counted,
     ladder,
     merged,
     spoken,
 )
-from pmsync.core.rules.items import near_severity
+from pmsync.core.rules.items import near_severity, told_at
 
 Span = tuple[datetime, datetime]
+BY_DAY = "on a rung of the ladder; it carries no items, so its day alone speaks"
 
 
 class DeadlineRule(NamedTuple):
@@ -89,7 +91,11 @@ def _episode(rule: DeadlineRule, stretch: Stretch, deadline: Deadline, key: str,
         threshold=stretch.threshold,
         since=stretch.start,
         until=None if stretch.stop > context.now else stretch.stop,
-        evidence={"formula": rule.formula, "due_date": stretch.due.isoformat(), **named(work)},
+        evidence={
+            "formula": BY_DAY if itemless(deadline.thing) else rule.formula,
+            "due_date": stretch.due.isoformat(),
+            **named(work),
+        },
         summary=rule.tell(stretch, deadline, context),
         url=deadline.url,
     )
@@ -113,9 +119,7 @@ def _left(deadline: Deadline) -> str:
 
 def _tell_near(stretch: Stretch, deadline: Deadline, context: Context) -> str:
     assert stretch.due is not None
-    left = context.workdays.between(context.workdays.day(context.now), stretch.due)
-    days = max(left, 0) if stretch.stop > context.now else stretch.threshold or 0
-    when = f"in {counted(days, 'working day')}" if days else "today"
+    when = ahead(stretch.due, told_at(stretch, context), context.workdays)
     return f"due {spoken(stretch.due)}, {when}{_left(deadline)}"
 
 

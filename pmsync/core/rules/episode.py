@@ -50,6 +50,11 @@ class Episode:
     def fingerprint(self) -> str:
         return fingerprint(self.rule, self.subject, self.due, self.threshold)
 
+    @property
+    def name(self) -> str:
+        """What people know the subject by: the key and title of an item, the title of a deadline."""
+        return f"{self.key} {self.title}" if self.subject.kind == "work_item" else self.title
+
 
 def fingerprint(rule: str, subject: Thing, due: date | None, threshold: int | None) -> str:
     """What an alert is known by: the same in every project that shows the thing."""
@@ -127,6 +132,13 @@ def spoken(day: date) -> str:
     return f"{WEEKDAYS[day.weekday()]} {day.day} {MONTHS[day.month - 1]} {day.year}"
 
 
+def ahead(due: date, when: datetime, workdays: Workdays) -> str:
+    """How far ahead of an instant a day lies, in working days; «today» is said on the day itself only."""
+    today = workdays.day(when)
+    left = workdays.between(today, due)
+    return "today" if today == due else f"in {counted(left, 'working day')}" if left > 0 else "no working day left"
+
+
 def ago(days: int) -> str:
     """How long a day has passed; nothing while no working day has."""
     return f", {counted(days, 'working day')} ago" if days > 0 else ""
@@ -135,6 +147,13 @@ def ago(days: int) -> str:
 def counted(n: int, what: str) -> str:
     """1 item, 2 items."""
     return f"{n} {what}" if n == 1 else f"{n} {what}s"
+
+
+def percent(share: float) -> str:
+    """A share as people read it; only the whole is 100 %, and only nothing is 0 %."""
+    if 0 < share < 0.005:
+        return "less than 1 %"
+    return "more than 99 %" if 0.995 <= share < 1 else f"{(round(share * 1000) + 5) // 10} %"
 
 
 def likely(thousandths: int) -> str:

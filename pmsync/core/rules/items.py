@@ -20,6 +20,7 @@ from pmsync.core.rules.episode import (
     Severity,
     Stretch,
     ago,
+    ahead,
     clip,
     counted,
     ladder,
@@ -147,13 +148,16 @@ def near_severity(stretch: Stretch) -> Severity:
     return "info" if (stretch.threshold or 0) > 3 else "warning"
 
 
+def told_at(stretch: Stretch, context: Context) -> datetime:
+    """The instant that a stretch speaks of: now, or its beginning if it is over."""
+    return context.now if stretch.stop > context.now else stretch.start
+
+
 def _tell_near(stretch: Stretch, life: Life, context: Context) -> tuple[str, dict[str, Any]]:
     assert stretch.due is not None
-    item = life.segment.item
-    left = context.workdays.between(context.workdays.day(min(context.now, stretch.stop)), stretch.due)
-    left = max(left, 0) if stretch.stop > context.now else stretch.threshold or 0
-    when = f"in {counted(left, 'working day')}" if left else "today"
-    return f"due {spoken(stretch.due)}, {when}, and still {item.status}", {"due_date": stretch.due.isoformat()}
+    when = ahead(stretch.due, told_at(stretch, context), context.workdays)
+    status = life.segment.item.status
+    return f"due {spoken(stretch.due)}, {when}, and still {status}", {"due_date": stretch.due.isoformat()}
 
 
 def _tell_overdue(stretch: Stretch, life: Life, context: Context) -> tuple[str, dict[str, Any]]:
@@ -169,7 +173,10 @@ def _tell_overdue(stretch: Stretch, life: Life, context: Context) -> tuple[str, 
 def _tell_blocked(stretch: Stretch, life: Life, context: Context) -> tuple[str, dict[str, Any]]:
     at = life.blocked_at or stretch.start
     days = context.workdays.between(context.workdays.day(at), context.workdays.day(min(stretch.stop, context.now)))
-    return f"blocked for {counted(days, 'working day')}", {"blocked_at": rfc3339(at), "working_days": days}
+    return (
+        f"blocked since {spoken(context.workdays.day(at))}, for {counted(days, 'working day')}",
+        {"blocked_at": rfc3339(at), "working_days": days},
+    )
 
 
 def _tell_stale(stretch: Stretch, life: Life, context: Context) -> tuple[str, dict[str, Any]]:
@@ -177,7 +184,7 @@ def _tell_stale(stretch: Stretch, life: Life, context: Context) -> tuple[str, di
     days = context.workdays.between(context.workdays.day(at), context.workdays.day(min(stretch.stop, context.now)))
     status = life.segment.item.status
     return (
-        f"{status} without a change for {counted(days, 'working day')}",
+        f"{status} without a change since {spoken(context.workdays.day(at))}, for {counted(days, 'working day')}",
         {"changed_at": rfc3339(at), "working_days": days},
     )
 

@@ -23,6 +23,7 @@ from pmsync.core.rules.episode import Context, Episode, Severity, counted, likel
 LABEL = "late by forecast"
 FORMULA = "P85 after the due date, or P(on time) below the threshold"
 BACK = 10
+INSTANT = timedelta(microseconds=1)
 HOUR = timedelta(hours=1)
 WEEK = timedelta(days=7)
 
@@ -42,6 +43,7 @@ class Past:
     state: ProjectState
     changes: list[datetime]
     moments: dict[datetime, Moment] = field(default_factory=dict)
+    forecasts: dict[tuple[Thing, datetime], Forecast | None] = field(default_factory=dict)
 
     @classmethod
     def of(cls, state: ProjectState) -> Past:
@@ -62,9 +64,16 @@ class Past:
 
     def late(self, thing: Thing, when: datetime, threshold: int) -> bool:
         """Whether the forecast of a deadline was late."""
-        moment = self.at(when)
-        deadline = moment.deadlines.get(thing)
-        return deadline is not None and is_late(forecast(moment.view, deadline, moment.pace), threshold)
+        found = self.forecast(thing, when)
+        return found is not None and is_late(found, threshold)
+
+    def forecast(self, thing: Thing, when: datetime) -> Forecast | None:
+        """The forecast of a deadline as it was; None before the deadline was there."""
+        if (thing, when) not in self.forecasts:
+            moment = self.at(when)
+            deadline = moment.deadlines.get(thing)
+            self.forecasts[thing, when] = forecast(moment.view, deadline, moment.pace) if deadline else None
+        return self.forecasts[thing, when]
 
     def first_after(self, start: datetime, stop: datetime) -> datetime | None:
         """The first change in `(start, stop]`."""
@@ -113,6 +122,7 @@ def _episode(found: Forecast, deadline: Deadline, key: str, past: Past, context:
             "on_time": None if found.on_time is None else found.on_time / 1000,
             **{name: _iso(getattr(found, name)) for name in ("p50", "p85", "p95")},
             **_changed(deadline, context),
+            **_before(deadline.thing, past, context),
             **({"since_at_least": rfc3339(since)} if at_least else {}),
         },
         summary=_summary(found, context),
@@ -122,11 +132,14 @@ def _episode(found: Forecast, deadline: Deadline, key: str, past: Past, context:
 
 
 def _severity(found: Forecast, context: Context) -> Severity:
-    """A week of working days late, or likelier than not to be late by half the threshold, is critical."""
+    """Critical is what is less likely on time than the threshold asks, and by much: with P85 a week of working days late,
+    or less than half as likely. A P85 that is late alone is no more than a warning."""
     assert found.due_date is not None
     assert found.on_time is not None
+    threshold = context.thresholds.on_time
     late = 5 if found.p85 is None else context.workdays.between(found.due_date, found.p85)
-    return "critical" if late >= 5 or found.on_time * 2 < context.thresholds.on_time else "warning"
+    by_much = late >= 5 or found.on_time * 2 < threshold
+    return "critical" if found.on_time < threshold and by_much else "warning"
 
 
 def _summary(found: Forecast, context: Context) -> str:
@@ -152,6 +165,32 @@ def _changed(deadline: Deadline, context: Context) -> dict[str, Any]:
         "blocked": blocked[:NAMED],
         "blocked_count": len(blocked),
     }
+
+
+def _before(thing: Thing, past: Past, context: Context) -> dict[str, Any]:
+    """What the forecast said when yesterday ended, and when that day a week ago did; nothing where there was none.
+
+    The last instant of a day, not the midnight after it: at midnight the forecast is the new day's already.
+    """
+    today = context.workdays.day(context.now)
+    ends = {"yesterday": today, "week_ago": today - timedelta(days=6)}
+    found = {name: past.forecast(thing, context.workdays.start(day) - INSTANT) for name, day in ends.items()}
+    return {
+        name: {"on_time": known.on_time / 1000, "p85": _iso(known.p85)}
+        for name, known in found.items()
+        if known and not known.reason and known.on_time is not None
+    }
+
+
+def yesterday(evidence: Mapping[str, Any]) -> str:
+    """What a late forecast said yesterday, as a remark behind what it says now; nothing if there was none."""
+    before = evidence.get("yesterday")
+    if before is None:
+        return ""
+    if all(before[name] == evidence[name] for name in ("on_time", "p85")):
+        return " (yesterday: the same)"
+    day = spoken(date.fromisoformat(before["p85"])) if before["p85"] else "more than two years away"
+    return f" (yesterday: {likely(round(before['on_time'] * 1000))}, {day})"
 
 
 def _came_at(item: Item, now: datetime) -> datetime:
@@ -188,7 +227,7 @@ def _turn(thing: Thing, past: Past, well: datetime, late: datetime, context: Con
     A new day turns a forecast at midnight (other draws, another window); within a day only changes do.
     """
     threshold = context.thresholds.on_time
-    eve = late - timedelta(microseconds=1)
+    eve = late - INSTANT
     if context.workdays.day(late) != context.workdays.day(well) and not past.late(thing, eve, threshold):
         return late
     for mark in (well + n * HOUR for n in range(25, 0, -1)):
