@@ -146,7 +146,7 @@ class Site:
     estimate: tuple[CustomField, ...] = ()
     sprint: tuple[CustomField, ...] = ()
     flagged: tuple[CustomField, ...] = ()
-    dropped: frozenset[str] = frozenset()
+    dropped: frozenset[str] = frozenset(DROPPED)
     containers: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """id -> configured name, of the projects whose configured name is known."""
 
@@ -509,10 +509,10 @@ def translate_issue(raw: Any, changelog: Sequence[Any], site: Site) -> WorkItem:
     chosen = [_chosen(fields, raw, entries) for fields in (site.estimate, site.sprint, site.flagged)]
     versions = [_take(version, "id", str) for version in _maybe(raw, "fields.fixVersions", list) or []]
     resolution = _resolution(raw, site)
-    project = Project(_take(raw, "fields.project.id", str), _take(raw, "fields.project.key", str))
+    project = _take(raw, "fields.project.key", str)
     item = WorkItem(
         key=key,
-        container=site.containers.get(project.id, project.key),
+        container=site.containers.get(_maybe(raw, "fields.project.id", str) or "", project),
         type=_take(raw, "fields.issuetype.name", str),
         title=_take(raw, "fields.summary", str),
         url=f"{site.url}/browse/{key}",
@@ -726,7 +726,7 @@ def _resolution(raw: Any, site: Site) -> Resolution:
     if _maybe(raw, "fields.resolution", dict) is None:
         return Resolution(None, False)
     name = _plain_name(_take(raw, "fields.resolution.name", str))
-    return Resolution(_take(raw, "fields.resolution.id", str), name in site.dropped)
+    return Resolution(_maybe(raw, "fields.resolution.id", str) or name, name in site.dropped)
 
 
 def _past_resolution(ident: str | None, text: str | None, present: Resolution, site: Site) -> Resolution:

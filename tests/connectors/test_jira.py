@@ -503,7 +503,7 @@ def test_a_long_history_keeps_the_newest() -> None:
         ("fields.customfield_2", float("nan"), "the estimate"),
         ("fields.customfield_2", 1e300, "the estimate"),
         ("fields.customfield_2", "1e999999999", "the estimate"),
-        ("fields.project.id", None, "fields.project.id is missing"),
+        ("fields.project.id", 8, "fields.project.id is int"),
         ("fields.resolution", {"id": "1"}, "fields.resolution.name"),
         ("fields.customfield_3", ["x"], "state"),
         ("fields.fixVersions", [{"name": "1.0"}], "id is missing"),
