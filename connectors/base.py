@@ -9,11 +9,12 @@ Next on the way of an event: `connectors/pump.py`, which drives a connector and 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Protocol, Self
+from typing import Any, ClassVar, NamedTuple, Protocol, Self, runtime_checkable
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -79,6 +80,32 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 MOST_CAUSES = 20
+
+LONGEST_WAIT = 3600.0
+"""Seconds. The quotas of our sources begin anew every hour, so no honest source asks for more."""
+
+
+def retry_after(value: str | None, now: datetime | None) -> float | None:
+    """Seconds to wait, from either form of Retry-After (RFC 9110, 10.2.3); a date is counted from the source's `now`."""
+    text = (value or "").strip()
+    if text.isascii() and text.isdigit():
+        return bounded_wait(float(text))
+    when = http_date(text)
+    return bounded_wait((when - now).total_seconds()) if when and now else None
+
+
+def bounded_wait(seconds: float) -> float:
+    """At least a second, at most an hour."""
+    return min(max(seconds, 1.0), LONGEST_WAIT)
+
+
+def http_date(value: str | None) -> datetime | None:
+    """The instant in a header such as `Date`; None where there is none."""
+    try:
+        when = parsedate_to_datetime(value or "")
+        return when.replace(tzinfo=when.tzinfo or UTC).astimezone(UTC)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
 
 
 class Ref(NamedTuple):
@@ -148,6 +175,44 @@ class SecretRef(BaseModel):
             raise Fatal(f"cannot read the secret file {self.file}: {error.strerror}") from error
 
 
+@dataclass(slots=True)
+class Names:
+    """Under which name the configuration knows each container, by the id that it keeps when it is renamed.
+
+    A source says how it calls a container now, which may differ from what is configured. So a connector learns the
+    configured name with each listing (`learn`), and before any listing from the names that it was told to expect.
+    """
+
+    _by_id: dict[str, str] = field(default_factory=dict)
+    _expected: frozenset[str] = frozenset()
+    _unmet: set[str] = field(default_factory=set)
+
+    def expect(self, containers: Iterable[str]) -> None:
+        """These are configured now, and no others."""
+        self._expected = frozenset(containers)
+        self._by_id = {ident: name for ident, name in self._by_id.items() if name in self._expected}
+        self._unmet = set(self._expected.difference(self._by_id.values()))
+
+    def unmet(self) -> Iterator[str]:
+        """Those that are expected but were never looked up; each is given until looking it up raises nothing."""
+        while self._unmet:
+            container = min(self._unmet)
+            yield container
+            self._unmet.discard(container)
+
+    def learn(self, ident: str, container: str) -> None:
+        """Raises `Withheld` where it is configured under another name too: its things can only be in one of them."""
+        known = self._by_id.get(ident, container)
+        if known != container and known in self._expected:
+            raise Withheld(f"{container} and {known} are the same; take one of them out of the configuration")
+        self._by_id[ident] = container
+        self._unmet.discard(container)
+
+    def known(self) -> Mapping[str, str]:
+        """id -> configured name; a container that is missing here is not configured."""
+        return dict(self._by_id)
+
+
 class Reader(Protocol):
     """What the pump drives: the single reader of one source. All times are the source's own.
 
@@ -172,6 +237,15 @@ class Reader(Protocol):
 
     def fetch(self, refs: Sequence[Ref]) -> Iterator[Read]:
         """Each thing by id, as it is now, in any order; one that the source no longer has comes back empty."""
+
+
+@runtime_checkable
+class Naming(Protocol):
+    """A reader that must know which containers are configured before it is asked for a thing by id: its source calls
+    them by names of its own. See `Names`."""
+
+    def expect(self, containers: Iterable[str]) -> None:
+        """These are configured, until it is told again. No request is sent."""
 
 
 class Connector(Reader, Protocol):

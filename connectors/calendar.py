@@ -13,8 +13,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import datetime, timedelta
 from itertools import groupby
 from pathlib import Path
 from typing import ClassVar, Literal, Self
@@ -25,7 +24,20 @@ import requests
 import urllib3
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from connectors.base import Clock, Fatal, Mark, Read, Ref, Retryable, SecretRef, Settings, unreached
+from connectors.base import (
+    Clock,
+    Fatal,
+    Mark,
+    Read,
+    Ref,
+    Retryable,
+    SecretRef,
+    Settings,
+    Withheld,
+    http_date,
+    retry_after,
+    unreached,
+)
 from connectors.ics import Scope, Window, read_feed, window_at
 from pmsync.core.events import Meaning
 
@@ -129,7 +141,7 @@ class CalendarConnector:
 
     @classmethod
     def connect(cls, settings: CalendarSettings, clock: Clock) -> Self:
-        return cls(settings, clock, requests.Session())
+        return cls(settings, clock, Unled())
 
     def check(self, containers: Sequence[str]) -> Iterator[str]:
         for container in containers:
@@ -180,7 +192,7 @@ class CalendarConnector:
         ics = self._settings.ics
         target = ics if isinstance(ics, str) else ics.get(container)
         if target is None or "/" in container:
-            raise Fatal(f"{self.name} has no calendar {container}; name it under ics")
+            raise Withheld(f"{self.name} has no calendar {container}; name it under ics")
         return re.sub(r"^webcal:", "https:", target)
 
     def _scope(self, container: str) -> Scope:
@@ -201,11 +213,11 @@ class CalendarConnector:
         except (requests.RequestException, urllib3.exceptions.HTTPError, UnicodeError) as error:
             # The error's own text holds the address, and a private feed's address is its password.
             invalid = isinstance(error, ValueError) and not isinstance(error, requests.JSONDecodeError)
-            kind = Fatal if invalid else Retryable
+            kind = Withheld if invalid else Retryable
             raise kind(f"{container}: {unreached(url, error)}") from None
 
     def _notice(self, response: requests.Response) -> None:
-        stated = _http_date(response.headers.get("Date"))
+        stated = http_date(response.headers.get("Date"))
         if stated is not None:
             self._skew = stated - self._clock()
 
@@ -240,14 +252,22 @@ def _anonymous(request: requests.PreparedRequest) -> requests.PreparedRequest:
     return request
 
 
+class Unled(requests.Session):
+    """A session that is not led anywhere: even where it shall not follow a redirect, requests reads its whole body, of
+    whatever size, to see where it would lead."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:  # noqa: ARG002
+        return None
+
+
 def _load(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             body = file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise Fatal(f"cannot read the calendar {path}: {error.strerror}") from error
+        raise Withheld(f"cannot read the calendar {path}: {error.strerror}") from error
     if len(body) > MAX_BYTES:
-        raise Fatal(f"the calendar {path} is larger than {MAX_BYTES} bytes")
+        raise Withheld(f"the calendar {path} is larger than {MAX_BYTES} bytes")
     return body
 
 
@@ -272,14 +292,24 @@ def _follow(
         if not response.is_redirect:
             return response
         response.close()
-        here, url = url, urljoin(url, response.headers["Location"])
-        if (urlsplit(here).scheme, urlsplit(url).scheme) not in {
-            ("http", "http"),
-            ("https", "https"),
-            ("http", "https"),
-        }:
-            raise Fatal(f"{urlsplit(here).hostname} redirects to another scheme; name the final address under ics")
-    raise Fatal(f"{urlsplit(url).hostname} redirects more than {MAX_REDIRECTS} times; name the final address under ics")
+        url = _led(url, response.headers["Location"])
+    raise Withheld(
+        f"{urlsplit(url).hostname} redirects more than {MAX_REDIRECTS} times; name the final address under ics"
+    )
+
+
+def _led(here: str, location: str) -> str:
+    """Where a redirect leads."""
+    try:
+        url = urljoin(here, location)
+        steps = urlsplit(here).scheme, urlsplit(url).scheme
+    except ValueError:
+        raise Withheld(
+            f"{urlsplit(here).hostname} redirects to what is no address; is the one under ics right?"
+        ) from None
+    if steps not in {("http", "http"), ("https", "https"), ("http", "https")}:
+        raise Withheld(f"{urlsplit(here).hostname} redirects to another scheme; name the final address under ics")
+    return url
 
 
 def _body(container: str, response: requests.Response) -> bytes:
@@ -288,7 +318,7 @@ def _body(container: str, response: requests.Response) -> bytes:
     while chunk := response.raw.read1(CHUNK, decode_content=True):
         body += chunk
         if len(body) > MAX_BYTES:
-            raise Fatal(f"{container}: the feed is larger than {MAX_BYTES} bytes")
+            raise Withheld(f"{container}: the feed is larger than {MAX_BYTES} bytes")
         if time.monotonic() > deadline:
             raise Retryable(f"{container}: the feed was not read within {TOTAL_SECONDS:.0f} s")
     return bytes(body)
@@ -298,32 +328,18 @@ def _body(container: str, response: requests.Response) -> bytes:
 
 
 def failure(container: str, status: int, headers: Mapping[str, str], now: datetime) -> Retryable | Fatal | None:
-    """What a status says about the next try; None where the answer can be read."""
+    """What a status says about the next try; None where the answer can be read. Whatever is wrong with one feed, even its
+    credentials, says nothing of the others."""
     if status in {200, 304}:
         return None
     if status in {401, 403}:
-        return Fatal(f"{container}: the server refuses the credentials ({status}); check auth")
+        return Withheld(f"{container}: the server refuses the credentials ({status}); check auth")
     if status in {408, 425, 429} or status >= 500:
         return Retryable(f"{container}: the server answers {status}", retry_after(headers.get("Retry-After"), now))
-    return Fatal(f"{container}: the server answers {status}; is the address under ics right?")
-
-
-def retry_after(value: str | None, now: datetime) -> float | None:
-    """Seconds to wait, from either form of Retry-After (RFC 9110, 10.2.3)."""
-    if value is not None and re.fullmatch(r"\d{1,9}", value.strip(), re.ASCII):
-        return float(value)
-    when = _http_date(value)
-    return None if when is None else max(0.0, (when - now).total_seconds())
+    return Withheld(f"{container}: the server answers {status}; is the address under ics right?")
 
 
 def validators(headers: Mapping[str, str]) -> Mapping[str, str]:
     """What makes the next request a conditional one (RFC 9110, 13.1)."""
     asked = {"If-None-Match": headers.get("ETag"), "If-Modified-Since": headers.get("Last-Modified")}
     return {name: value for name, value in asked.items() if value}
-
-
-def _http_date(value: str | None) -> datetime | None:
-    try:
-        return parsedate_to_datetime(value or "").astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None

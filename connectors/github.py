@@ -12,9 +12,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 from urllib.parse import urlsplit
 
@@ -24,7 +24,22 @@ from github.Requester import Requester
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from connectors import base
-from connectors.base import Clock, ConnectorError, Fatal, Mark, Read, Ref, Retryable, SecretRef, unreached
+from connectors.base import (
+    Clock,
+    ConnectorError,
+    Fatal,
+    Mark,
+    Names,
+    Read,
+    Ref,
+    Retryable,
+    SecretRef,
+    Withheld,
+    bounded_wait,
+    http_date,
+    retry_after,
+    unreached,
+)
 from pmsync.core.events import MAX_CHANGES, Change, ChangeRequest, Milestone, Review, Scalar, StatusCategory, WorkItem
 
 TIMEOUT_SECONDS = 30
@@ -33,6 +48,10 @@ MAX_READINGS = 3
 API_VERSION = "2022-11-28"
 SECONDARY_LIMIT_SECONDS = 60.0
 """How long to wait where GitHub names no time (its documentation: at least one minute)."""
+SETTLED, UNSETTLED = timedelta(seconds=60), timedelta(hours=1)
+"""How long after its last change a thing must have been read to be read as a whole; and one that did not add up then."""
+MOST_TAKEN = 10_000
+"""Things of one repository that are remembered as taken; a megabyte or two."""
 
 
 class GitHubAuth(BaseModel):
@@ -62,7 +81,8 @@ class GitHubConnector:
         self._requester = requester
         self._clock = clock
         self._page_size = page_size
-        self._configured: dict[int, str] = {}
+        self._names = Names()
+        self._taken: dict[str, Taken] = {}
 
     @classmethod
     def connect(cls, settings: GitHubSettings, clock: Clock) -> Self:
@@ -90,17 +110,30 @@ class GitHubConnector:
             if home.full_name != container:
                 yield f"{container}: GitHub calls it {home.full_name}; write that name in the configuration"
 
+    def expect(self, containers: Iterable[str]) -> None:
+        """Which containers are configured, so that a fetch before any listing knows their names."""
+        self._names.expect(containers)
+
     def now(self) -> datetime:
         """GitHub's clock: the `Date` header of an answer that costs no quota."""
         # An Enterprise Server with rate limits off answers 404 here, with a Date all the same.
         return answered_at(self._get("/rate_limit", {}, accept=(200, 404)).headers, self._clock())
 
     def changed(self, container: str, since: datetime | None) -> Iterator[Sequence[Read]]:
-        """All milestones, then pages of the issues and pull requests that changed at or after `since`."""
+        """All milestones, then pages of the issues and pull requests that changed at or after `since`.
+
+        The pump asks for its last minutes again each time. What was read as a whole and taken is then left out: to read
+        the parts of every such issue, each minute, would eat the quota of a repository in which nothing happens.
+        """
         home, milestones = self._with_titles(self._home(container))
         yield [read_milestone(home, milestone) for milestone in milestones]
+        known = self._taken[container] = still_listed(self._taken.get(container, {}), since)
         for page in self._updated(home, since):
-            yield [read for issue in page for read in self._still_there(home, issue)]
+            new = [issue for issue in page.items if stamp(issue) not in known]
+            reads = [(issue, read) for issue in new for read in self._still_there(home, issue)]
+            yield [read for _, read in reads]
+            # Only now is it taken: a page that could not be published is asked for again.
+            note_taken(known, reads, page.at)
 
     def sweep(self, container: str) -> Iterator[Sequence[Mark]]:
         """Names every milestone, issue and pull request from the lists alone."""
@@ -114,6 +147,9 @@ class GitHubConnector:
 
     def fetch(self, refs: Sequence[Ref]) -> Iterator[Read]:
         """Each thing by id; empty if it was deleted, or moved to another repository."""
+        for container in self._names.unmet():
+            with suppress(Withheld):
+                self._home(container)
         homes: dict[int, Home] = {}
         for ref in refs:
             match = _ID.fullmatch(ref.id)
@@ -138,13 +174,13 @@ class GitHubConnector:
 
     def _home(self, container: str) -> Home:
         if not _CONTAINER.fullmatch(container):
-            raise Fatal(f"{container!r} is no repository; write it as owner/repo")
+            raise Withheld(f"{container!r} is no repository; write it as owner/repo")
         home = repository(self._get(f"/repos/{container}").body, container)
-        self._configured[home.id] = container
+        self._names.learn(str(home.id), container)
         return home
 
     def _home_by_id(self, ident: int) -> Home:
-        return repository(self._get(f"/repositories/{ident}").body, self._configured.get(ident))
+        return repository(self._get(f"/repositories/{ident}").body, self._names.known().get(str(ident)))
 
     def _with_titles(self, home: Home) -> tuple[Home, list[Any]]:
         pages = self._pages(f"{home.path}/milestones", {"state": "all", "per_page": self._page_size})
@@ -194,7 +230,7 @@ class GitHubConnector:
             raise Missing("the issue is in another repository now")
         return issue
 
-    def _updated(self, home: Home, since: datetime | None) -> Iterator[list[Any]]:
+    def _updated(self, home: Home, since: datetime | None) -> Iterator[Page]:
         """The issues list by keyset: after each page it is asked again from the last second seen.
 
         Pages by number would skip what moves while we read; only within one second that is longer than a page is
@@ -204,7 +240,7 @@ class GitHubConnector:
         newest, seen, asked = since, frozenset[str](), set[str]()
         for _ in range(MAX_PAGES):
             page = self._page(path, query, asked)
-            yield [issue for issue in page.items if stamp(issue) not in seen]
+            yield page._replace(items=[issue for issue in page.items if stamp(issue) not in seen])
             if page.next is None:
                 return
             last = max((time for time in map(updated_at, page.items) if time), default=None)
@@ -242,7 +278,7 @@ class GitHubConnector:
             if following in asked:
                 raise Retryable(f"the pages of {urlsplit(path).path} go round in a circle")
             asked.add(following)
-        return Page(answer.body, following)
+        return Page(answer.body, following, answered_at(answer.headers, self._clock()))
 
     def _get(self, path: str, query: Query | None = None, accept: Sequence[int] = (200,)) -> Answer:
         what = urlsplit(path).path
@@ -258,7 +294,7 @@ class GitHubConnector:
             raise failure(status, headers, text, what, self._clock())
         try:
             return Answer(headers, json.loads(text))
-        except ValueError:
+        except (ValueError, RecursionError):
             raise Retryable(f"GitHub's answer to {what} is no JSON: it was cut short, or comes from a proxy") from None
 
 
@@ -269,7 +305,7 @@ _CONTAINER = re.compile(r"[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+")
 _ID = re.compile(r"(\d{1,18})/(\d{1,18})")
 
 
-class Missing(Fatal):
+class Missing(Withheld):
     """GitHub says that there is no such thing (404, 410)."""
 
 
@@ -281,10 +317,15 @@ class Answer(NamedTuple):
 
 
 class Page(NamedTuple):
-    """One page of a list, and the URL of the next one."""
+    """One page of a list, the URL of the next one, and GitHub's clock when it answered."""
 
     items: list[Any]
     next: str | None
+    at: datetime
+
+
+Taken = dict[str, datetime]
+"""The stamps of what was read as a whole and handed on -> when it changed."""
 
 
 class Parts(NamedTuple):
@@ -332,7 +373,7 @@ def repository(body: Any, container: str | None) -> Home:
     if not isinstance(body, dict) or not isinstance(body.get("id"), int) or not isinstance(body.get("full_name"), str):
         raise Retryable("GitHub's answer about a repository has no id and full_name")
     if body.get("has_issues") is False:
-        raise Fatal(
+        raise Withheld(
             f"the issues of {body['full_name']} are turned off; turn them on, or take it out of the configuration"
         )
     return Home(body["id"], body["full_name"], container or body["full_name"], {})
@@ -358,42 +399,44 @@ def failure(status: int, headers: Mapping[str, str], text: str, what: str, now: 
         return Missing(f"GitHub has no {what}, or the token may not see it; correct the name, or give the token access")
     if status == 401:
         return Fatal("GitHub refuses the token (401); make a new one and put it where auth.token points")
-    if status == 403:
-        return Fatal(f"the token may not read {what} (403); let it read metadata, issues and pull requests")
+    if status in (403, 451):
+        kind = Withheld if "/repos/" in what or "/repositories/" in what else Fatal
+        return kind(f"the token may not read {what} ({status}); let it read metadata, issues and pull requests")
     if 400 <= status < 500 and status != 408:
         return Fatal(f"GitHub refuses {what} ({status}); is the source's url that of a GitHub API?")
-    return Retryable(f"GitHub answered {status} to {what}", seconds(headers.get("retry-after")))
+    return Retryable(f"GitHub answered {status} to {what}", waits(headers, now))
 
 
 def pause(headers: Mapping[str, str], now: datetime) -> float:
     """Seconds until a rate limit lets us go on, by GitHub's own clock."""
-    after = seconds(headers.get("retry-after"))
+    after = waits(headers, now)
     if after is not None:
         return after
-    reset = seconds(headers.get("x-ratelimit-reset"))
-    if headers.get("x-ratelimit-remaining") == "0" and reset is not None:
-        return max(1.0, reset - answered_at(headers, now).timestamp())
+    reset = headers.get("x-ratelimit-reset", "")
+    if headers.get("x-ratelimit-remaining") == "0" and re.fullmatch(r"[0-9]{1,12}", reset):
+        return bounded_wait(int(reset) - answered_at(headers, now).timestamp())
     return SECONDARY_LIMIT_SECONDS
 
 
-def seconds(text: str | None) -> float | None:
-    """A header's whole number of seconds."""
-    return float(text) if text is not None and re.fullmatch(r"[0-9]{1,12}", text) else None
+def waits(headers: Mapping[str, str], now: datetime) -> float | None:
+    """What `Retry-After` says, by GitHub's own clock."""
+    return retry_after(headers.get("retry-after"), answered_at(headers, now))
 
 
 def answered_at(headers: Mapping[str, str], otherwise: datetime) -> datetime:
     """The `Date` of an answer."""
-    try:
-        return parsedate_to_datetime(headers.get("date", "")).astimezone(UTC)
-    except ValueError:
-        return otherwise
+    return http_date(headers.get("date")) or otherwise
 
 
 def next_page(link: str, base_url: str) -> str | None:
     """The URL of the next page in a `Link` header (RFC 8288); it must lie on our own host, where the token may go."""
     links = requests.utils.parse_header_links(link) if link else []
     url = next((str(item["url"]) for item in links if item.get("rel") == "next"), None)
-    if url is not None and urlsplit(url)[:2] != urlsplit(base_url)[:2]:
+    try:
+        elsewhere = url is not None and urlsplit(url)[:2] != urlsplit(base_url)[:2]
+    except ValueError:
+        raise Retryable("GitHub's answer names a next page whose address is none") from None
+    if elsewhere:
         raise Fatal("GitHub's next page is on another host; correct the source's url")
     return url
 
@@ -419,6 +462,21 @@ def stamp(item: Any) -> str:
     return f"{item.get('id')}@{item.get('updated_at')}" if isinstance(item, dict) else repr(item)
 
 
+def still_listed(taken: Taken, since: datetime | None) -> Taken:
+    """What of it a listing from `since` on may show again. One of everything is meant: nothing may be left out of it."""
+    return {} if since is None else {each: at for each, at in taken.items() if at >= since - timedelta(seconds=1)}
+
+
+def note_taken(taken: Taken, reads: Iterable[tuple[Any, Read]], listed_at: datetime) -> None:
+    """Remember what was listed so long after its change that it has no younger change in the same second."""
+    for issue, read in reads:
+        changed_at = updated_at(issue)
+        if changed_at is not None and listed_at - changed_at >= (UNSETTLED if unsettled(read) else SETTLED):
+            taken[stamp(issue)] = changed_at
+    while len(taken) > MOST_TAKEN:
+        del taken[next(iter(taken))]
+
+
 def is_at_home(home: Home, issue: Any, number: int) -> bool:
     """Whether an answer is about the issue that we asked for."""
     if not isinstance(issue, dict):
@@ -437,9 +495,14 @@ def _text(value: Any) -> Any:
     return value
 
 
-_Time = Annotated[
-    AwareDatetime, BeforeValidator(_text), Field(strict=False), AfterValidator(lambda when: when.astimezone(UTC))
-]
+def _in_utc(when: datetime) -> datetime:
+    try:
+        return when.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("should be a time of the years 1 to 9999") from None
+
+
+_Time = Annotated[AwareDatetime, BeforeValidator(_text), Field(strict=False), AfterValidator(_in_utc)]
 
 
 class _Raw(BaseModel):
@@ -559,8 +622,11 @@ def problem(error: ValidationError) -> str:
 
 
 def raw(body: Any) -> bytes:
-    """What came, as JSON."""
-    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+    """What came, as JSON; in ASCII, since what came may be no text that UTF-8 can hold."""
+    try:
+        return json.dumps(body, separators=(",", ":")).encode()
+    except RecursionError:
+        return b""
 
 
 def unsettled(read: Read) -> bool:

@@ -25,7 +25,7 @@ from icalendar.timezone.tzp import TZP
 from recurring_ical_events import EventAdapter, Series, TodoAdapter  # type: ignore[import-untyped]
 from recurring_ical_events import Occurrence as Found
 
-from connectors.base import Fatal, Read, Ref, Retryable
+from connectors.base import Read, Ref, Retryable, Withheld
 from pmsync.core.events import CalendarEntry, Meaning, Occurrence
 
 MAX_COMPONENTS = 20_000
@@ -48,13 +48,13 @@ OCCURRENCE_STEPS = 50
 """What one occurrence counts for, so that the budget of a feed also bounds its memory."""
 
 TELLING = frozenset(
-    "UID DTSTART DTEND DUE DURATION RRULE EXRULE RDATE EXDATE RECURRENCE-ID STATUS SEQUENCE SUMMARY".split()  # noqa: SIM905
+    "UID DTSTART DTEND DUE DURATION RRULE EXRULE RDATE EXDATE RECURRENCE-ID STATUS COMPLETED SEQUENCE SUMMARY".split()  # noqa: SIM905
 )
 """The properties that are parsed at all."""
 
 KNOWN = TELLING | frozenset(
     (  # noqa: SIM905
-        "ATTACH ATTENDEE CATEGORIES CLASS COLOR COMMENT COMPLETED CONFERENCE CONTACT CREATED DESCRIPTION DTSTAMP GEO IMAGE "
+        "ATTACH ATTENDEE CATEGORIES CLASS COLOR COMMENT CONFERENCE CONTACT CREATED DESCRIPTION DTSTAMP GEO IMAGE "
         "LAST-MODIFIED LOCATION ORGANIZER PERCENT-COMPLETE PRIORITY RELATED-TO REQUEST-STATUS RESOURCES TRANSP TZID URL"
     ).split()
 )
@@ -174,7 +174,7 @@ class _Splitter:
     def begin(self, name: str) -> None:
         self.seen += 1
         if self.seen > MAX_COMPONENTS:
-            raise Fatal(f"{self.container}: the feed has more than {MAX_COMPONENTS} components")
+            raise Withheld(f"{self.container}: the feed has more than {MAX_COMPONENTS} components")
         if name == "VCALENDAR":
             self.close("it has no END")
             self.inside, self.complete = True, False
@@ -246,16 +246,16 @@ class Component:
     event: Event | Todo
     sequence: int
     is_override: bool
-    cancelled: bool
+    is_over: bool
     title: str | None
 
 
 def translate(group: Sequence[Part], scope: Scope, zones: Zones, feed: Meter) -> CalendarEntry | None:
-    """The entry that these components of one UID make; None if it is cancelled, or a to-do that is never due."""
+    """The entry that these components of one UID make; None if it is cancelled, or a to-do that is done or never due."""
     components = [component for part in group if (component := parse(part, zones)) is not None]
     masters = [component for component in components if not component.is_override]
     first = max(masters or components, key=lambda component: component.sequence, default=None)
-    if first is None or all(component.cancelled for component in ([first] if masters else components)):
+    if first is None or all(component.is_over for component in ([first] if masters else components)):
         return None
     occurrences = expand(components, scope.window, scope.zone, feed)
     return CalendarEntry(
@@ -281,10 +281,16 @@ def parse(part: Part, zones: Zones) -> Component | None:
     for name, read in _READERS.items():
         if name in properties:
             event[name] = read(name, properties[name], zones)
-    status = properties.get("STATUS", [Property("", {})])[0].value.strip().upper()
     return Component(
-        event, event.get("SEQUENCE", -1), "RECURRENCE-ID" in event, status == "CANCELLED", _title(properties)
+        event, event.get("SEQUENCE", -1), "RECURRENCE-ID" in event, _is_over(part.kind, properties), _title(properties)
     )
+
+
+def _is_over(kind: str, properties: Mapping[str, Sequence[Property]]) -> bool:
+    """Whether it is called off, or a to-do that is done: then there is nothing to wait for."""
+    done = "COMPLETED" if "COMPLETED" in properties else ""
+    status = properties["STATUS"][0].value.strip().upper() if "STATUS" in properties else done
+    return status == "CANCELLED" or (kind == "VTODO" and status == "COMPLETED")
 
 
 def _properties(part: Part) -> Mapping[str, Sequence[Property]]:
@@ -452,7 +458,7 @@ class _Adapter(EventAdapter):  # type: ignore[misc]
 
     def __init__(self, component: Component, meter: Meter, enough: int) -> None:
         super().__init__(component.event)
-        self.cancelled = component.cancelled
+        self.is_over = component.is_over
         self.meter = meter
         self.enough = enough
 
@@ -517,7 +523,7 @@ def expand(
     )
     start, end = (datetime(day.year, day.month, day.day, tzinfo=UTC) for day in window)
     try:
-        found = {_span(each, zone) for each in series.between(start, end) if not each.adapter.cancelled}
+        found = {_span(each, zone) for each in series.between(start, end) if not each.adapter.is_over}
     finally:
         feed.left -= before - max(0, meter.left)
     feed.spend(OCCURRENCE_STEPS * len(found))
@@ -532,7 +538,7 @@ def _span(found: _Found, zone: ZoneInfo) -> tuple[Moment, Moment]:
     start, end = found.start, found.end
     if isinstance(found.adapter, TodoAdapter):
         start = end
-    elif not isinstance(start, datetime) and start == end:
+    if not isinstance(start, datetime) and start == end:
         end = start + timedelta(days=1)
     if isinstance(start, datetime) or isinstance(end, datetime):
         return _instant(start, zone), _instant(end, zone)

@@ -9,15 +9,16 @@ Next on the way of an event: `connectors/pump.py`, which drives this class throu
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
-from decimal import Decimal, InvalidOperation
-from email.utils import parsedate_to_datetime
+from decimal import Decimal
 from typing import Any, ClassVar, Literal, NamedTuple, ParamSpec, Self, TypeVar
 from urllib.parse import quote, urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -28,7 +29,19 @@ from requests import RequestException, Response
 from requests.exceptions import InvalidURL, JSONDecodeError
 
 from connectors import base
-from connectors.base import ConnectorError, Fatal, Mark, Read, Ref, Retryable, unreached
+from connectors.base import (
+    ConnectorError,
+    Fatal,
+    Mark,
+    Names,
+    Read,
+    Ref,
+    Retryable,
+    Withheld,
+    http_date,
+    retry_after,
+    unreached,
+)
 from pmsync.core.events import MAX_CHANGES, Change, Milestone, Scalar, StatusCategory, WorkItem
 
 P = ParamSpec("P")
@@ -41,8 +54,6 @@ IDS_PER_PAGE = 5000
 HISTORIES_PER_PAGE = 1000
 MAX_PAGES = 20_000
 MAX_EMPTY_PAGES = 5
-LONGEST_WAIT = 3600
-"""Jira's quotas begin anew every hour, so no honest Retry-After is longer."""
 SKEW = timedelta(seconds=1)
 """Jira stamps a change and the issue's `updated` a few milliseconds apart, in either order."""
 MOST_POINTS = 10**9
@@ -50,12 +61,19 @@ MOST_POINTS = 10**9
 ESTIMATES = ("Story Points", "Story point estimate")
 ISSUE_FIELDS = (
     "summary", "issuetype", "project", "status", "assignee", "duedate", "created", "updated", "fixVersions", "labels", "parent",
+    "resolution",
 )  # fmt: skip
 CATEGORIES: Mapping[str, StatusCategory] = {
     "new": StatusCategory.todo,
     "indeterminate": StatusCategory.in_progress,
     "done": StatusCategory.done,
 }
+DROPPED = (
+    "won't do", "won't fix", "wont do", "wont fix", "will not do", "will not fix", "duplicate", "cannot reproduce",
+    "could not reproduce", "declined", "rejected", "invalid", "incomplete", "not a bug", "not an issue", "obsolete",
+    "abandoned", "withdrawn", "canceled", "cancelled",
+)  # fmt: skip
+"""Resolutions that say of something closed that it was not done: Jira's own, and what teams commonly add."""
 UNWRITABLE = re.compile("[\\0\ud800-\udfff]")
 """What JSON can hold and UTF-8 or a database cannot."""
 EARLIEST_ZONE = timezone(timedelta(hours=-12))
@@ -72,12 +90,14 @@ class JiraAuth(BaseModel):
 
 
 class JiraSettings(base.Settings):
-    """A Jira Cloud site. `story_points` names the field of the estimate where it is neither of Jira's own two."""
+    """A Jira Cloud site. `story_points` names the field of the estimate where it is neither of Jira's own two;
+    `dropped_resolutions` are the names, in any case of letters, of those that say that nothing was done."""
 
     kind: Literal["jira"] = "jira"
     url: str
     auth: JiraAuth
     story_points: str | None = None
+    dropped_resolutions: tuple[str, ...] = DROPPED
     page_size: int = Field(default=100, ge=1, le=1000)
 
     @field_validator("url")
@@ -110,6 +130,13 @@ class CustomField(NamedTuple):
     name: str
 
 
+class Project(NamedTuple):
+    """A project; its id stays, its key is the present one."""
+
+    id: str
+    key: str
+
+
 @dataclass(frozen=True, slots=True)
 class Site:
     """What must be known of a Jira site to read its issues. Several fields may bear one name."""
@@ -119,6 +146,9 @@ class Site:
     estimate: tuple[CustomField, ...] = ()
     sprint: tuple[CustomField, ...] = ()
     flagged: tuple[CustomField, ...] = ()
+    dropped: frozenset[str] = frozenset(DROPPED)
+    containers: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """id -> configured name, of the projects whose configured name is known."""
 
     @property
     def fields(self) -> list[str]:
@@ -135,6 +165,7 @@ class JiraConnector:
         self.name = settings.name
         self._settings = settings
         self._client = client
+        self._names = Names()
 
     @classmethod
     def connect(cls, settings: JiraSettings, clock: base.Clock) -> Self:  # noqa: ARG003  Jira's own clock is read
@@ -172,33 +203,51 @@ class JiraConnector:
         answer = self._get("serverInfo")
         return self._read(lambda: _instant(_take(answer, "serverTime", str), "serverTime"))
 
+    def expect(self, containers: Iterable[str]) -> None:
+        """Which containers are configured, so that a fetch before any listing knows their names."""
+        self._names.expect(containers)
+
     def changed(self, container: str, since: datetime | None) -> Iterator[Sequence[Read]]:
-        site = self._site()
-        yield [read_version(raw, container, site.url) for raw in self._versions(container)]
-        query = jql(container, since, self._zone())
+        project, site = self._project(container), self._site()
+        yield [read_version(raw, container, site.url) for raw in self._versions(project)]
+        query = jql(project.key, since, self._zone())
         for issues in self._search(query, site.fields, self._settings.page_size):
             yield self._reads(issues, site)
 
     def sweep(self, container: str) -> Iterator[Sequence[Mark]]:
-        versions = self._versions(container)
+        project = self._project(container)
+        versions = self._versions(project)
         yield self._read(marks, "milestone", versions)
-        for issues in self._search(jql(container, None, UTC), ["updated"], IDS_PER_PAGE):
+        for issues in self._search(jql(project.key, None, UTC), ["updated"], IDS_PER_PAGE):
             yield self._read(marks, "work_item", issues)
 
     def fetch(self, refs: Sequence[Ref]) -> Iterator[Read]:
+        for container in self._names.unmet():
+            with suppress(Withheld):
+                self._project(container)
         site = self._site()
         ids = list(dict.fromkeys(ref.id for ref in refs if ref.kind == "work_item"))
         for start in range(0, len(ids), ISSUES_PER_FETCH):
             yield from self._issues(ids[start : start + ISSUES_PER_FETCH], site)
-        projects: dict[int, str] = {}
+        keys: dict[str, str] = {}
         for ref in refs:
             if ref.kind == "milestone":
-                yield self._version(ref, projects, site)
+                yield self._version(ref, keys, site)
+
+    def _project(self, container: str) -> Project:
+        """What Jira calls a container now. Its old keys still lead to it, after a rename too; but not those in other
+        case, which JQL alone takes: asked for first, they are no project."""
+        answer = self._get(f"project/{quote(container, safe='')}")
+        project = self._read(lambda: Project(_take(answer, "id", str), _take(answer, "key", str)))
+        self._names.learn(project.id, container)
+        return project
 
     def _site(self) -> Site:
         """Read anew for each poll: a workflow may have got a status since."""
-        statuses, fields = self._get("status"), self._get("field")
-        return self._read(lambda: site(self._settings.url, statuses, fields, self._settings.story_points))
+        statuses, fields, settings = self._get("status"), self._get("field"), self._settings
+        known = self._read(lambda: site(settings.url, statuses, fields, settings.story_points))
+        dropped = frozenset(map(_plain_name, settings.dropped_resolutions))
+        return dataclasses.replace(known, dropped=dropped, containers=self._names.known())
 
     def _zone(self) -> tzinfo:
         me = self._get("myself")
@@ -216,25 +265,23 @@ class JiraConnector:
         if key != container:
             yield f"project {container} is called {key} now; use that key in the configuration"
 
-    def _versions(self, container: str) -> list[Any]:
-        answer = self._get(f"project/{quote(container, safe='')}/versions")
+    def _versions(self, project: Project) -> list[Any]:
+        answer = self._get(f"project/{quote(project.id, safe='')}/versions")
         return self._read(lambda: _typed(answer, list, "the list of versions"))
 
-    def _version(self, ref: Ref, projects: dict[int, str], site: Site) -> Read:
-        """A version names its project by number; `projects` remembers their keys for this call."""
+    def _version(self, ref: Ref, keys: dict[str, str], site: Site) -> Read:
+        """A version names its project by number; `keys` remembers those of projects that are not configured."""
         raw = self._find(f"version/{quote(ref.id, safe='')}")
         if raw is None:
             return Read(ref)
         try:
-            number = _take(raw, "projectId", int)
+            project = str(_take(raw, "projectId", int))
         except Unreadable as error:
             return Read(ref, problem=str(error), raw=_dump(raw))
-        if number not in projects:
-            project = self._find(f"project/{number}")
-            if project is None:
-                return Read(ref)
-            projects[number] = self._read(lambda: _take(project, "key", str))
-        return read_version(raw, projects[number], site.url)
+        if project not in site.containers and project not in keys:
+            answer = self._get(f"project/{project}")
+            keys[project] = self._read(_take, answer, "key", str)
+        return read_version(raw, site.containers.get(project) or keys[project], site.url)
 
     def _issues(self, ids: Sequence[str], site: Site) -> Iterator[Read]:
         answer = self._post("issue/bulkfetch", {"issueIdsOrKeys": list(ids), "fields": site.fields})
@@ -320,8 +367,8 @@ class JiraConnector:
             raise Retryable(f"Jira did not answer in full ({type(error).__name__})") from None
 
 
-class NotFound(Fatal):
-    """Jira has nothing there, or nothing that this account may see."""
+class NotFound(Withheld):
+    """Jira has no such project or version, or none that this account may see."""
 
 
 def jql(container: str, since: datetime | None, zone: tzinfo) -> str:
@@ -342,8 +389,9 @@ def failure(response: Response) -> Retryable | Fatal:
     """The error that an answer other than 2xx stands for."""
     status, doing = response.status_code, f"{response.request.method} {urlsplit(response.request.url or '').path}"
     if status in (408, 425, 429) or status >= 500:
-        return Retryable(f"Jira answered {status} to {doing}", retry_after(response.headers))
-    if status == 404:
+        wait = retry_after(response.headers.get("Retry-After"), http_date(response.headers.get("Date")))
+        return Retryable(f"Jira answered {status} to {doing}", wait)
+    if status == 404 and re.search("/(project|version)/", doing):
         return NotFound(f"Jira has nothing at {doing}, or this account may not see it; check the key and permissions")
     advice = {
         400: "a project in the configuration may be gone or hidden from this account; run `pmsync doctor`",
@@ -362,19 +410,6 @@ def _refuse(response: Response, *_args: Any, **_kwargs: Any) -> None:
     if not response.ok or response.is_redirect:
         response.close()
         raise failure(response)
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait, at least one; a date is counted from the server's own `Date`."""
-    value = headers.get("Retry-After", "").strip()
-    try:
-        if value.isascii() and value.isdigit():
-            seconds = float(value)
-        else:
-            seconds = (parsedate_to_datetime(value) - parsedate_to_datetime(headers["Date"])).total_seconds()
-    except (ValueError, TypeError, KeyError, OverflowError):
-        return None
-    return min(max(seconds, 1.0), float(LONGEST_WAIT))
 
 
 def next_token(answer: Any) -> str | None:
@@ -473,15 +508,17 @@ def translate_issue(raw: Any, changelog: Sequence[Any], site: Site) -> WorkItem:
     entries = [entry for entry in _entries(changelog) if entry.at < updated + SKEW]
     chosen = [_chosen(fields, raw, entries) for fields in (site.estimate, site.sprint, site.flagged)]
     versions = [_take(version, "id", str) for version in _maybe(raw, "fields.fixVersions", list) or []]
+    resolution = _resolution(raw, site)
+    project = _take(raw, "fields.project.key", str)
     item = WorkItem(
         key=key,
-        container=_take(raw, "fields.project.key", str),
+        container=site.containers.get(_maybe(raw, "fields.project.id", str) or "", project),
         type=_take(raw, "fields.issuetype.name", str),
         title=_take(raw, "fields.summary", str),
         url=f"{site.url}/browse/{key}",
         created_at=_instant(_take(raw, "fields.created", str), "fields.created"),
         status=status.name,
-        status_category=status.category,
+        status_category=_resolved(status.category, resolution),
         assignee=_assignee(raw),
         due_date=_day(_maybe(raw, "fields.duedate", str), "fields.duedate"),
         estimate=_points(_custom(raw, chosen[0]), "the estimate"),
@@ -493,7 +530,9 @@ def translate_issue(raw: Any, changelog: Sequence[Any], site: Site) -> WorkItem:
             sorted({_typed(label, str, "fields.labels") for label in _maybe(raw, "fields.labels", list) or []})
         ),
     )
-    return _with_history(item, _milestones(_changes(entries, _readers(site, chosen)), entries, versions))
+    changes = _changes(entries, _readers(site, chosen), site.containers)
+    past = _categories(changes, entries, status.category, resolution, site)
+    return _with_history(item, _milestones(past.changes, entries, versions), past.is_whole)
 
 
 class Entry(NamedTuple):
@@ -554,21 +593,77 @@ def _name(item: Any) -> str:
     return (ident if custom else ident and ident.lower()) or (f"custom {name}" if custom else name)
 
 
-def _changes(entries: Iterable[Entry], readers: Readers) -> list[Change]:
+def _changes(entries: Iterable[Entry], readers: Readers, containers: Mapping[str, str]) -> list[Change]:
     changes: list[Change] = []
     for entry in entries:
         times: defaultdict[str, int] = defaultdict(int)
+        homes = _homes(entry, containers)
         for item in entry.items:
             for field, values in readers.get(_name(item), ()):
                 ident = f"{entry.id}.{times[field]}" if times[field] else entry.id
                 times[field] += 1
-                old, new = (values(*_side(item, *names)) for names in (("from", "fromString"), ("to", "toString")))
+                old, new = (values(*_side(item, *names)) for names in SIDES)
+                if field == "container":
+                    old, new = homes[0] or old, homes[1] or new
                 changes.append(Change(field=field, old=old, new=new, at=entry.at, id=ident))
     return changes
 
 
+SIDES = (("from", "fromString"), ("to", "toString"))
+
+
+def _homes(entry: Entry, containers: Mapping[str, str]) -> tuple[str | None, ...]:
+    """The configured names of the projects that a move was from and to: keys of the past may be other ones."""
+    moved = [item for item in entry.items if _name(item) == "project"]
+    ids = [_maybe(moved[0], name, str) if moved else None for name, _ in SIDES]
+    return tuple(containers.get(ident or "") for ident in ids)
+
+
 def _side(item: Any, ident: str, text: str) -> tuple[str | None, str | None]:
     return _maybe(item, ident, str) or None, _maybe(item, text, str) or None
+
+
+class Resolution(NamedTuple):
+    """Why an issue is closed; `id` is None where it has none."""
+
+    id: str | None
+    is_dropped: bool
+
+
+class Categories(NamedTuple):
+    """Changes of all fields, those of the category as the resolutions of their time have it."""
+
+    changes: Sequence[Change]
+    is_whole: bool
+
+
+def _categories(
+    changes: Sequence[Change], entries: Sequence[Entry], category: StatusCategory, present: Resolution, site: Site
+) -> Categories:
+    """Let each resolution say whether what was closed was done, from today's backwards. Where the changelog does not
+    lead to today's (`is_whole`), and it matters, there is no history of the category."""
+    steps: defaultdict[str, list[Change]] = defaultdict(list)
+    for change in changes:
+        if change.field == "status_category":
+            steps[change.id.partition(".")[0]].append(change)
+    found = [change for change in changes if change.field != "status_category"]
+    now: Scalar = category
+    after, is_whole, matters = present, True, present.is_dropped
+    for entry in reversed(entries):
+        before = after
+        for item in reversed([item for item in entry.items if _name(item) == "resolution"]):
+            old, new = (_past_resolution(*_side(item, *names), present, site) for names in SIDES)
+            is_whole &= new.id == before.id
+            matters |= old.is_dropped or new.is_dropped
+            before = old
+        # Status and resolution mostly change together; a resolution alone may change the category too.
+        own = [(change.old, change.new, change.id) for change in steps[entry.id]]
+        for number, (was, became, ident) in enumerate(own or [(now, now, entry.id)], 1):
+            step = _resolved(was, before), _resolved(became, after if number >= len(own) else before)
+            if own or step[0] != step[1]:
+                found.append(Change(field="status_category", old=step[0], new=step[1], at=entry.at, id=ident))
+        after, now = before, own[0][0] if own else now
+    return Categories(found, is_whole or not matters)
 
 
 def _milestones(changes: Sequence[Change], entries: Sequence[Entry], versions: Iterable[str]) -> list[Change]:
@@ -587,10 +682,10 @@ def _milestones(changes: Sequence[Change], entries: Sequence[Entry], versions: I
     return sorted(found, key=lambda change: _place(change.at, change.id.partition(".")[0]))
 
 
-def _with_history(item: WorkItem, changes: Sequence[Change]) -> WorkItem:
+def _with_history(item: WorkItem, changes: Sequence[Change], is_whole: bool) -> WorkItem:
     """A category that nobody knows any more (its status was deleted) is no history: the field is then untracked."""
     lost = any(None in (change.old, change.new) for change in changes if change.field == "status_category")
-    untracked = ("status_category",) if lost else ()
+    untracked = ("status_category",) if lost or not is_whole else ()
     kept = _agreeing(item, [change for change in changes if change.field not in untracked])
     return item.model_copy(
         update={"history": tuple(kept[-MAX_CHANGES:]), "history_cut": len(kept) > MAX_CHANGES, "untracked": untracked}
@@ -622,6 +717,29 @@ def _assignee(raw: Any) -> str | None:
     return _take(raw, "fields.assignee.accountId", str) if _maybe(raw, "fields.assignee", dict) else None
 
 
+def _plain_name(name: str) -> str:
+    """A resolution's name as names are compared."""
+    return " ".join(name.replace("\u2019", "'").casefold().split())
+
+
+def _resolution(raw: Any, site: Site) -> Resolution:
+    if _maybe(raw, "fields.resolution", dict) is None:
+        return Resolution(None, False)
+    name = _plain_name(_take(raw, "fields.resolution.name", str))
+    return Resolution(_maybe(raw, "fields.resolution.id", str) or name, name in site.dropped)
+
+
+def _past_resolution(ident: str | None, text: str | None, present: Resolution, site: Site) -> Resolution:
+    """As it was called then; the present one as it is called now."""
+    is_dropped = present.is_dropped if ident == present.id else _plain_name(text or "") in site.dropped
+    return Resolution(ident, is_dropped and ident is not None)
+
+
+def _resolved(category: T, resolution: Resolution) -> T | Literal[StatusCategory.dropped]:
+    """The category of a status together with a resolution."""
+    return StatusCategory.dropped if category == StatusCategory.done and resolution.is_dropped else category
+
+
 def _sprint(value: Any) -> str | None:
     """The active sprint, else the last; the list holds the closed ones that the issue was in, too."""
     sprints = _typed([] if value is None else value, list, "the sprints")
@@ -637,13 +755,11 @@ def _points(value: Any, what: str) -> int | None:
     """Milli-points, from a number or its text."""
     if value is None:
         return None
-    try:
+    with suppress(ArithmeticError):
         points = Decimal("NaN" if isinstance(value, bool) else str(value))
-    except InvalidOperation:
-        points = Decimal("NaN")
-    if not points.is_finite() or abs(points) > MOST_POINTS:
-        raise Unreadable(f"{what} is no number of points")
-    return int((points * 1000).to_integral_value())
+        if points.is_finite() and abs(points) <= MOST_POINTS:
+            return int((points * 1000).to_integral_value())
+    raise Unreadable(f"{what} is no number of points")
 
 
 def _day(value: str | None, what: str) -> date | None:

@@ -47,6 +47,13 @@ STATUSES: Mapping[str, StandinStatus] = {
     "Done": StandinStatus("10003", "done"),
 }
 CATEGORY_IDS = {"undefined": 1, "new": 2, "done": 3, "indeterminate": 4}
+RESOLUTIONS = {
+    "Done": "10000",
+    "Won't Do": "10001",
+    "Duplicate": "10002",
+    "Cannot Reproduce": "10003",
+    "Declined": "10004",
+}
 TYPES = {"Story": "10004", "Task": "10005", "Bug": "10006", "Epic": "10007", "Sub-task": "10008"}
 CUSTOM_FIELDS = (
     (POINTS_FIELD, "Story point estimate", "number", "com.pyxis.greenhopper.jira:jsw-story-points"),
@@ -55,6 +62,7 @@ CUSTOM_FIELDS = (
 )
 SYSTEM_FIELDS = (
     "summary", "issuetype", "project", "status", "assignee", "duedate", "created", "updated", "fixVersions", "labels", "parent",
+    "resolution",
 )  # fmt: skip
 
 
@@ -73,6 +81,7 @@ class Fields:
     flagged: bool = False
     parent: str | None = None
     labels: tuple[str, ...] = ()
+    resolution: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,13 +121,27 @@ class Timeline:
         return self.revisions[: bisect_right(self.times, moment)]
 
 
-class Project(NamedTuple):
-    """A project; it never changes its key here."""
+@dataclass(slots=True)
+class Project:
+    """A project. `key` is its first one, by which the world is written; `keys` are those that it got later."""
 
     id: str
     key: str
     name: str
     at: datetime
+    keys: list[tuple[datetime, str]] = field(default_factory=list)
+    gone_at: datetime | None = None
+
+    def is_there(self, moment: datetime) -> bool:
+        return self.at <= moment and (self.gone_at is None or moment < self.gone_at)
+
+    def keys_until(self, moment: datetime) -> Sequence[str]:
+        """All that it ever bore, the present one last."""
+        return [self.key, *(key for at, key in self.keys if at <= moment)]
+
+    def shown(self, key: str, moment: datetime) -> str:
+        """How an issue's key reads at a moment."""
+        return f"{self.keys_until(moment)[-1]}-{key.rpartition('-')[2]}"
 
 
 class Version(NamedTuple):
@@ -200,6 +223,14 @@ class JiraSite:
         self._projects[key] = project
         return project.id
 
+    def rename_project(self, project: str, at: datetime, key: str) -> None:
+        """A new key. The old ones still lead to it, in JQL and by REST; issues show the new one, in no changelog."""
+        self._projects[project].keys.append((at, key))
+
+    def remove_project(self, project: str, at: datetime) -> None:
+        """It is deleted, or hidden from this account."""
+        self._projects[project].gone_at = at
+
     def add_version(
         self, project: str, name: str, release_date: date | None = None, *, at: datetime, start_date: date | None = None
     ) -> str:
@@ -234,8 +265,8 @@ class JiraSite:
         return ident
 
     def change_issue(self, ident: str, at: datetime, **fields: Any) -> None:
-        """Fields: title, type, status, assignee, due_date, story_points, flagged, parent, labels, and one or a tuple of
-        `fix_version` and `sprint`. What does not change leaves no trace."""
+        """Fields: title, type, status, resolution, assignee, due_date, story_points, flagged, parent, labels, and one or
+        a tuple of `fix_version` and `sprint`. What does not change leaves no trace."""
         self._revise(ident, at, **_plural(fields))
 
     def move_issue(self, ident: str, at: datetime, project: str) -> None:
@@ -245,7 +276,7 @@ class JiraSite:
         key = f"{project}-{self._next(f'issue of {project}', 0)}"
         items = (
             _item("project", "project", old.id, old.name, new.id, new.name),
-            _item("Key", None, None, before.key, None, key),
+            _item("Key", None, None, old.shown(before.key, at), None, new.shown(key, at)),
             *self._items(before.fields, replace(before.fields, fix_versions=())),
         )
         fields = replace(before.fields, fix_versions=())
@@ -266,8 +297,9 @@ class JiraSite:
 
     def _check(self, fields: Fields) -> None:
         unknown = {fields.status} - set(self.statuses) | {fields.type} - set(TYPES)
+        unknown |= {fields.resolution or "Done"} - set(RESOLUTIONS)
         if unknown or not set(fields.fix_versions) <= set(self._versions):
-            raise ValueError(f"no such status, type or version: {fields}")
+            raise ValueError(f"no such status, type, resolution or version: {fields}")
 
     def _items(self, old: Fields, new: Fields) -> tuple[Mapping[str, Any], ...]:
         return tuple(
@@ -391,8 +423,15 @@ class JiraSite:
             raise Refusal(
                 400, "Error in the JQL Query: only a bounded query for projects, by time of change, is known."
             )
-        projects = {re.sub(r"\\(.)", r"\1", name) for name in re.findall(QUOTED, match["project"])}
-        unknown = projects - {key for key, project in self._projects.items() if project.at <= self.clock()}
+        names = {re.sub(r"\\(.)", r"\1", name) for name in re.findall(QUOTED, match["project"])}
+        known = {
+            key.casefold(): project.key
+            for project in self._projects.values()
+            if project.is_there(self.clock())
+            for key in project.keys_until(self.clock())
+        }
+        projects = {known.get(name.casefold(), "") for name in names}
+        unknown = [name for name in names if name.casefold() not in known]
         if unknown:
             raise Refusal(400, f"The value '{sorted(unknown)[0]}' does not exist for the field 'project'.")
         if match["since"] is None:
@@ -415,7 +454,9 @@ class JiraSite:
         issues = [
             self._issue(ident, revision, _strings(fields, 1000), now)
             for ident in dict.fromkeys(idents)
-            if ident in self._issues and (revision := self._issues[ident].at(now))
+            if ident in self._issues
+            and (revision := self._issues[ident].at(now))
+            and self._projects[revision.project].is_there(now)
         ]
         return {"issues": issues, "issueErrors": []}
 
@@ -453,7 +494,8 @@ class JiraSite:
         unknown = set(names) - set(known) - {"id"}
         if unknown:
             raise Refusal(400, f"Unknown field: {sorted(unknown)[0]}")
-        issue = {"id": ident, "key": revision.key, "self": f"https://jira.example.com/rest/api/3/issue/{ident}"}
+        key = self._projects[revision.project].shown(revision.key, moment)
+        issue = {"id": ident, "key": key, "self": f"https://jira.example.com/rest/api/3/issue/{ident}"}
         shown = {name: known[name] for name in names if name != "id"}
         return issue | ({"fields": shown} if shown else {})
 
@@ -464,7 +506,8 @@ class JiraSite:
         return {
             "summary": fields.title,
             "issuetype": {"id": TYPES[fields.type], "name": fields.type, "subtask": fields.type == "Sub-task"},
-            "project": {"id": project.id, "key": project.key, "name": project.name},
+            "project": {"id": project.id, "key": project.keys_until(moment)[-1], "name": project.name},
+            "resolution": fields.resolution and {"id": RESOLUTIONS[fields.resolution], "name": fields.resolution},
             "status": self._status(fields.status),
             "assignee": fields.assignee and {"accountId": fields.assignee, "active": True},
             "duedate": fields.due_date and fields.due_date.isoformat(),
@@ -472,7 +515,11 @@ class JiraSite:
             "updated": _stamp(revision.at),
             "fixVersions": [{"id": v.id, "name": v.name, "released": v.released} for v in versions],
             "labels": list(fields.labels),
-            "parent": parent and {"id": fields.parent, "key": parent.key},
+            "parent": parent
+            and {
+                "id": fields.parent,
+                "key": self._projects[parent.project].shown(parent.key, moment),
+            },
             POINTS_FIELD: fields.story_points,
             SPRINT_FIELD: [
                 {"id": s, "name": f"Sprint {s}", "state": "active" if s == fields.sprints[-1] else "closed"}
@@ -487,20 +534,26 @@ class JiraSite:
         category = {"id": CATEGORY_IDS.get(status.category, 9), "key": status.category, "name": status.category.title()}
         return {"id": status.id, "name": name, "statusCategory": category}
 
-    def _project(self, ident: str) -> Any:
+    def _find_project(self, ident: str) -> Project:
+        """By id or any of its keys, in the case in which they are written (so does Jira's REST, but not its JQL)."""
+        now = self.clock()
         for project in self._projects.values():
-            if ident in (project.id, project.key) and project.at <= self.clock():
-                return {"id": project.id, "key": project.key, "name": project.name}
+            if ident in (project.id, *project.keys_until(now)) and project.is_there(now):
+                return project
         raise Refusal(404, f"No project could be found with key '{ident}'.")
 
+    def _project(self, ident: str) -> Any:
+        project = self._find_project(ident)
+        return {"id": project.id, "key": project.keys_until(self.clock())[-1], "name": project.name}
+
     def _project_versions(self, ident: str) -> Any:
-        key = self._project(ident)["key"]
+        key = self._find_project(ident).key
         found = (timeline.at(self.clock()) for timeline in list(self._versions.values()))
         return [self._version_json(version) for version in found if version and version.project == key]
 
     def _version(self, ident: str) -> Any:
         version = self._versions[ident].at(self.clock()) if ident in self._versions else None
-        if version is None:
+        if version is None or not self._projects[version.project].is_there(self.clock()):
             raise Refusal(404, f"Could not find version for id '{ident}'")
         return self._version_json(version)
 
@@ -567,6 +620,11 @@ Side = tuple[str | None, str | None]
 FACETS: tuple[tuple[str, str, Callable[[JiraSite, Fields], Side]], ...] = (
     ("summary", "summary", lambda _, f: (None, f.title)),
     ("issuetype", "issuetype", lambda _, f: (TYPES[f.type], f.type)),
+    (
+        "resolution",
+        "resolution",
+        lambda _, f: (RESOLUTIONS[f.resolution], f.resolution) if f.resolution else (None, None),
+    ),
     ("status", "status", lambda site, f: (site.statuses[f.status].id, f.status)),
     ("assignee", "assignee", lambda _, f: (f.assignee, f.assignee)),
     ("duedate", "duedate", lambda _, f: (f.due_date.isoformat(),) * 2 if f.due_date else (None, None)),

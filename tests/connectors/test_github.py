@@ -21,7 +21,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from connectors import github
-from connectors.base import Connector, Fatal, Read, Ref, Retryable, SecretRef
+from connectors.base import Connector, Fatal, Naming, Read, Ref, Retryable, SecretRef, Withheld
 from connectors.github import (
     GitHubAuth,
     GitHubConnector,
@@ -37,7 +37,9 @@ from connectors.github import (
     translate_pull,
     work_items,
 )
-from pmsync.core.events import Change, ChangeRequest, Content, Milestone, WorkItem
+from connectors.pump import Pump
+from connectors.testing import MemoryBus, MemoryLedger
+from pmsync.core.events import Change, ChangeRequest, Content, Milestone, Snapshot, WorkItem
 from pmsync.standins.github import RETRY_AFTER, GitHubHost, User, View
 from pmsync.standins.server import serve
 
@@ -379,6 +381,9 @@ def test_a_milestone_s_fields() -> None:
         ({"assignees": [{"id": "11"}]}, "issue.assignees.0.id: "),
         ({"state": "locked"}, "issue.state: "),
         ({"number": None}, "issue.number: "),
+        ({"title": None, "body": "half a smile \ud83d"}, "issue.title: "),
+        ({"created_at": "0001-01-01T00:00:00+14:00"}, "issue.created_at: "),
+        ({"updated_at": "9999-12-31T23:59:59-01:00"}, "issue.updated_at: "),
     ],
 )
 def test_what_is_not_in_github_s_shape_is_a_problem(broken: Mapping[str, Any], line: str) -> None:
@@ -402,6 +407,14 @@ def test_no_answer_is_too_strange_to_read(thing: Any) -> None:
     assert read_thing(HOME, Parts(issue(), [thing] if thing != {} else [{"event": "closed"}])).problem
     assert read_thing(HOME, Parts(issue(pull_request={}), (), thing if thing is not None else 0)).problem
     assert github.read_milestone(HOME, thing).problem
+
+
+def test_what_is_nested_without_measure_is_a_problem_and_nothing_more() -> None:
+    nested: Any = []
+    for _ in range(100_000):
+        nested = [nested]
+    read = read_thing(HOME, Parts(issue(title=nested)))
+    assert (read.content, read.raw) == (None, b"")
 
 
 def test_a_long_history_keeps_the_newest(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -434,7 +447,11 @@ RESET = {"x-ratelimit-remaining": "0", "x-ratelimit-reset": str(int(day(0).times
         (408, {}, "", Retryable, None),
         (304, {}, "", Retryable, None),
         (401, {}, "", Fatal, None),
-        (403, {"x-ratelimit-remaining": "99"}, "Resource not accessible", Fatal, None),
+        (403, {"x-ratelimit-remaining": "99"}, "Resource not accessible", Withheld, None),
+        (451, {}, "", Withheld, None),
+        (403, NOW | RESET | {"x-ratelimit-reset": "999999999999"}, "", Retryable, 3600),
+        (429, {"retry-after": "999999999999"}, "", Retryable, 3600),
+        (503, NOW | {"retry-after": "Mon, 05 Jan 2026 09:00:30 GMT"}, "", Retryable, 30),
         (404, {}, "", Missing, None),
         (410, {}, "", Missing, None),
         (422, {}, "", Fatal, None),
@@ -446,6 +463,12 @@ def test_failures(
     error = failure(status, headers, body, "/repos/octo/apollo", day(0) + timedelta(seconds=10))
     assert type(error) is kind
     assert getattr(error, "after", None) == after
+
+
+def test_a_refusal_of_everything_is_no_matter_of_one_repository() -> None:
+    assert type(failure(403, {}, "", "/rate_limit", day(0))) is Fatal
+    assert type(failure(401, {}, "", "/repos/octo/apollo", day(0))) is Fatal
+    assert issubclass(Missing, Withheld)
 
 
 @pytest.mark.parametrize(
@@ -465,6 +488,11 @@ def test_the_next_page(link: str, expected: str | None) -> None:
 def test_a_next_page_elsewhere_is_refused(host: str) -> None:
     with pytest.raises(Fatal, match="another host"):
         next_page(f'<{host}/x?page=2>; rel="next"', "https://api.github.com")
+
+
+def test_a_next_page_that_is_no_address_is_retryable() -> None:
+    with pytest.raises(Retryable, match="address"):
+        next_page('<https://[bad>; rel="next"', "https://api.github.com")
 
 
 @pytest.mark.parametrize(
@@ -687,10 +715,22 @@ def test_a_lost_repository_is_no_deletion(connect: Connect, world: World) -> Non
     world.issues(1)
     world.host.remove_repository(REPO, day(2))
     connector = connect(world.host.app)
-    with pytest.raises(Fatal, match="the token may not see it"):
+    with pytest.raises(Withheld, match="the token may not see it"):
         list(connector.fetch([world.ref(1)]))
-    with pytest.raises(Fatal, match="the token may not see it"):
+    with pytest.raises(Withheld, match="the token may not see it"):
         list(connector.changed(REPO, None))
+
+
+def test_a_lost_repository_withholds_its_own_things_only(connect: Connect, world: World) -> None:
+    world.issues(1)
+    lost = Ref("work_item", f"{world.host.add_repository('octo/lost')}/1")
+    world.host.open_issue("octo/lost", day(1), "Lost")
+    world.host.remove_repository("octo/lost", day(2))
+    connector = connect(world.host.app)
+    assert contents(list(connector.fetch([world.ref(1)])))
+    for refs in ([lost], [world.ref(1), lost]):
+        with pytest.raises(Withheld):
+            list(connector.fetch(refs))
 
 
 def test_a_repository_lost_while_we_read_is_no_deletion(connect: Connect, world: World) -> None:
@@ -703,7 +743,7 @@ def test_a_repository_lost_while_we_read_is_no_deletion(connect: Connect, world:
 
 def test_issues_turned_off_are_no_deletion(connect: Connect, world: World) -> None:
     world.id = world.host.add_repository("octo/mute", has_issues=False)
-    with pytest.raises(Fatal, match="turned off"):
+    with pytest.raises(Withheld, match="turned off"):
         list(connect(world.host.app).fetch([world.ref(1)]))
 
 
@@ -719,6 +759,130 @@ def test_a_renamed_repository_is_read_on_under_its_configured_name(connect: Conn
     assert list(connector.check([REPO])) == [
         f"{REPO}: GitHub calls it octo/artemis; write that name in the configuration"
     ]
+
+
+@pytest.mark.parametrize("container", [REPO, "Octo/Artemis"])
+def test_a_fetch_before_any_listing_knows_the_names_that_it_was_told(
+    connect: Connect, world: World, container: str
+) -> None:
+    world.issues(1)
+    world.host.rename_repository(REPO, day(2), "octo/artemis")
+    connector = connect(world.host.app)
+    assert isinstance(connector, Naming)
+    connector.expect([container, "octo/gone", "no repository"])
+    assert world.host.requests == []
+    for _ in range(2):
+        (read,) = connector.fetch([world.ref(1)])
+        assert read.content
+        assert read.content.container == container
+    asked = [request.path for request in world.host.requests if request.path.startswith("/repos/")]
+    assert sorted(asked) == sorted([f"/repos/{container}", "/repos/octo/gone"])
+
+
+def test_one_repository_under_two_names_is_read_under_one(connect: Connect, world: World) -> None:
+    world.issues(1)
+    world.host.rename_repository(REPO, day(2), "octo/artemis")
+    connector = connect(world.host.app)
+    connector.expect([REPO, "octo/artemis"])
+    everything(connector)
+    with pytest.raises(Withheld, match="are the same"):
+        list(connector.changed("octo/artemis", None))
+    everything(connector)
+
+
+# --- the quota
+
+
+def sync(pump: Pump, world: World) -> int:
+    """A minute passes and a round is made; the requests that it cost."""
+    world.now += timedelta(minutes=1)
+    before = len(world.host.requests)
+    pump.sync({REPO: {"apollo": 1}}, timedelta(days=9))
+    return len(world.host.requests) - before
+
+
+def pump_of(connector: GitHubConnector, world: World) -> tuple[Pump, MemoryBus]:
+    bus = MemoryBus()
+    return Pump(connector, MemoryLedger(), bus, lambda: world.now, "reader"), bus
+
+
+def test_an_idle_round_costs_a_handful_of_requests(connect: Connect, world: World) -> None:
+    for number in range(100):
+        open_ = world.host.open_pull if number % 2 else world.host.open_issue
+        open_(REPO, day(1), f"Number {number}")
+    for number in range(100):  # a bot closes them all within minutes
+        world.host.close(REPO, number + 1, day(29) + timedelta(seconds=2 * number))
+    pump, bus = pump_of(connect(world.host.app), world)
+    assert sync(pump, world) > 200
+    told = len(bus.events)
+    assert [sync(pump, world) for _ in range(5)] == [4, 4, 4, 4, 4]
+    world.host.comment(REPO, 7, world.now + timedelta(seconds=5))
+    world.host.reopen(REPO, 8, world.now + timedelta(seconds=6))
+    # 3 for the pull request and 1 for the issue; once more, a minute after they changed; then no more.
+    assert [sync(pump, world) - 4 for _ in range(4)] == [4, 4, 0, 0]
+    assert len(bus.events) == told + 1
+
+
+def test_two_changes_within_one_second_are_both_seen(connect: Connect, world: World) -> None:
+    world.issues(1)
+    pump, bus = pump_of(connect(world.host.app), world)
+    for _ in range(3):
+        sync(pump, world)
+    at = world.now + timedelta(seconds=60)
+    world.host.label(REPO, 1, at, "bug")
+    sync(pump, world)  # within the same second
+    world.host.label(REPO, 1, at, "blocked")
+    sync(pump, world)
+    (read,) = (event.content for event in bus.events[-1:] if isinstance(event, Snapshot))
+    assert isinstance(read, WorkItem)
+    assert read.labels == ("bug", "blocked")
+
+
+@pytest.mark.parametrize(("lost", "again"), [(1, [1, 2, 3]), (2, [3])])
+def test_a_page_that_was_not_taken_is_read_again(
+    connect: Connect, world: World, lost: int, again: Sequence[int]
+) -> None:
+    world.issues(1, 2, 3)
+    connector = connect(world.host.app, page_size=2)
+    listing = connector.changed(REPO, day(0))
+    for _ in range(1 + lost):
+        next(listing)
+    listing.close()  # as when what it gave could not be published
+    assert [number for page in numbers(connector, day(0)) for number in page] == again
+
+
+def test_a_listing_of_everything_leaves_nothing_out(connect: Connect, world: World) -> None:
+    world.issues(1, 2)
+    connector = connect(world.host.app)
+    assert numbers(connector, day(0)) == [[1, 2]]
+    assert numbers(connector, day(0)) == [[]]
+    assert numbers(connector) == [[1, 2]]
+    assert numbers(connector, day(1)) == [[]]
+
+
+def test_what_does_not_add_up_is_read_again_for_an_hour(connect: Connect, world: World) -> None:
+    milestone = world.host.add_milestone(REPO, "2.1", day(0))
+    world.issues(1)
+    world.host.set_milestone(REPO, 1, day(2), milestone)
+    world.host.delete_milestone(REPO, milestone, day(3))  # its issues are without it, which no event tells
+    connector = connect(world.host.app)
+    world.now = day(3)
+    world.host.touch(REPO, 1, day(3))
+    for hours, expected in ((0.5, [[1]]), (0.9, [[1]]), (1, [[1]]), (1.1, [[]])):
+        world.now = day(3) + timedelta(hours=hours)
+        assert numbers(connector, day(1)) == expected
+
+
+def test_what_is_remembered_as_taken_is_bounded(
+    connect: Connect, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(github, "MOST_TAKEN", 2)
+    world.issues(1, 2, 3)
+    connector = connect(world.host.app)
+    everything(connector)
+    assert numbers(connector, day(0)) == [[1]]
+    assert numbers(connector, day(2.5)) == [[]]
+    assert numbers(connector, day(0)) == [[1, 2]], "what no listing showed any more is forgotten"
 
 
 def test_check_says_what_is_wrong(connect: Connect, world: World) -> None:

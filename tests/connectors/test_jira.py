@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from requests import PreparedRequest, Response
 
 from connectors import jira
-from connectors.base import Connector, ConnectorError, Fatal, Read, Ref, Retryable
+from connectors.base import Connector, ConnectorError, Fatal, Naming, Read, Ref, Retryable, Withheld
 from connectors.jira import CustomField, JiraConnector, JiraSettings, Site, Status
 from pmsync.core.events import MAX_CHANGES, Change, Milestone, StatusCategory, WorkItem
 from pmsync.standins.jira import HTML, TRUNCATED, Fault, JiraSite, StandinStatus
@@ -141,29 +141,9 @@ def test_jql_minute_read_either_way_is_at_most_two_hours_early(seconds: int, nam
 
 
 @pytest.mark.parametrize(
-    ("headers", "after"),
-    [
-        ({}, None),
-        ({"Retry-After": "17"}, 17.0),
-        ({"Retry-After": "0"}, 1.0),
-        ({"Retry-After": "99999999999"}, 3600.0),
-        ({"Retry-After": "-3"}, None),
-        ({"Retry-After": "nan"}, None),
-        ({"Retry-After": "²"}, None),
-        ({"Retry-After": "Mon, 02 Mar 2026 09:01:30 GMT", "Date": "Mon, 02 Mar 2026 09:00:00 GMT"}, 90.0),
-        ({"Retry-After": "Mon, 02 Mar 2026 08:00:00 GMT", "Date": "Mon, 02 Mar 2026 09:00:00 GMT"}, 1.0),
-        ({"Retry-After": "Mon, 02 Mar 2026 09:01:30 GMT"}, None),
-        ({"Retry-After": "soon"}, None),
-    ],
-)
-def test_retry_after(headers: dict[str, str], after: float | None) -> None:
-    assert jira.retry_after(headers) == after
-
-
-@pytest.mark.parametrize(
     ("status", "kind", "says"),
     [
-        (400, Fatal, "doctor"), (401, Fatal, "token"), (403, Fatal, "permission"), (404, Fatal, "check the key"),
+        (400, Fatal, "doctor"), (401, Fatal, "token"), (403, Fatal, "permission"), (404, Fatal, "check the url"),
         (302, Fatal, "check the url"), (410, Fatal, "update pmsync"), (418, Fatal, "check the url"), (408, Retryable, "408"), (429, Retryable, "429"),
         (500, Retryable, "500"), (502, Retryable, "502"), (503, Retryable, "503"),
     ],
@@ -173,10 +153,19 @@ def test_failure(status: int, kind: type[ConnectorError], says: str) -> None:
     response.status_code, response.request = status, PreparedRequest()
     response.request.prepare("GET", "https://jira.example.com/rest/api/3/search/jql", params={"jql": "private"})
     error = jira.failure(response)
-    assert type(error) is kind or isinstance(error, jira.NotFound)
+    assert type(error) is kind
     assert says in str(error)
     assert "GET /rest/api/3/search/jql" in str(error)
     assert "private" not in str(error)
+
+
+@pytest.mark.parametrize(("path", "kind"), [("project/APO", jira.NotFound), ("version/5", jira.NotFound), ("project/7/versions", jira.NotFound), ("issue/bulkfetch", Fatal), ("status", Fatal)])  # fmt: skip
+def test_only_a_project_or_a_version_can_be_not_there(path: str, kind: type[ConnectorError]) -> None:
+    response = Response()
+    response.status_code, response.request = 404, PreparedRequest()
+    response.request.prepare("GET", f"https://jira.example.com/rest/api/3/{path}")
+    assert type(jira.failure(response)) is kind
+    assert issubclass(jira.NotFound, Withheld)
 
 
 SITE = Site(
@@ -190,6 +179,8 @@ SITE = Site(
     estimate=(CustomField("customfield_1", "Story Points"), CustomField("customfield_2", "Story point estimate")),
     sprint=(CustomField("customfield_3", "Sprint"),),
     flagged=(CustomField("customfield_4", "Flagged"),),
+    dropped=frozenset({"won't do", "duplicate"}),
+    containers={"8": "APO", "9": "the other one"},
 )
 ISSUE: dict[str, Any] = {
     "id": "10042",
@@ -197,7 +188,7 @@ ISSUE: dict[str, Any] = {
     "fields": {
         "summary": "A secret title",
         "issuetype": {"name": "Bug"},
-        "project": {"key": "APO"},
+        "project": {"id": "8", "key": "NEW"},
         "status": {"id": "2", "name": "In Progress"},
         "assignee": {"accountId": "acc-1"},
         "duedate": "2026-04-01",
@@ -339,6 +330,11 @@ HISTORIES = [
         {"key": [("ZE-U-1", "APO-42")], "container": [("ZE-U", "APO")]},
     ),
     (
+        "a move from a project that is known by another name",
+        [entry("1", 3, step("project", "9", "8", "Zeus", "Apollo"), step("Key", None, None, "ZE-U-1", "OLD-42"))],
+        {"key": [("ZE-U-1", "APO-42")], "container": [("the other one", "APO")]},
+    ),
+    (
         "a custom field called status is not the status",
         [entry("1", 3, step("status", "1", "3", fieldtype="custom", fieldId="customfield_9"), step("Status", "1", "3", fieldtype="custom"))],
         {"status": []},
@@ -383,6 +379,95 @@ def test_a_category_that_nobody_knows_any_more_is_no_history() -> None:
     assert found.untracked == ("status_category",)
 
 
+def resolved(old: str | None, new: str | None) -> dict[str, Any]:
+    """A change of resolution; the ids are the initials."""
+    return step("resolution", old and old[0], new and new[0], old, new, fieldId="resolution")
+
+
+DONE = {"status": {"id": "3"}, "resolution": {"id": "W", "name": "Won\u2019t  DO"}}
+FIXED = DONE | {"resolution": {"id": "F", "name": "Fixed"}}
+CLOSED = step("status", "2", "3", "Doing", "Done")
+REOPENED = step("status", "3", "2", "Done", "Doing")
+RESOLUTIONS = [
+    ("no resolution", {}, [], "in_progress", []),
+    ("dropped, now called otherwise", DONE, [entry("1", 3, CLOSED, resolved(None, "Wat"))], "dropped", [("in_progress", "dropped")]),
+    ("done", FIXED, [entry("1", 3, CLOSED, resolved(None, "Fixed"))], "done", [("in_progress", "done")]),
+    (
+        "resolved first, closed later",
+        DONE,
+        [entry("1", 3, resolved(None, "Won't Do")), entry("2", 4, CLOSED)],
+        "dropped",
+        [("in_progress", "dropped")],
+    ),
+    (
+        "closed first, resolved later",
+        DONE,
+        [entry("1", 3, CLOSED), entry("2", 4, resolved(None, "Won't Do"))],
+        "dropped",
+        [("in_progress", "done"), ("done", "dropped")],
+    ),
+    (
+        "dropped, reopened, done",
+        FIXED,
+        [
+            entry("1", 3, resolved(None, "Duplicate"), CLOSED),
+            entry("2", 4, REOPENED, resolved("Duplicate", None)),
+            entry("3", 5, CLOSED, resolved(None, "Fixed")),
+        ],
+        "done",
+        [("in_progress", "dropped"), ("dropped", "in_progress"), ("in_progress", "done")],
+    ),
+    (
+        "one resolution after another",
+        DONE,
+        [entry("1", 3, CLOSED, resolved(None, "Fixed")), entry("2", 4, resolved("Fixed", "Won't Do"))],
+        "dropped",
+        [("in_progress", "done"), ("done", "dropped")],
+    ),
+    (
+        "through two statuses at once",
+        DONE,
+        [entry("1", 3, step("status", "1", "3"), step("status", "3", "3"), resolved(None, "Won't Do"))],
+        "dropped",
+        [("todo", "done"), ("done", "dropped")],
+    ),
+    ("resolved when it was made", DONE, [entry("1", 3, CLOSED)], "dropped", [("in_progress", "dropped")]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("fields", "changelog", "now", "past"), [row[1:] for row in RESOLUTIONS], ids=[row[0] for row in RESOLUTIONS])  # fmt: skip
+def test_what_was_closed_without_being_done_is_dropped(
+    fields: dict[str, Any], changelog: list[Any], now: str, past: list[tuple[str, str]]
+) -> None:
+    found = translated(*changelog, **fields)
+    assert (found.status_category, pairs(found, "status_category"), found.untracked) == (now, past, ())
+
+
+@pytest.mark.parametrize(
+    ("fields", "changelog", "untracked"),
+    [
+        (DONE, [entry("1", 3, CLOSED, resolved(None, "Fixed"))], True),  # Won't Do came from nowhere
+        (DONE, [entry("1", 3, CLOSED, resolved(None, "Fixed")), entry("2", 4, resolved("Duplicate", "Won't Do"))], True),
+        (FIXED, [entry("1", 3, CLOSED, resolved(None, "Duplicate"))], True),
+        (FIXED, [entry("1", 3, CLOSED, resolved(None, "Solved"))], False),  # done, either way
+    ],
+)  # fmt: skip
+def test_a_resolution_that_the_changelog_does_not_explain_is_no_history(
+    fields: dict[str, Any], changelog: list[Any], untracked: bool
+) -> None:
+    found = translated(*changelog, **fields)
+    assert found.untracked == (("status_category",) if untracked else ())
+    assert bool(pairs(found, "status_category")) is not untracked
+    assert pairs(found, "status") == [("Doing", "Done")]
+
+
+def test_which_resolutions_drop_can_be_configured(stage: Stage, tmp_path: Path) -> None:
+    made = stage.site.create_issue("APO", T0, "An issue")
+    stage.site.change_issue(made, minutes(5), status="Done", resolution="Declined")
+    assert item(items(stage.connect(tmp_path))[made]).status_category == "dropped"
+    assert item(items(stage.connect(tmp_path, dropped_resolutions=["done"]))[made]).status_category == "done"
+
+
 def test_a_long_history_keeps_the_newest() -> None:
     start = datetime(2026, 1, 1, tzinfo=UTC)
     changelog = [
@@ -417,6 +502,9 @@ def test_a_long_history_keeps_the_newest() -> None:
         ("fields.customfield_2", True, "the estimate"),
         ("fields.customfield_2", float("nan"), "the estimate"),
         ("fields.customfield_2", 1e300, "the estimate"),
+        ("fields.customfield_2", "1e999999999", "the estimate"),
+        ("fields.project.id", 8, "fields.project.id is int"),
+        ("fields.resolution", {"id": "1"}, "fields.resolution.name"),
         ("fields.customfield_3", ["x"], "state"),
         ("fields.fixVersions", [{"name": "1.0"}], "id is missing"),
         ("fields.labels", [5], "fields.labels"),
@@ -561,7 +649,7 @@ def test_connect_sends_nothing_and_a_poll_little(stage: Stage, tmp_path: Path) -
     stage.site.create_issue("APO", T0, "An issue")
     list(connector.changed("APO", None))
     assert [path.removeprefix("/rest/api/3/") for _, path in stage.site.requests] == [
-        "status", "field", "project/APO/versions", "myself", "search/jql", "changelog/bulkfetch",
+        "project/APO", "status", "field", "project/10001/versions", "myself", "search/jql", "changelog/bulkfetch",
     ]  # fmt: skip
 
 
@@ -664,6 +752,81 @@ def test_check_says_what_is_wrong(stage: Stage, tmp_path: Path) -> None:
     assert "NEW" in line
 
 
+def test_a_renamed_project_is_read_on_under_its_configured_name(stage: Stage, tmp_path: Path) -> None:
+    site, connector = stage.site, stage.connect(tmp_path)
+    version = site.add_version("APO", "2.1", at=T0)
+    made = site.create_issue("APO", T0, "An issue", fix_version=version)
+    moved = site.create_issue("ZEU", T0, "Moves in")
+    site.move_issue(moved, minutes(5), "APO")
+    refs = [Ref("milestone", version), Ref("work_item", made), Ref("work_item", moved)]
+    before = {read.ref: read for read in connector.fetch(refs)}
+    site.rename_project("APO", T0 + timedelta(days=29), "NEW")
+    for container in ("APO", "NEW"):  # whichever of them is configured
+        connector = stage.connect(tmp_path)
+        marks = {mark.ref for page in connector.sweep(container) for mark in page}
+        listed = {read.ref: read for page in connector.changed(container, None) for read in page}
+        assert marks == set(refs) == set(listed)
+        assert {read.content.container for read in listed.values() if read.content} == {container}
+        assert {read.ref: read for read in connector.fetch(refs)} == listed
+        assert item(listed[refs[1]]).key == "NEW-1"
+        assert pairs(item(listed[refs[2]]), "container") == [("ZEU", container)]
+        assert {ref: read.time for ref, read in listed.items()} == {ref: read.time for ref, read in before.items()}
+
+
+def test_a_renamed_project_that_is_not_configured_keeps_its_key(stage: Stage, tmp_path: Path) -> None:
+    site, connector = stage.site, stage.connect(tmp_path)
+    made, version = site.create_issue("ZEU", T0, "An issue"), site.add_version("ZEU", "2.1", at=T0)
+    site.rename_project("ZEU", minutes(5), "HERA")
+    items(connector)
+    reads = connector.fetch([Ref("work_item", made), Ref("milestone", version)])
+    assert [read.content and read.content.container for read in reads] == ["HERA", "HERA"]
+
+
+def test_a_fetch_before_any_listing_knows_the_names_that_it_was_told(stage: Stage, tmp_path: Path) -> None:
+    site, connector = stage.site, stage.connect(tmp_path)
+    assert isinstance(connector, Naming)
+    made, version = site.create_issue("APO", T0, "An issue"), site.add_version("APO", "2.1", at=T0)
+    site.rename_project("APO", minutes(5), "NEW")
+    connector.expect(["APO", "ZEU", "GONE"])
+    for _ in range(2):
+        reads = connector.fetch([Ref("work_item", made), Ref("milestone", version)])
+        assert [read.content and read.content.container for read in reads] == ["APO", "APO"]
+    projects = [path.rpartition("/")[2] for _, path in site.requests if "/project/" in path]
+    assert projects == ["APO", "GONE", "ZEU"]
+    connector.expect(["NEW"])  # the configuration has followed
+    (read,) = connector.fetch([Ref("work_item", made)])
+    assert item(read).container == "NEW"
+
+
+def test_one_project_under_two_names_is_read_under_one(stage: Stage, tmp_path: Path) -> None:
+    connector = stage.connect(tmp_path)
+    stage.site.rename_project("APO", minutes(5), "NEW")
+    connector.expect(["APO", "NEW"])
+    items(connector)
+    with pytest.raises(Withheld, match="NEW and APO are the same"):
+        items(connector, "NEW")
+    items(connector)
+
+
+@pytest.mark.parametrize("container", ["apo", "NOPE"])
+def test_a_project_that_is_not_there_is_withheld_and_not_empty(container: str, stage: Stage, tmp_path: Path) -> None:
+    stage.site.create_issue("APO", T0, "An issue")
+    connector = stage.connect(tmp_path)
+    for ask in (lambda: list(connector.changed(container, None)), lambda: list(connector.sweep(container))):
+        with pytest.raises(Withheld, match="check the key"):
+            ask()
+
+
+def test_a_project_that_goes_away_is_withheld_and_not_empty(stage: Stage, tmp_path: Path) -> None:
+    connector = stage.connect(tmp_path)
+    items(connector)
+    stage.site.remove_project("APO", minutes(5))
+    for ask in (lambda: list(connector.changed("APO", None)), lambda: list(connector.sweep("APO"))):
+        with pytest.raises(Withheld):
+            ask()
+    items(connector, "ZEU")
+
+
 def test_a_status_made_while_running_is_known_at_the_next_poll(stage: Stage, tmp_path: Path) -> None:
     connector = stage.connect(tmp_path)
     items(connector)
@@ -719,7 +882,7 @@ ERRORS = [
     (Fault(status=410), Fatal, None),
 ]
 PATHS = [
-    "status", "field", "myself", "/versions", "search/jql", "changelog/bulkfetch", "issue/bulkfetch", "version/", "serverInfo",
+    "project/APO", "status", "field", "myself", "/versions", "search/jql", "changelog/bulkfetch", "issue/bulkfetch", "version/", "serverInfo",
 ]  # fmt: skip
 
 
@@ -829,7 +992,7 @@ def test_an_empty_page_with_a_token_is_not_the_end(stage: Stage, tmp_path: Path)
 
 ISSUES = 4
 OPERATIONS = st.lists(
-    st.tuples(st.integers(2, 200), st.integers(0, ISSUES - 1), st.integers(0, 11), st.integers(0, 2)), max_size=30
+    st.tuples(st.integers(2, 200), st.integers(0, ISSUES - 1), st.integers(0, 13), st.integers(0, 2)), max_size=30
 )
 
 
@@ -874,6 +1037,10 @@ def change(kind: int, value: int, versions: list[str]) -> dict[str, Any]:
         {"flagged": value > 0},
         {"title": f"Title {value}"},
         {"status": ("In Review", "Backlog", "Done")[value], "assignee": "acc-3", "flagged": value == 1},
+        {},  # a move
+        {},  # a deletion
+        {"status": "Done", "resolution": ("Done", "Won't Do", "Duplicate")[value]},
+        {"resolution": (None, "Done", "Declined")[value]},
     ]
     return table[kind]
 

@@ -163,7 +163,7 @@ CASES = [
     Case("only an override", [event("RECURRENCE-ID:20260106T100000Z\nDTSTART:20260109T080000Z")], ["01-09 08:00Z"]),
     Case("the higher sequence", [event("DTSTART:20260105T100000Z\nSEQUENCE:2"), event("DTSTART:20260109T100000Z\nSEQUENCE:1")],
          ["01-05 10:00Z"]),
-    Case("a to-do by date", [event("DTSTART;VALUE=DATE:20260101\nDUE;VALUE=DATE:20260105", "VTODO")], ["2026-01-05"]),
+    Case("a to-do by date", [event("DTSTART;VALUE=DATE:20260101\nDUE;VALUE=DATE:20260105", "VTODO")], ["2026-01-05 > 2026-01-06"]),
     Case("a to-do by time", [event("DUE;TZID=Europe/Berlin:20260105T180000", "VTODO")], ["01-05 17:00Z"]),
     Case("folded, with blank lines and old line ends", ["BEGIN:VEVENT\r\nUID:o\r\n ne\r\n\r\nDTSTART:2026\r\n\t0105\rEND:VEVENT\r"],
          ["2026-01-05 > 2026-01-06"]),
