@@ -278,7 +278,7 @@ class GitHubConnector:
             if following in asked:
                 raise Retryable(f"the pages of {urlsplit(path).path} go round in a circle")
             asked.add(following)
-        return Page(answer.body, following, answered_at(answer.headers, self._clock()))
+        return Page(answer.body, following, http_date(answer.headers.get("date")))
 
     def _get(self, path: str, query: Query | None = None, accept: Sequence[int] = (200,)) -> Answer:
         what = urlsplit(path).path
@@ -317,11 +317,11 @@ class Answer(NamedTuple):
 
 
 class Page(NamedTuple):
-    """One page of a list, the URL of the next one, and GitHub's clock when it answered."""
+    """One page of a list, the URL of the next one, and GitHub's clock when it answered (None: it did not say)."""
 
     items: list[Any]
     next: str | None
-    at: datetime
+    at: datetime | None
 
 
 Taken = dict[str, datetime]
@@ -467,11 +467,11 @@ def still_listed(taken: Taken, since: datetime | None) -> Taken:
     return {} if since is None else {each: at for each, at in taken.items() if at >= since - timedelta(seconds=1)}
 
 
-def note_taken(taken: Taken, reads: Iterable[tuple[Any, Read]], listed_at: datetime) -> None:
+def note_taken(taken: Taken, reads: Iterable[tuple[Any, Read]], listed_at: datetime | None) -> None:
     """Remember what was listed so long after its change that it has no younger change in the same second."""
     for issue, read in reads:
         changed_at = updated_at(issue)
-        if changed_at is not None and listed_at - changed_at >= (UNSETTLED if unsettled(read) else SETTLED):
+        if listed_at and changed_at and listed_at - changed_at >= (UNSETTLED if unsettled(read) else SETTLED):
             taken[stamp(issue)] = changed_at
     while len(taken) > MOST_TAKEN:
         del taken[next(iter(taken))]

@@ -39,7 +39,7 @@ from connectors.github import (
 )
 from connectors.pump import Pump
 from connectors.testing import MemoryBus, MemoryLedger
-from pmsync.core.events import Change, ChangeRequest, Content, Milestone, Snapshot, WorkItem
+from pmsync.core.events import Change, ChangeRequest, Content, Milestone, Snapshot, Tombstone, WorkItem
 from pmsync.standins.github import RETRY_AFTER, GitHubHost, User, View
 from pmsync.standins.server import serve
 
@@ -777,6 +777,26 @@ def test_a_fetch_before_any_listing_knows_the_names_that_it_was_told(
         assert read.content.container == container
     asked = [request.path for request in world.host.requests if request.path.startswith("/repos/")]
     assert sorted(asked) == sorted([f"/repos/{container}", "/repos/octo/gone"])
+
+
+def test_what_was_under_way_at_a_kill_is_no_deletion_though_the_name_differs(connect: Connect, world: World) -> None:
+    class Killed(Exception):
+        pass
+
+    def kill(step: str) -> None:
+        if step == "published":
+            raise Killed
+
+    routes, ledger, bus = {"Octo/Apollo": {"apollo": 1}}, MemoryLedger(), MemoryBus()
+    world.issues(1)
+    Pump(connect(world.host.app), ledger, bus, lambda: world.now, "reader").sync(routes)
+    world.host.close(REPO, 1, world.now - timedelta(minutes=1))
+    with pytest.raises(Killed):
+        Pump(connect(world.host.app), ledger, bus, lambda: world.now, "reader", step=kill).sync(routes)
+    restarted = connect(world.host.app)
+    restarted.expect(routes)
+    Pump(restarted, ledger, bus, lambda: world.now, "reader").sync(routes)
+    assert not [event for event in bus.events if isinstance(event, Tombstone)]
 
 
 def test_one_repository_under_two_names_is_read_under_one(connect: Connect, world: World) -> None:

@@ -24,7 +24,9 @@ from requests import PreparedRequest, Response
 from connectors import jira
 from connectors.base import Connector, ConnectorError, Fatal, Naming, Read, Ref, Retryable, Withheld
 from connectors.jira import CustomField, JiraConnector, JiraSettings, Site, Status
-from pmsync.core.events import MAX_CHANGES, Change, Milestone, StatusCategory, WorkItem
+from connectors.pump import Pump
+from connectors.testing import MemoryBus, MemoryLedger
+from pmsync.core.events import MAX_CHANGES, Change, Milestone, Snapshot, StatusCategory, WorkItem
 from pmsync.standins.jira import HTML, TRUNCATED, Fault, JiraSite, StandinStatus
 from pmsync.standins.server import serve
 
@@ -771,6 +773,26 @@ def test_a_renamed_project_is_read_on_under_its_configured_name(stage: Stage, tm
         assert item(listed[refs[1]]).key == "NEW-1"
         assert pairs(item(listed[refs[2]]), "container") == [("ZEU", container)]
         assert {ref: read.time for ref, read in listed.items()} == {ref: read.time for ref, read in before.items()}
+
+
+@pytest.mark.parametrize("follows", [False, True])
+def test_a_renamed_project_loses_nothing(stage: Stage, tmp_path: Path, follows: bool) -> None:
+    site, bus, connector = stage.site, MemoryBus(), stage.connect(tmp_path)
+    made = [site.create_issue("APO", minutes(n), f"Issue {n}") for n in range(3)]
+    pump = Pump(connector, MemoryLedger(), bus, lambda: stage.now, "reader")
+    pump.sync({"APO": {"apollo": 1}})
+    before = len(bus.events)
+    site.rename_project("APO", stage.now, "NEW")
+    stage.now += timedelta(hours=1)
+    site.change_issue(made[1], stage.now, status="Done")
+    pump.sync({"NEW" if follows else "APO": {"apollo": 1}})
+    shown: dict[str, Any] = {}
+    for event in bus.events[before:]:
+        if event.thing.kind == "work_item":
+            shown[event.thing.id] = event.content.key if isinstance(event, Snapshot) else None
+    assert None not in shown.values(), "something was taken for gone"
+    assert shown.items() <= {ident: f"NEW-{n}" for n, ident in enumerate(made, 1)}.items()
+    assert made[1] in shown
 
 
 def test_a_renamed_project_that_is_not_configured_keeps_its_key(stage: Stage, tmp_path: Path) -> None:
