@@ -1,0 +1,121 @@
+"""How Kafka is spoken to: where the brokers are, how to sign in, how long to wait, and what an error means for people.
+
+kafka-python answers an absent broker with silence or with a time-out, and tells its troubles to the log; here each of
+them becomes a `BusUnavailable` that says what to do.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from kafka import errors
+from kafka.net.compat import KafkaNetClient
+
+from pmsync.bus.port import BusUnavailable
+
+PATIENCE_SECONDS = 15.0
+"""How long anything may wait for a broker: a change of leaders takes a few seconds."""
+LARGEST_RESPONSE = 16 << 20
+"""Bytes of an answer that are read at most; kafka-python's own bound of 100 MB is for larger records than ours."""
+
+# A handler that does nothing: what goes wrong is raised, so that a broker that is down fills nobody's terminal.
+logging.getLogger("kafka").addHandler(logging.NullHandler())
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """The brokers. `sign_in` gives kafka-python's options for security when they are needed, since they hold secrets."""
+
+    servers: tuple[str, ...]
+    sign_in: Callable[[], Mapping[str, Any]] = dict
+    patience: float = PATIENCE_SECONDS
+
+    @property
+    def patience_ms(self) -> int:
+        return int(self.patience * 1000)
+
+    def options(self) -> dict[str, Any]:
+        """What every client of this cluster is made with."""
+        return {
+            "bootstrap_servers": list(self.servers),
+            "client_id": "pmsync",
+            "bootstrap_timeout_ms": self.patience_ms,
+            "request_timeout_ms": self.patience_ms,
+            # Its default of 30 s would outlast the patience after each restart of a broker.
+            "reconnect_backoff_max_ms": 2000,
+            "receive_message_max_bytes": LARGEST_RESPONSE,
+            **self.sign_in(),
+        }
+
+    def open(self, kind: Callable[..., Any], **options: Any) -> Any:
+        """A client of this cluster (kafka-python's `kind`), connected; raises kafka-python's errors."""
+        made: list[Any] = []
+
+        def client(**config: Any) -> Any:
+            made.append(KafkaNetClient(**config))
+            return made[-1]
+
+        try:
+            return kind(**{**self.options(), "kafka_client": client, **options})
+        except Exception:
+            # One that could not connect has a thread already, which would try for ever.
+            for each in made:
+                each.close()
+            raise
+
+    @contextmanager
+    def speaking(self, task: str) -> Iterator[None]:
+        """What goes wrong with Kafka while the block does `task` is raised as `BusUnavailable`."""
+        try:
+            yield
+        except (errors.KafkaError, OSError) as error:
+            where = ",".join(self.servers)
+            raise BusUnavailable(f"cannot {task}: Kafka at {where}: {self._words(error)}") from error
+
+    def _words(self, error: Exception) -> str:
+        for kinds, words in _ADVICE:
+            if isinstance(error, kinds):
+                return words
+        if isinstance(error, _SILENCE):
+            return (
+                f"no answer within {self.patience:g} s; is it running, does bus.bootstrap_servers name it, and does "
+                "bus.security suit its listener?"
+            )
+        return f"{error}"
+
+
+_SILENCE = (errors.KafkaTimeoutError, errors.KafkaConnectionError, errors.NodeNotReadyError, errors.Cancelled)
+
+_ADVICE: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str], ...] = (
+    (
+        (errors.SaslAuthenticationFailedError, errors.UnsupportedSaslMechanismError, errors.IllegalSaslStateError),
+        "the sign-in was refused; check the mechanism, the user and the password under bus.security",
+    ),
+    (
+        errors.AuthorizationError,
+        "the user of bus.security may not do this; it needs Read, Write and Describe on pmsync's topics, and Read on "
+        "its group",
+    ),
+    (
+        (errors.UnknownTopicOrPartitionError, errors.UnknownTopicIdError),
+        "a topic or partition is not there; run `pmsync topics apply`",
+    ),
+    (
+        (errors.NotEnoughReplicasError, errors.NotEnoughReplicasAfterAppendError),
+        "too few replicas are in sync to keep what is published; bring the missing brokers back",
+    ),
+    (
+        (errors.MessageSizeTooLargeError, errors.RecordListTooLargeError),
+        "a record is larger than the topic takes; `pmsync topics apply` sets max.message.bytes",
+    ),
+    (
+        (errors.OffsetOutOfRangeError, errors.LogTruncationError),
+        "what is to be read next is no longer in the log: the topic was emptied, made anew or cut; `pmsync doctor` says "
+        "where",
+    ),
+)
+"""Kinds of errors, and what to tell people of each."""
