@@ -27,6 +27,7 @@ from connectors.pump import LeaseLost
 from pmsync import answers, doctor, export
 from pmsync.app import App, Outcome
 from pmsync.bus.port import BusUnavailable
+from pmsync.buses import layout, place
 from pmsync.config import Config, ConfigError, load
 from pmsync.core.exports import TABLES
 from pmsync.crash import crash_points
@@ -43,7 +44,6 @@ LATER = {
     "connector": "run one connector as a process of its own",
     "aggregator": "run the aggregator as a process of its own",
     "notifier": "run the notifier as a process of its own",
-    "topics": "create and check Kafka topics",
     "dead-letters": "list, show, replay and discard what could not be read",
     "rebuild": "fold the log again from its beginning",
     "reread": "read a whole source again",
@@ -246,6 +246,32 @@ def doctor_command(path: Path) -> None:
         healthy = healthy and finding.ok
     if not healthy:
         raise click.exceptions.Exit(FAILED)
+
+
+@cli.group()
+def topics() -> None:
+    """The topics of a log on Kafka."""
+
+
+@topics.command("apply")
+@click.option("--dry-run", is_flag=True, help="Only show what would change.")
+@click.pass_obj
+def topics_apply(path: Path, dry_run: bool) -> None:
+    """Create the topics and set them right; say what differs. Exit code 1 if something cannot be mended."""
+    bus = load(path).bus
+    found = layout(bus)
+    if not found:
+        click.echo(f"nothing to do: {place(bus)} has no topics to create")
+    for topics in found:
+        wrong = topics.differences()
+        for each in wrong:
+            click.echo(f"{'' if each.is_mendable else 'CANNOT BE MENDED '}{each.topic} {each.words}")
+        mendable = [each for each in wrong if each.is_mendable]
+        if mendable and not dry_run:
+            topics.mend(mendable)
+        click.echo(("would change" if dry_run else "changed") + f": {len(mendable)}")
+        if len(mendable) < len(wrong):
+            raise click.exceptions.Exit(FAILED)
 
 
 @cli.command("schema")

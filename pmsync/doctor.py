@@ -11,8 +11,8 @@ from pathlib import Path
 
 from connectors.base import ConnectorError
 from pmsync.aggregator import lost_log
-from pmsync.bus.embedded import EmbeddedBus
 from pmsync.bus.port import BusUnavailable
+from pmsync.buses import layout, open_bus, place
 from pmsync.config import Config, ConfigError, connector_kinds, load
 from pmsync.notify.notifier import Unreachable
 from pmsync.notify.senders import MailSender
@@ -20,6 +20,9 @@ from pmsync.store.configuration import ConfigurationStore
 from pmsync.store.engine import Store, StoreUnavailable
 from pmsync.store.outbox import Outbox
 from pmsync.store.state import StateStore
+
+
+TOPICS_ADVICE = "; run `pmsync topics apply`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +51,24 @@ def findings(path: Path, clock: Callable[[], datetime]) -> Iterator[Finding]:
 
 
 def _log(config: Config) -> Iterator[Finding]:
+    what = place(config.bus)
     try:
-        with closing(EmbeddedBus(config.bus.path)) as bus, closing(Store(config.store.url)) as store:
+        wrong = [each for topics in layout(config.bus) for each in topics.differences()]
+        yield from (
+            Finding("log", False, f"the topic {each.topic} {each.words}{TOPICS_ADVICE if each.is_mendable else ''}")
+            for each in wrong
+        )
+        if any(each.new for each in wrong):
+            return
+        with closing(open_bus(config.bus)) as bus, closing(Store(config.store.url)) as store:
             if store.schema_problem() is None:
                 lost_log(bus, StateStore(store).offsets())
-            yield Finding("log", True, str(config.bus.path))
+            if not wrong:
+                yield Finding("log", True, what)
     except BusUnavailable as error:
         yield Finding("log", False, str(error))
     except StoreUnavailable:
-        yield Finding("log", True, str(config.bus.path))  # what is wrong with the store is said there
+        yield Finding("log", True, what)  # what is wrong with the store is said there
 
 
 def _store(config: Config) -> Iterator[Finding]:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 from hypothesis import Phase, settings
+
+from tests import kafka_broker
 
 DEMANDED = "PMSYNC_REQUIRE"
 
@@ -29,6 +31,7 @@ def _program(*names: str) -> Callable[[], str | None]:
 # part: where it is (None: absent), and what to do about it
 PARTS: Mapping[str, tuple[Callable[[], str | None], str]] = {
     "chromium": (_program("chromium", "chromium-browser", "google-chrome"), "install the package chromium"),
+    "kafka": (kafka_broker.find, "install java and maven, start docker, or set PMSYNC_TEST_KAFKA to HOST:PORT"),
 }
 
 
@@ -41,7 +44,7 @@ def pytest_configure() -> None:
     if unknown := _demanded() - PARTS.keys():
         raise pytest.UsageError(f"{DEMANDED} names {', '.join(sorted(unknown))}; known are {', '.join(sorted(PARTS))}")
     for name in list(os.environ):
-        ours = name.startswith("PMSYNC_") and name != DEMANDED
+        ours = name.startswith("PMSYNC_") and name not in {DEMANDED, kafka_broker.ADDRESS}
         if ours or name.lower().endswith("_proxy"):
             del os.environ[name]
 
@@ -60,3 +63,19 @@ def needs() -> Callable[[str], str]:
         pytest.skip(reason)
 
     return find
+
+
+@pytest.fixture(scope="session")
+def broker(needs: Callable[[str], str]) -> Iterator[str]:
+    """The address of a Kafka broker that tests share, each with a prefix of its own; nobody stops it."""
+    with kafka_broker.running(needs("kafka")) as address:
+        yield address
+
+
+@pytest.fixture
+def own_broker(needs: Callable[[str], str]) -> Iterator[kafka_broker.Broker]:
+    """A broker for one test, which may kill it."""
+    if not needs("kafka").startswith("jars"):
+        pytest.skip("the broker that is here is not ours to kill; with java and maven there would be one")
+    with kafka_broker.own() as broker:
+        yield broker

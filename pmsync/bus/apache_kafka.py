@@ -28,6 +28,7 @@ from pmsync.bus.topics import TOPICS, partitions_of
 GROUP = "pmsync.aggregator"
 SESSION_SECONDS = 30.0
 """How long a member may be silent before its partitions go to others; a restart within it costs nobody anything."""
+HEARTBEAT_MS = 3000
 LARGEST = max(topic.largest for topic in TOPICS)
 BATCH_BYTES = 256 << 10
 LINGER_MS = 5
@@ -35,6 +36,8 @@ LINGER_MS = 5
 FETCH_WAIT_MS = 10
 """The broker answers a connection's requests one by one, so that a fetch that waits holds up whatever comes after it.
 Nothing is fetched unless there is something to fetch."""
+MEMBER_MS = 100
+"""How long a member waits for its group each time it is asked: without any wait kafka-python never gets to join."""
 CLOSE_MS = 2000
 
 
@@ -260,13 +263,32 @@ class _Member:
         self._group = prefix + GROUP
         self._name = name
         self._session_ms = int(session * 1000)
+        self._joined = False
         self._lock = threading.Lock()
         self._consumer: Any = None
 
     def join(self) -> None:
         with self._lock:
-            if self._consumer:
-                return
+            self._joined = True
+            self._open()
+
+    def assigned(self) -> frozenset[int]:
+        with self._lock:
+            if not self._joined:
+                return frozenset()
+            consumer = self._open()
+            try:
+                # To poll is to say that this process still works; whatever it brings is read by the reader, not here.
+                consumer.poll(timeout_ms=MEMBER_MS)
+                found = consumer.assignment()
+                consumer.pause(*found)
+            except KafkaError:
+                self._close()  # one that was put out of the group stays out; the next call joins anew
+                raise
+            return frozenset(each.partition for each in found)
+
+    def _open(self) -> Any:
+        if self._consumer is None:
             self._consumer = self._cluster.open(
                 KafkaConsumer,
                 **_CONSUMER,
@@ -274,21 +296,12 @@ class _Member:
                 group_id=self._group,
                 group_instance_id=self._name,
                 session_timeout_ms=self._session_ms,
-                heartbeat_interval_ms=self._session_ms // 10,
+                heartbeat_interval_ms=min(HEARTBEAT_MS, self._session_ms // 3),
                 # Of a rebalance only those partitions notice that move.
                 partition_assignment_strategy=[CooperativeStickyAssignor()],
             )
             self._consumer.subscribe([self._topic])
-
-    def assigned(self) -> frozenset[int]:
-        with self._lock:
-            if self._consumer is None:
-                return frozenset()
-            # To poll is to say that this process still works; whatever it brings is read by the reader, not here.
-            self._consumer.poll(timeout_ms=0)
-            found = self._consumer.assignment()
-            self._consumer.pause(*found)
-            return frozenset(each.partition for each in found)
+        return self._consumer
 
     def commit(self, offsets: Mapping[int, int]) -> None:
         """Tell Kafka how far this process is, without waiting. Nothing reads it but tools that show lag, so that it does
@@ -306,9 +319,13 @@ class _Member:
 
     def close(self) -> None:
         with self._lock:
-            consumer, self._consumer = self._consumer, None
-            if consumer:
-                consumer.close(autocommit=False, timeout_ms=CLOSE_MS)
+            self._joined = False
+            self._close()
+
+    def _close(self) -> None:
+        consumer, self._consumer = self._consumer, None
+        if consumer:
+            consumer.close(autocommit=False, timeout_ms=CLOSE_MS)
 
 
 _CONSUMER: Mapping[str, Any] = {"enable_auto_commit": False, "allow_auto_create_topics": False, "check_crcs": True}

@@ -97,12 +97,15 @@ _ADVICE: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str], ...] =
     ),
     (
         errors.AuthorizationError,
-        "the user of bus.security may not do this; it needs Read, Write and Describe on pmsync's topics, and Read on "
-        "its group",
+        "the user of bus.security may not do this; it needs Read, Write and Describe on the topics, Read on the group",
     ),
     (
         (errors.UnknownTopicOrPartitionError, errors.UnknownTopicIdError),
         "a topic or partition is not there; run `pmsync topics apply`",
+    ),
+    (
+        errors.FencedInstanceIdError,
+        "another process goes by the same name among the aggregators; give each its own bus.member",
     ),
     (
         (errors.NotEnoughReplicasError, errors.NotEnoughReplicasAfterAppendError),
@@ -114,8 +117,7 @@ _ADVICE: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str], ...] =
     ),
     (
         (errors.OffsetOutOfRangeError, errors.LogTruncationError),
-        "what is to be read next is no longer in the log: the topic was emptied, made anew or cut; `pmsync doctor` says "
-        "where",
+        "what is to be read next is no longer there: the topic was emptied, cut or made anew; see `pmsync doctor`",
     ),
 )
 """Kinds of errors, and what to tell people of each."""

@@ -64,8 +64,11 @@ class EmbeddedBus:
             return self._end(db, topic, partition)
 
     def begin_offset(self, topic: str, partition: int) -> int:
-        """Nothing is ever removed from this log."""
-        return 0
+        """Where it begins; nothing is ever removed from this log, unless somebody did so by hand."""
+        with self._reading() as db:
+            query = "SELECT min(position) FROM log WHERE topic = ? AND partition = ?"
+            (first,) = db.execute(query, (topic, partition)).fetchone()
+        return int(first or 0)
 
     def join(self) -> None:
         """Nobody else shares this log's partitions yet."""
