@@ -21,7 +21,6 @@ from pmsync.store.engine import Store, StoreUnavailable
 from pmsync.store.outbox import Outbox
 from pmsync.store.state import StateStore
 
-
 TOPICS_ADVICE = "; run `pmsync topics apply`"
 
 

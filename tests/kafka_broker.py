@@ -162,7 +162,9 @@ def _properties(folder: Path, addresses: Mapping[str, str], controller: int, cer
         "share.coordinator.state.topic.min.isr": "1",
         "group.initial.rebalance.delay.ms": "0",
         "group.min.session.timeout.ms": "1000",
-        "log.initial.task.delay.ms": "1000",
+        # After kill -9 the controller waits that long for the broker's former self.
+        "broker.session.timeout.ms": "1000",
+        "broker.heartbeat.interval.ms": "200",
         "sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256",
         "listener.name.sasl.plain.sasl.jaas.config": (
             f'org.apache.kafka.common.security.plain.PlainLoginModule required user_{USER}="{secret}";'

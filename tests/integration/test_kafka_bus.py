@@ -220,7 +220,9 @@ def test_killed_while_publishing_nothing_acknowledged_is_lost_doubled_or_out_of_
         return told
 
     with closing(KafkaBus(cluster, 8)) as bus, ThreadPoolExecutor(3) as pool:
-        projects = ("apollo", "beacon", "cirrus")
+        projects = sorted(
+            {partition_of(key, 8): key for key in ("apollo", "beacon", "cirrus", "delta", "p1")}.values()
+        )[:3]
         running = [pool.submit(publish, bus, project) for project in projects]
         try:
             for _ in range(3):
@@ -232,8 +234,6 @@ def test_killed_while_publishing_nothing_acknowledged_is_lost_doubled_or_out_of_
             stop.set()
         told = {project: each.result() for project, each in zip(projects, running, strict=True)}
         found = {project: values(read_all(bus, EVENTS, partition_of(project, 8))) for project in projects}
-    shared = {partition_of(project, 8) for project in projects}
-    assert len(shared) == 3, "each project has a partition of its own here"
     assert found == told
     assert sum(map(len, told.values())) > 600
 
