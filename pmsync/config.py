@@ -12,6 +12,7 @@ from datetime import date
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
+from string import ascii_letters, digits
 from typing import Annotated, Any, Literal, NamedTuple, Self, Union
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -123,7 +124,23 @@ def _server(address: str) -> str:
     return address
 
 
-Servers = Annotated[tuple[Annotated[str, AfterValidator(_server)], ...], Field(min_length=1), BeforeValidator(_servers)]
+def _kafka_name(name: str) -> str:
+    if len(name) > 100 or not set(name) <= set(ascii_letters + digits + "._-"):
+        raise ValueError("should be letters, digits, '.', '_' and '-', at most 100 of them")
+    return name
+
+
+def _some(servers: tuple[str, ...]) -> tuple[str, ...]:
+    if not servers:
+        raise ValueError("should name at least one broker")
+    return servers
+
+
+Servers = Annotated[
+    tuple[Annotated[str, AfterValidator(_server)], ...],
+    BeforeValidator(_servers, json_schema_input_type=str | list[str]),
+    AfterValidator(_some),
+]
 
 
 class KafkaBusConfig(_Section):
@@ -134,8 +151,8 @@ class KafkaBusConfig(_Section):
     partitions: int = Field(default=8, ge=1, le=1000)
     replication: int = Field(default=3, ge=1, le=10)
     compression: Literal["zstd", "gzip", "none"] = "zstd"
-    prefix: str = Field(default="", pattern=r"^[A-Za-z0-9._-]{0,100}$")
-    member: str | None = Field(default=None, pattern=r"^[A-Za-z0-9._-]{1,249}$")
+    prefix: Annotated[str, AfterValidator(_kafka_name)] = ""
+    member: Annotated[str, AfterValidator(_kafka_name)] | None = None
     security: KafkaSecurityConfig = KafkaSecurityConfig()
 
 
@@ -375,6 +392,7 @@ def _without_tag(loc: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 _PLAIN = {
+    "model_attributes_type": "should be a section of keys",
     "union_tag_invalid": "kind is not known; there are embedded and kafka",
     "extra_forbidden": "there is no such key",
     "missing": "is missing",
