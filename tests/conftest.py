@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 
 import pytest
@@ -73,9 +74,16 @@ def broker(needs: Callable[[str], str]) -> Iterator[str]:
 
 
 @pytest.fixture
+def prefix() -> str:
+    """What keeps a test's topics and group apart from those of others on the same broker."""
+    return f"test-{uuid.uuid4().hex[:12]}."
+
+
+@pytest.fixture
 def own_broker(needs: Callable[[str], str]) -> Iterator[kafka_broker.Broker]:
     """A broker for one test, which may kill it."""
-    if not needs("kafka").startswith("jars"):
-        pytest.skip("the broker that is here is not ours to kill; with java and maven there would be one")
+    needs("kafka")
+    if not kafka_broker.has_jars():
+        pytest.skip("the Kafka that is here is not ours to kill; with java and maven there would be one")
     with kafka_broker.own() as broker:
         yield broker

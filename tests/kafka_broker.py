@@ -17,6 +17,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 ADDRESS = "PMSYNC_TEST_KAFKA"
@@ -46,9 +47,15 @@ def find() -> str | None:
         return f"address {address}"
     if _docker_answers():
         return "docker"
-    return f"jars {CACHE}" if shutil.which("java") and (CACHE.is_dir() or shutil.which("mvn")) else None
+    return f"jars {CACHE}" if has_jars() else None
 
 
+def has_jars() -> bool:
+    """Whether a broker of our own, which may be killed, can be started."""
+    return bool(shutil.which("java") and (CACHE.is_dir() or shutil.which("mvn")))
+
+
+@cache
 def _docker_answers() -> bool:
     if shutil.which("docker") is None:
         return False

@@ -18,10 +18,10 @@ Rows = list[dict[str, Any]]
 
 
 def configure(folder: Path, values: Mapping[str, Any]) -> Config:
-    """The configuration in `values`, with its files in `folder`."""
+    """The configuration in `values`, with its files in `folder`: its store, and its log unless `values` have one."""
     folder.mkdir(parents=True, exist_ok=True)
     places = {"bus": {"path": str(folder / "log.db")}, "store": {"url": f"sqlite:///{folder / 'pmsync.db'}"}}
-    return Config.model_validate({**values, **places})
+    return Config.model_validate({**places, **values, "store": places["store"]})
 
 
 @contextmanager

@@ -27,12 +27,6 @@ NOBODY = Cluster(("127.0.0.1:1",), patience=0.5)
 
 
 @pytest.fixture
-def prefix() -> str:
-    """What keeps a test's topics and group apart from those of others on the same broker."""
-    return f"test-{uuid.uuid4().hex[:12]}."
-
-
-@pytest.fixture
 def cluster(broker: str) -> Cluster:
     return Cluster((broker,))
 
