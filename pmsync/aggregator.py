@@ -54,6 +54,11 @@ class Aggregator:
         self._epochs: dict[int, int] = {}
         self._offsets: dict[int, int] = {}
 
+    @property
+    def partitions(self) -> frozenset[int]:
+        """The partitions that are this worker's, as far as it knows."""
+        return frozenset(self._epochs)
+
     def take(self, partitions: Iterable[int]) -> None:
         """Become the owner of these partitions, besides those that are this worker's already."""
         epochs = {partition: self._store.take(partition, self._owner) for partition in partitions}
@@ -71,7 +76,7 @@ class Aggregator:
 
     def follow(self) -> tuple[frozenset[int], frozenset[int]]:
         """Take what the bus has assigned to this worker since, and drop what it no longer does; returns both."""
-        assigned, mine = self._bus.assigned(), frozenset(self._epochs)
+        assigned, mine = self._bus.assigned(), self.partitions
         for partition in mine - assigned:
             self.drop(partition)
         if taken := assigned - mine:

@@ -28,6 +28,7 @@ def open_bus(config: BusConfig) -> Bus:
         config.partitions,
         prefix=config.prefix,
         member=config.member or _host(),
+        session=config.session_seconds,
         compression=None if config.compression == "none" else config.compression,
     )
 

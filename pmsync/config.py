@@ -153,6 +153,7 @@ class KafkaBusConfig(_Section):
     compression: Literal["zstd", "gzip", "none"] = "zstd"
     prefix: Annotated[str, AfterValidator(_kafka_name)] = ""
     member: Annotated[str, AfterValidator(_kafka_name)] | None = None
+    session_seconds: int = Field(default=30, ge=1, le=1800)
     security: KafkaSecurityConfig = KafkaSecurityConfig()
 
 

@@ -26,8 +26,6 @@ from pmsync.bus.port import EVENTS, BusUnavailable, Delivered, Record, partition
 from pmsync.bus.topics import TOPICS, partitions_of
 
 GROUP = "pmsync.aggregator"
-SESSION_SECONDS = 30.0
-"""How long a member may be silent before its partitions go to others; a restart within it costs nobody anything."""
 HEARTBEAT_MS = 3000
 LARGEST = max(topic.largest for topic in TOPICS)
 BATCH_BYTES = 256 << 10
@@ -45,7 +43,7 @@ class KafkaBus:
     """A `Bus` on Kafka. Opening it asks nothing of a broker; threads may share it.
 
     `prefix` stands before the name of every topic and of the group; `member` names this process among the aggregators,
-    and is the same after a restart.
+    and is the same after a restart; after `session` seconds of silence its partitions go to others.
     """
 
     def __init__(
@@ -56,7 +54,7 @@ class KafkaBus:
         prefix: str = "",
         member: str = "pmsync-0",
         compression: str | None = "zstd",
-        session: float = SESSION_SECONDS,
+        session: float = 30,
     ) -> None:
         self.partitions = partitions
         self._cluster = cluster

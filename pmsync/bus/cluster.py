@@ -108,6 +108,10 @@ _ADVICE: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str], ...] =
         "another process goes by the same name among the aggregators; give each its own bus.member",
     ),
     (
+        errors.InvalidReplicationFactorError,
+        "there are fewer brokers than bus.replication; set that to how many there are",
+    ),
+    (
         (errors.NotEnoughReplicasError, errors.NotEnoughReplicasAfterAppendError),
         "too few replicas are in sync to keep what is published; bring the missing brokers back",
     ),
