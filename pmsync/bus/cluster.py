@@ -59,13 +59,14 @@ class Cluster:
             made.append(KafkaNetClient(**config))
             return made[-1]
 
-        try:
-            return kind(**{**self.options(), "kafka_client": client, **options})
-        except Exception:
-            # One that could not connect has a thread already, which would try for ever.
-            for each in made:
-                each.close()
-            raise
+        with _complaints() as complaints:
+            try:
+                return kind(**{**self.options(), "kafka_client": client, **options})
+            except Exception as error:
+                # One that could not connect has a thread already, which would try for ever.
+                for each in made:
+                    each.close()
+                raise _telling(complaints, error) from error
 
     @contextmanager
     def speaking(self, task: str) -> Iterator[None]:
@@ -81,11 +82,36 @@ class Cluster:
             if isinstance(error, kinds):
                 return words
         if isinstance(error, _SILENCE):
+            seen = f" ({error})" if isinstance(error, errors.KafkaConnectionError) else ""
             return (
-                f"no answer within {self.patience:g} s; is it running, does bus.bootstrap_servers name it, and does "
+                f"no answer within {self.patience:g} s{seen}; is it running, does bus.bootstrap_servers name it, and does "
                 "bus.security suit its listener?"
             )
         return f"{error}"
+
+
+@contextmanager
+def _complaints() -> Iterator[list[Exception]]:
+    """What kafka-python complains of to its log while it connects: a constructor raises only that the time is over."""
+    heard: list[Exception] = []
+
+    class Ear(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            args = record.args if isinstance(record.args, tuple) else ()
+            heard.extend(each for each in args if isinstance(each, Exception))
+
+    ear, logger = Ear(logging.WARNING), logging.getLogger("kafka.net.manager")
+    logger.addHandler(ear)
+    try:
+        yield heard
+    finally:
+        logger.removeHandler(ear)
+
+
+def _telling(complaints: list[Exception], error: Exception) -> Exception:
+    """The complaint that says most: a refusal, else a connection that failed, else the error itself."""
+    kinds = (errors.SaslAuthenticationFailedError, errors.UnsupportedSaslMechanismError, errors.KafkaConnectionError)
+    return next((each for kind in kinds for each in complaints if isinstance(each, kind)), error)
 
 
 _SILENCE = (errors.KafkaTimeoutError, errors.KafkaConnectionError, errors.NodeNotReadyError, errors.Cancelled)
