@@ -22,7 +22,8 @@ from pathlib import Path
 
 ADDRESS = "PMSYNC_TEST_KAFKA"
 VERSION = "4.4.0"
-CACHE = Path.home() / ".cache" / "pmsync-tests" / f"kafka-{VERSION}"
+CACHES = Path(os.environ.get("PMSYNC_TEST_CACHE", Path.home() / ".cache" / "pmsync-tests"))
+CACHE = CACHES / f"kafka-{VERSION}"
 START_SECONDS = 60.0
 DOWNLOAD_SECONDS = 600.0
 IMAGE = f"apache/kafka:{VERSION}"

@@ -36,6 +36,8 @@ FETCH_WAIT_MS = 10
 Nothing is fetched unless there is something to fetch."""
 MEMBER_MS = 100
 """How long a member waits for its group each time it is asked: without any wait kafka-python never gets to join."""
+JOIN_MS = 1000
+"""The same while the members agree anew on who has what."""
 CLOSE_MS = 2000
 
 
@@ -277,7 +279,8 @@ class _Member:
             consumer = self._open()
             try:
                 # To poll is to say that this process still works; whatever it brings is read by the reader, not here.
-                consumer.poll(timeout_ms=MEMBER_MS)
+                consumer.poll(timeout_ms=JOIN_MS if consumer._coordinator.rejoining else MEMBER_MS)
+                _ask_again(consumer)
                 found = consumer.assignment()
                 consumer.pause(*found)
             except KafkaError:
@@ -327,6 +330,14 @@ class _Member:
 
 
 _CONSUMER: Mapping[str, Any] = {"enable_auto_commit": False, "allow_auto_create_topics": False, "check_crcs": True}
+
+
+def _ask_again(consumer: Any) -> None:
+    """Join once more if an assignment came between two polls: kafka-python 3.0.12 takes itself for joined then, and never
+    looks at it; such a member would have no partitions for ever, and nobody else would have them. (No public door.)"""
+    coordinator = consumer._coordinator
+    if coordinator.rejoining and not coordinator.need_rejoin():
+        coordinator.request_rejoin()
 
 
 def _headers(topic: str) -> list[tuple[str, bytes]]:
