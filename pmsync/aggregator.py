@@ -9,7 +9,7 @@ Next on the way of an event: `pmsync/core/project.py`, whose `fold` turns events
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -55,19 +55,41 @@ class Aggregator:
         self._epochs: dict[int, int] = {}
         self._offsets: dict[int, int] = {}
 
-    def take(self, partitions: Sequence[int]) -> None:
-        """Become the owner of these partitions."""
-        self._epochs = {partition: self._store.take(partition, self._owner) for partition in partitions}
-        offsets = self._store.offsets()
-        self._offsets = {partition: offsets[partition] for partition in partitions}
-        lost_log(self._bus, self._offsets)
+    @property
+    def partitions(self) -> frozenset[int]:
+        """The partitions that are this worker's, as far as it knows."""
+        return frozenset(self._epochs)
+
+    def take(self, partitions: Iterable[int]) -> None:
+        """Become the owner of these partitions, besides those that are this worker's already."""
+        epochs = {partition: self._store.take(partition, self._owner) for partition in partitions}
+        stored = self._store.offsets()
+        offsets = {partition: stored[partition] for partition in epochs}
+        lost_log(self._bus, offsets)
+        self._epochs |= epochs
+        self._offsets |= offsets
         self._step("taken")
+
+    def drop(self, partition: int) -> None:
+        """Leave a partition to others."""
+        self._epochs.pop(partition, None)
+        self._offsets.pop(partition, None)
+
+    def follow(self) -> tuple[frozenset[int], frozenset[int]]:
+        """Take what the bus has assigned to this worker since, and drop what it no longer does; returns both."""
+        assigned, mine = self._bus.assigned(), self.partitions
+        for partition in mine - assigned:
+            self.drop(partition)
+        if taken := assigned - mine:
+            self.take(sorted(taken))
+        return taken, mine - assigned
 
     def catch_up(self) -> int:
         """Fold everything that is in the log now; returns how many records that were."""
         folded = 0
         for partition in self._epochs:
             end = self._bus.end_offset(EVENTS, partition)
+            _refuse_shorter(partition, end, self._offsets[partition])
             while self._offsets[partition] < end:
                 batch = self._bus.read(EVENTS, partition, self._offsets[partition], BATCH)
                 if not batch:
@@ -75,6 +97,8 @@ class Aggregator:
                 self._step("read")
                 self._apply(partition, batch)
                 folded += len(batch)
+        if folded:
+            self._bus.commit(self._offsets)
         return folded
 
     def _apply(self, partition: int, batch: Sequence[Delivered]) -> None:
@@ -167,14 +191,25 @@ class Aggregator:
 
 
 def lost_log(bus: Bus, offsets: Mapping[int, int]) -> None:
-    """Raise `BusUnavailable` if the log ends before what was read of it: whatever is published next would get offsets
-    that are skipped as folded already."""
+    """Raise `BusUnavailable` if the log is not the one that was read, or no longer has what is to be read next."""
     for partition, offset in offsets.items():
-        if (end := bus.end_offset(EVENTS, partition)) < offset:
+        _refuse_shorter(partition, bus.end_offset(EVENTS, partition), offset)
+        if (begin := bus.begin_offset(EVENTS, partition)) > offset:
             raise BusUnavailable(
-                f"the log ends at {end} in partition {partition}, but the store has read it up to {offset}: the log was "
-                "lost or replaced. Put the log and the store of the same day back, or begin anew without either"
+                f"the log begins at {begin} in partition {partition}, but the store has read it only up to {offset}: what "
+                "stood between was removed. Keep the topic for ever (`pmsync topics apply`), and put a later copy of the "
+                "store back, or begin anew with a new topic (bus.prefix) and an empty store"
             )
+
+
+def _refuse_shorter(partition: int, end: int, offset: int) -> None:
+    """A log that ends before what was read of it: whatever is published next would get offsets that are skipped as
+    folded already."""
+    if end < offset:
+        raise BusUnavailable(
+            f"the log ends at {end} in partition {partition}, but the store has read it up to {offset}: the log was "
+            "lost or replaced. Put the log and the store of the same day back, or begin anew without either"
+        )
 
 
 def _decoded(batch: Sequence[Delivered]) -> tuple[list[tuple[int, Event]], list[Record]]:

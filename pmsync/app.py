@@ -16,10 +16,10 @@ import structlog
 
 from connectors.base import Clock, ConnectorError, Fatal, Reader, Retryable
 from connectors.pump import Counts, LeaseLost, Progress, Pump, Routes
-from pmsync.aggregator import Aggregator
-from pmsync.bus.embedded import EmbeddedBus
+from pmsync.aggregator import Aggregator, lost_log
 from pmsync.bus.port import BusUnavailable
 from pmsync.bus.publisher import Publisher
+from pmsync.buses import open_bus
 from pmsync.config import Config, connector_kinds
 from pmsync.configuration import ConfigurationReader, Plan, apply, configuration_routes, mails, plan, routes
 from pmsync.core.events import CONFIGURATION
@@ -81,7 +81,7 @@ class App:
         self._step, self._progress, self._accept_missing = step, progress, accept_missing
         self.store = Store(config.store.url, config.store.secret())
         self.store.migrate()
-        self.bus = EmbeddedBus(config.bus.path)
+        self.bus = open_bus(config.bus)
         self.state = StateStore(self.store)
         self.projects = ConfigurationStore(self.store)
         self.outbox = Outbox(self.store)
@@ -165,7 +165,8 @@ class App:
         """Everything at work in threads while the block runs. The event is set when a worker died or it is time to stop."""
         stop = self._stop
         self.apply()
-        self.aggregator.take(range(self.bus.partitions))
+        lost_log(self.bus, self.state.offsets())
+        self.bus.join()
         loops: dict[str, Callable[[threading.Event], None]] = {
             "aggregator": self._aggregate,
             "notifier": self._deliver,
@@ -215,19 +216,18 @@ class App:
         return loop
 
     def _aggregate(self, stop: threading.Event) -> None:
-        mine = True
         while not stop.wait(TICK_SECONDS):
             try:
-                if not mine:
-                    self.aggregator.take(range(self.bus.partitions))
-                    mine = True
+                taken, dropped = self.aggregator.follow()
+                if taken or dropped:
+                    log.info("partitions.assigned", taken=sorted(taken), dropped=sorted(dropped))
                 self.aggregator.catch_up()
                 self.aggregator.tick(self._clock())
             except (BusUnavailable, StoreUnavailable) as error:
                 log.warning("aggregator.waiting", error=str(error))
-            except Fenced:
-                log.warning("aggregator.fenced", action="taking the partitions again")
-                mine = False
+            except Fenced as error:
+                log.warning("partition.fenced", partition=error.partition)
+                self.aggregator.drop(error.partition)  # and taken again if it is still assigned
 
     def _deliver(self, stop: threading.Event) -> None:
         while not stop.wait(TICK_SECONDS):

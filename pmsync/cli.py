@@ -28,6 +28,7 @@ from pmsync import answers, dead_letters, doctor, export
 from pmsync.app import App, Outcome
 from pmsync.bus.letters import open_letters
 from pmsync.bus.port import BusUnavailable
+from pmsync.buses import layout, place
 from pmsync.config import Config, ConfigError, load
 from pmsync.core.events import rfc3339
 from pmsync.core.exports import TABLES
@@ -46,7 +47,6 @@ LATER = {
     "connector": "run one connector as a process of its own",
     "aggregator": "run the aggregator as a process of its own",
     "notifier": "run the notifier as a process of its own",
-    "topics": "create and check Kafka topics",
     "rebuild": "fold the log again from its beginning",
     "reread": "read a whole source again",
     "move": "carry an embedded installation to Kafka and PostgreSQL",
@@ -320,6 +320,32 @@ def doctor_command(path: Path) -> None:
         healthy = healthy and finding.ok
     if not healthy:
         raise click.exceptions.Exit(FAILED)
+
+
+@cli.group()
+def topics() -> None:
+    """The topics of a log on Kafka."""
+
+
+@topics.command("apply")
+@click.option("--dry-run", is_flag=True, help="Only show what would change.")
+@click.pass_obj
+def topics_apply(path: Path, dry_run: bool) -> None:
+    """Create the topics and set them right; say what differs. Exit code 1 if something cannot be mended."""
+    bus = load(path).bus
+    found = layout(bus)
+    if not found:
+        click.echo(f"nothing to do: {place(bus)} has no topics to create")
+    for topics in found:
+        wrong = topics.differences()
+        for each in wrong:
+            click.echo(f"{'' if each.is_mendable else 'CANNOT BE MENDED '}{each.topic} {each.words}")
+        mendable = [each for each in wrong if each.is_mendable]
+        if mendable and not dry_run:
+            topics.mend(mendable)
+        click.echo(("would change" if dry_run else "changed") + f": {len(mendable)}")
+        if len(mendable) < len(wrong):
+            raise click.exceptions.Exit(FAILED)
 
 
 @cli.command("schema")

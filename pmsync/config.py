@@ -13,13 +13,15 @@ from datetime import date
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Union
+from string import ascii_letters, digits
+from typing import Annotated, Any, Literal, NamedTuple, Self, Union
 from zoneinfo import ZoneInfo, available_timezones
 
 import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     TypeAdapter,
@@ -66,11 +68,99 @@ Mail = Annotated[str, AfterValidator(mail_address)]
 Key = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 
 
-class BusConfig(_Section):
+class EmbeddedBusConfig(_Section):
     """Where events go. The embedded log serves one machine and needs nothing else."""
 
     kind: Literal["embedded"] = "embedded"
     path: Path = Path("pmsync-log.db")
+
+
+class KafkaSecurityConfig(_Section):
+    """How Kafka is signed in to, in Kafka's own words. Secrets are references, read anew with each connection."""
+
+    protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] | None = None
+    user: str | None = None
+    password: SecretRef | None = None
+    token: SecretRef | None = None
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+    key_password: SecretRef | None = None
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if words := _misfit(self):
+            raise ValueError(words)
+        return self
+
+
+def _misfit(security: KafkaSecurityConfig) -> str | None:
+    """What does not go together under `bus.security`."""
+    sasl, tls = security.protocol.startswith("SASL"), security.protocol.endswith("SSL")
+    named = security.mechanism in {"PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"}
+    rules = (
+        (
+            sasl != (security.mechanism is not None),
+            "mechanism goes with SASL_PLAINTEXT and SASL_SSL, and they need one",
+        ),
+        (
+            named != (security.user is not None and security.password is not None),
+            "PLAIN and SCRAM need user and password",
+        ),
+        ((security.mechanism == "OAUTHBEARER") != (security.token is not None), "OAUTHBEARER needs a token"),
+        ((security.certificate is None) != (security.key is None), "certificate and key go together"),
+        (not tls and bool(security.ca or security.certificate), "ca, certificate and key go with SSL and SASL_SSL"),
+    )
+    return next((words for wrong, words in rules if wrong), None)
+
+
+def _servers(given: Any) -> Any:
+    """`a:9092,b:9092` is as good as a list: it is how Kafka writes it, and what fits into a variable."""
+    return [each.strip() for each in given.split(",") if each.strip()] if isinstance(given, str) else given
+
+
+def _server(address: str) -> str:
+    host, colon, port = address.rpartition(":")
+    if not (host and colon and port.isdigit()):
+        raise ValueError(f"{address!r} is no broker; write HOST:PORT, as in kafka.example.com:9092")
+    return address
+
+
+def _kafka_name(name: str) -> str:
+    if len(name) > 100 or not set(name) <= set(ascii_letters + digits + "._-"):
+        raise ValueError("should be letters, digits, '.', '_' and '-', at most 100 of them")
+    return name
+
+
+def _some(servers: tuple[str, ...]) -> tuple[str, ...]:
+    if not servers:
+        raise ValueError("should name at least one broker")
+    return servers
+
+
+Servers = Annotated[
+    tuple[Annotated[str, AfterValidator(_server)], ...],
+    BeforeValidator(_servers, json_schema_input_type=str | list[str]),
+    AfterValidator(_some),
+]
+
+
+class KafkaBusConfig(_Section):
+    """A log on Apache Kafka, shared by as many processes as there are partitions."""
+
+    kind: Literal["kafka"]
+    bootstrap_servers: Servers
+    partitions: int = Field(default=8, ge=1, le=1000)
+    replication: int = Field(default=3, ge=1, le=10)
+    compression: Literal["zstd", "gzip", "none"] = "zstd"
+    prefix: Annotated[str, AfterValidator(_kafka_name)] = ""
+    member: Annotated[str, AfterValidator(_kafka_name)] | None = None
+    session_seconds: int = Field(default=30, ge=1, le=1800)
+    security: KafkaSecurityConfig = KafkaSecurityConfig()
+
+
+BusConfig = Annotated[EmbeddedBusConfig | KafkaBusConfig, Field(discriminator="kind")]
 
 
 class StoreConfig(_Section):
@@ -159,13 +249,18 @@ class ProjectConfig(_Section):
 class Config(_Section):
     """All of `pmsync.yaml`. `sources` holds each source's own settings, checked by its connector."""
 
-    bus: BusConfig = BusConfig()
+    bus: BusConfig = EmbeddedBusConfig()
     store: StoreConfig = StoreConfig()
     sources: tuple[Any, ...] = ()
     projects: tuple[ProjectConfig, ...] = ()
     notify: NotifyConfig = NotifyConfig()
     poll: PollConfig = PollConfig()
     web: WebConfig = WebConfig()
+
+    @field_validator("bus", mode="before")
+    @classmethod
+    def _embedded_unless_said(cls, bus: Any) -> Any:
+        return {"kind": "embedded", **bus} if isinstance(bus, Mapping) else bus
 
     @field_validator("sources", mode="before")
     @classmethod
@@ -297,14 +392,21 @@ def _lines(places: _Places, error: ValueError, prefix: tuple[Any, ...]) -> list[
     lines = []
     for fault in error.errors(include_url=False, include_input=False):
         context = fault.get("ctx", {})
-        loc = (*prefix, *context.get("place", fault["loc"]))
+        loc = _without_tag((*prefix, *context.get("place", fault["loc"])))
         lines.append(
             f"{places.of(loc)}: {_dotted(loc) or 'configuration'}: {_words(fault['type'], fault['msg'], context)}"
         )
     return lines
 
 
+def _without_tag(loc: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A place within `bus`: pydantic puts the kind into it, which is no key of the file."""
+    return (loc[0], *loc[2:]) if loc[:1] == ("bus",) and len(loc) > 1 else loc
+
+
 _PLAIN = {
+    "model_attributes_type": "should be a section of keys",
+    "union_tag_invalid": "kind is not known; there are embedded and kafka",
     "extra_forbidden": "there is no such key",
     "missing": "is missing",
     "tuple_type": "should be a list",

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from connectors.base import ConnectorError
 from pmsync.aggregator import lost_log
-from pmsync.bus.embedded import EmbeddedBus
 from pmsync.bus.letters import Letter, open_letters
 from pmsync.bus.port import BusUnavailable
+from pmsync.buses import layout, open_bus, place
 from pmsync.config import Config, ConfigError, connector_kinds, load
 from pmsync.notify.notifier import Unreachable
 from pmsync.notify.senders import MailSender
@@ -21,6 +21,8 @@ from pmsync.store.configuration import ConfigurationStore
 from pmsync.store.engine import Store, StoreUnavailable
 from pmsync.store.outbox import Outbox
 from pmsync.store.state import StateStore
+
+TOPICS_ADVICE = "; run `pmsync topics apply`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,19 +51,28 @@ def findings(path: Path, clock: Callable[[], datetime]) -> Iterator[Finding]:
 
 
 def _log(config: Config) -> Iterator[Finding]:
+    what = place(config.bus)
     try:
+        wrong = [each for topics in layout(config.bus) for each in topics.differences()]
+        yield from (
+            Finding("log", False, f"the topic {each.topic} {each.words}{TOPICS_ADVICE if each.is_mendable else ''}")
+            for each in wrong
+        )
+        if any(each.new for each in wrong):
+            return
         with (
-            closing(EmbeddedBus(config.bus.path)) as bus,
+            closing(open_bus(config.bus)) as bus,
             closing(Store(config.store.url, config.store.secret())) as store,
         ):
             if store.schema_problem() is None:
                 lost_log(bus, StateStore(store).offsets())
-            yield Finding("log", True, str(config.bus.path))
+            if not wrong:
+                yield Finding("log", True, what)
             yield from _letters(open_letters(bus))
     except BusUnavailable as error:
         yield Finding("log", False, str(error))
     except (StoreUnavailable, ConnectorError):
-        yield Finding("log", True, str(config.bus.path))  # what is wrong with the store is said there
+        yield Finding("log", True, what)  # what is wrong with the store is said there
 
 
 def _letters(letters: Sequence[Letter]) -> Iterator[Finding]:

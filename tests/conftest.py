@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 from hypothesis import Phase, settings
 
 from pmsync.store.engine import Store
-from tests import postgres
+from tests import kafka_broker, postgres
 
 DEMANDED = "PMSYNC_REQUIRE"
 
@@ -34,6 +35,7 @@ def _program(*names: str) -> Callable[[], str | None]:
 # part: where it is (None: absent), and what to do about it
 PARTS: Mapping[str, tuple[Callable[[], str | None], str]] = {
     "chromium": (_program("chromium", "chromium-browser", "google-chrome"), "install the package chromium"),
+    "kafka": (kafka_broker.find, "install java and maven, start docker, or set PMSYNC_TEST_KAFKA to HOST:PORT"),
     "postgres": (postgres.place, f"install the package postgresql, or name a server in {postgres.ADDRESS}"),
 }
 
@@ -47,7 +49,7 @@ def pytest_configure() -> None:
     if unknown := _demanded() - PARTS.keys():
         raise pytest.UsageError(f"{DEMANDED} names {', '.join(sorted(unknown))}; known are {', '.join(sorted(PARTS))}")
     for name in list(os.environ):
-        ours = name.startswith("PMSYNC_") and name not in {DEMANDED, postgres.ADDRESS}
+        ours = name.startswith("PMSYNC_") and name not in {DEMANDED, kafka_broker.ADDRESS, postgres.ADDRESS}
         if ours or name.lower().endswith("_proxy"):
             del os.environ[name]
 
@@ -126,3 +128,29 @@ def store(url: str) -> Iterator[Store]:
     """A store of the test's own."""
     with closing(Store(url)) as store:
         yield store
+
+
+# --- the log on Kafka ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def broker(needs: Callable[[str], str]) -> Iterator[str]:
+    """The address of a Kafka broker that tests share, each with a prefix of its own; nobody stops it."""
+    with kafka_broker.running(needs("kafka")) as address:
+        yield address
+
+
+@pytest.fixture
+def prefix() -> str:
+    """What keeps a test's topics and group apart from those of others on the same broker."""
+    return f"test-{uuid.uuid4().hex[:12]}."
+
+
+@pytest.fixture
+def own_broker(needs: Callable[[str], str]) -> Iterator[kafka_broker.Broker]:
+    """A broker for one test, which may kill it."""
+    needs("kafka")
+    if not kafka_broker.has_jars():
+        pytest.skip("the Kafka that is here is not ours to kill; with java and maven there would be one")
+    with kafka_broker.own() as broker:
+        yield broker

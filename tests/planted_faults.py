@@ -15,6 +15,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).parents[1]
 SECONDS = 300
 QUICKLY = ("-p", "no:cacheprovider", "--hypothesis-profile=planted")
+CACHE = Path.home() / ".cache" / "pmsync-tests"
 
 
 class Fault(NamedTuple):
@@ -38,6 +39,8 @@ BUS = "tests/integration/test_embedded_bus.py"
 MAIL = "tests/integration/test_mail.py"
 CLI = "tests/integration/test_cli.py"
 CONFIG = "tests/unit/test_config.py"
+KAFKA = "tests/integration/test_kafka_bus.py"
+PARITY = "tests/acceptance/test_parity.py"
 FAULTS = (
     Fault(
         "pending notes are not fetched again",
@@ -522,6 +525,83 @@ FAULTS = (
         "False and",
         CONFIG,
     ),
+    Fault(
+        "Kafka's acknowledgement is not waited for",
+        "pmsync/bus/apache_kafka.py",
+        "                    each.get(timeout=max(0.0, deadline - time.monotonic()))\n",
+        "                    pass\n",
+        f"{KAFKA} -k went_down",
+    ),
+    Fault(
+        "Kafka chooses the partition",
+        "pmsync/bus/apache_kafka.py",
+        "name, record.value, record.key.encode(), headers, partition_of(record.key, self.partitions)",
+        "name, record.value, record.key.encode(), headers",
+        f"{KAFKA} -k key_decides",
+    ),
+    Fault(
+        "the reader on Kafka goes on where it is",
+        "pmsync/bus/apache_kafka.py",
+        "            if self._place != (partition, offset):\n",
+        "            if self._place is None or self._place[0] != partition:\n",
+        f"{KAFKA} -k begins_at_its_offset",
+    ),
+    Fault(
+        "what was removed from Kafka is leapt over",
+        "pmsync/bus/apache_kafka.py",
+        'auto_offset_reset="none"',
+        'auto_offset_reset="earliest"',
+        f"{KAFKA} -k leapt_over",
+    ),
+    Fault(
+        "silence of Kafka is an empty log",
+        "pmsync/bus/apache_kafka.py",
+        "            if self._end(partition) <= offset:\n",
+        "            if True:\n",
+        f"{KAFKA} -k went_down",
+    ),
+    Fault(
+        "another number of partitions is put up with",
+        "pmsync/bus/apache_kafka.py",
+        "        if found != self.partitions:\n",
+        "        if False:\n",
+        f"{KAFKA} -k another_number",
+    ),
+    Fault(
+        "an assignment between two rounds is missed",
+        "pmsync/bus/apache_kafka.py",
+        "                _ask_again(consumer)\n",
+        "",
+        f"{KAFKA} -k between_two_rounds",
+    ),
+    Fault(
+        "a client that could not connect tries for ever",
+        "pmsync/bus/cluster.py",
+        "                    each.close()\n",
+        "                    pass\n",
+        f"{KAFKA} -k no_thread",
+    ),
+    Fault(
+        "a partition that went to others is kept",
+        "pmsync/aggregator.py",
+        "        for partition in mine - assigned:\n            self.drop(partition)\n",
+        "",
+        PARITY,
+    ),
+    Fault(
+        "partitions of a leaver are not taken",
+        "pmsync/aggregator.py",
+        "        if taken := assigned - mine:\n",
+        "        if (taken := assigned - mine) and not mine:\n",
+        PARITY,
+    ),
+    Fault(
+        "a log that lost its beginning is read on",
+        "pmsync/aggregator.py",
+        "if (begin := bus.begin_offset(EVENTS, partition)) > offset:",
+        "if (begin := bus.begin_offset(EVENTS, partition)) > offset + 1000:",
+        "tests/integration/test_kafka_topics.py",
+    ),
 )
 
 
@@ -540,7 +620,7 @@ def survives(fault: Fault) -> bool:
         run = subprocess.run(
             [sys.executable, "-m", "pytest", "-x", "-q", *QUICKLY, *fault.test.split()],
             cwd=tree,
-            env={"PYTHONPATH": str(tree), "PATH": "/usr/bin:/bin", "HOME": folder},
+            env={"PYTHONPATH": str(tree), "PATH": "/usr/bin:/bin", "HOME": folder, "PMSYNC_TEST_CACHE": str(CACHE)},
             capture_output=True,
             text=True,
             timeout=SECONDS,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -62,6 +62,22 @@ class EmbeddedBus:
     def end_offset(self, topic: str, partition: int) -> int:
         with self._reading() as db:
             return self._end(db, topic, partition)
+
+    def begin_offset(self, topic: str, partition: int) -> int:
+        """Where it begins; nothing is ever removed from this log, unless somebody did so by hand."""
+        with self._reading() as db:
+            query = "SELECT min(position) FROM log WHERE topic = ? AND partition = ?"
+            (first,) = db.execute(query, (topic, partition)).fetchone()
+        return int(first or 0)
+
+    def join(self) -> None:
+        """Nobody else shares this log's partitions yet."""
+
+    def assigned(self) -> frozenset[int]:
+        return frozenset(range(self.partitions))
+
+    def commit(self, offsets: Mapping[int, int]) -> None:
+        """Nobody asks this log."""
 
     def close(self) -> None:
         with self._lock:

@@ -8,7 +8,7 @@ Next on the way of an event: `pmsync/aggregator.py`, which reads the log and fol
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 EVENTS = "pmsync.events"
@@ -48,6 +48,21 @@ class Bus(Protocol):
 
     def end_offset(self, topic: str, partition: int) -> int:
         """The offset that the next record of a partition will have."""
+
+    def begin_offset(self, topic: str, partition: int) -> int:
+        """The offset of the oldest record that a partition still has, or would have."""
+
+    def join(self) -> None:
+        """Become one of those who share the partitions of `pmsync.events`. Raises `BusUnavailable`."""
+
+    def assigned(self) -> frozenset[int]:
+        """The partitions that this process should work on now; to be asked often, since it also says that it is alive.
+
+        Only the store's epoch keeps others out: for a moment two processes may both be told of a partition.
+        """
+
+    def commit(self, offsets: Mapping[int, int]) -> None:
+        """Show to others how far this process has come; the store's offsets are the truth. Never raises."""
 
     def close(self) -> None: ...
 

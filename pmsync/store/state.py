@@ -22,6 +22,10 @@ _BEGINNING = state.c.project, state.c.source, state.c.kind
 class Fenced(Exception):
     """Another worker has taken this partition over; this one must drop it."""
 
+    def __init__(self, partition: int) -> None:
+        super().__init__(f"partition {partition} has another owner now")
+        self.partition = partition
+
 
 @dataclass(frozen=True, slots=True)
 class LogEntry:
@@ -181,7 +185,7 @@ class StateStore:
             query = select(partitions).where(partitions.c.partition == partition)
             found = db.execute(query.with_for_update()).one_or_none()
             if found is None or found.epoch != epoch:
-                raise Fenced(f"partition {partition} has another owner now")
+                raise Fenced(partition)
             yield PartitionTransaction(
                 db, partition, found.next_offset, moment(found.ticked_at) if found.ticked_at else None
             )

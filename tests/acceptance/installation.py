@@ -18,10 +18,10 @@ Rows = list[dict[str, Any]]
 
 
 def configure(folder: Path, values: Mapping[str, Any]) -> Config:
-    """The configuration in `values`, with its files in `folder`; the store is there, too, unless `values` name one."""
+    """The configuration in `values`, with its files in `folder`: its log and its store, unless `values` name them."""
     folder.mkdir(parents=True, exist_ok=True)
-    store = {"url": f"sqlite:///{folder / 'pmsync.db'}"}
-    return Config.model_validate({"store": store, **values, "bus": {"path": str(folder / "log.db")}})
+    places = {"bus": {"path": str(folder / "log.db")}, "store": {"url": f"sqlite:///{folder / 'pmsync.db'}"}}
+    return Config.model_validate({**places, **values})
 
 
 @contextmanager

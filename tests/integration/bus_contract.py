@@ -1,16 +1,19 @@
-"""What every bus adapter promises. A test class inherits `BusContract` and gives a fixture `connect`: each call opens
-the same log anew, as another process would."""
+"""What every bus adapter promises. A test class inherits `BusContract` and gives the fixtures `connect` (each
+call opens the same log anew, as another process would) and `unreachable`."""
 
 from __future__ import annotations
 
+import random
 import threading
+import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from pmsync.bus.port import Bus, Delivered, Record, partition_of
+from pmsync.bus.port import EVENTS, Bus, BusUnavailable, Delivered, Record, partition_of
 
 Connect = Callable[[], Bus]
 
@@ -29,16 +32,29 @@ def read_all(bus: Bus, topic: str, partition: int, limit: int = 1000) -> list[De
     return found
 
 
+def until(holds: Callable[[], bool], seconds: float = 30.0) -> None:
+    """Wait for something that takes the time it takes, such as other processes agreeing; not for ever."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "it did not come to that"
+        time.sleep(0.02)
+
+
 def values(found: Sequence[Delivered]) -> list[str]:
     return [each.value.decode() for each in found]
 
 
 class BusContract:
-    """Inherit this with a fixture `connect`."""
+    """Inherit this with the fixtures `connect` and `unreachable`, which opens a log that cannot be reached."""
 
     @pytest.fixture
-    def topic(self) -> str:
-        return f"pmsync.test-{uuid.uuid4().hex}"
+    def new_topic(self) -> Callable[[], str]:
+        """Makes a topic of the bus; an adapter whose topics must be created does so here."""
+        return lambda: f"pmsync.test-{uuid.uuid4().hex}"
+
+    @pytest.fixture
+    def topic(self, new_topic: Callable[[], str]) -> str:
+        return new_topic()
 
     def test_a_new_topic_is_empty(self, connect: Connect, topic: str) -> None:
         bus = connect()
@@ -81,13 +97,75 @@ class BusContract:
             bus.publish(topic, records(key, *"x" * n))
         assert [bus.end_offset(topic, partition) for partition in keys] == list(range(len(keys)))
 
-    def test_topics_count_apart(self, connect: Connect, topic: str) -> None:
-        bus = connect()
+    def test_topics_count_apart(self, connect: Connect, topic: str, new_topic: Callable[[], str]) -> None:
+        bus, other = connect(), new_topic()
         bus.publish(topic, records("apollo", "one"))
-        bus.publish(f"{topic}-other", records("apollo", "other"))
+        bus.publish(other, records("apollo", "other"))
         where = partition_of("apollo", bus.partitions)
         assert values(bus.read(topic, where, 0, 10)) == ["one"]
-        assert values(bus.read(f"{topic}-other", where, 0, 10)) == ["other"]
+        assert values(bus.read(other, where, 0, 10)) == ["other"]
+
+    def test_a_publication_over_all_partitions_is_read_in_turns(self, connect: Connect, topic: str) -> None:
+        """A reader that goes from partition to partition and back, in the middle of each, misses and repeats nothing."""
+        bus = connect()
+        keys = {partition_of(key, bus.partitions): key for key in (f"p{n}" for n in range(200))}
+        bus.publish(topic, [Record(key, f"{n}".encode()) for n in range(30) for key in keys.values()])
+        found: dict[int, list[str]] = {partition: [] for partition in keys}
+        for _ in range(10):
+            for partition, so_far in found.items():
+                so_far.extend(values(bus.read(topic, partition, len(so_far), 3)))
+        assert found == {partition: [f"{n}" for n in range(30)] for partition in keys}
+
+    def test_a_large_record_comes_back_whole(self, connect: Connect, topic: str) -> None:
+        """As large as an event of 2,000 long changes can be, and of bytes that no compression makes small."""
+        bus = connect()
+        value = random.Random(1).randbytes(3_000_000)
+        bus.publish(topic, [Record("apollo", b"before"), Record("apollo", value), Record("apollo", b"after")])
+        found = read_all(bus, topic, partition_of("apollo", bus.partitions))
+        assert [each.value for each in found] == [b"before", value, b"after"]
+
+    def test_a_log_begins_where_it_was_begun(self, connect: Connect, topic: str) -> None:
+        bus = connect()
+        where = partition_of("apollo", bus.partitions)
+        assert bus.begin_offset(topic, where) == 0
+        bus.publish(topic, records("apollo", "one", "two"))
+        assert bus.begin_offset(topic, where) == 0
+
+    def test_there_is_nothing_beyond_the_end(self, connect: Connect, topic: str) -> None:
+        bus = connect()
+        bus.publish(topic, records("apollo", "one"))
+        where = partition_of("apollo", bus.partitions)
+        assert list(bus.read(topic, where, 1, 10)) == []
+        assert list(bus.read(topic, where, 100, 10)) == []
+        bus.publish(topic, records("apollo", "two"))
+        assert values(bus.read(topic, where, 1, 10)) == ["two"], "what came after an empty read is seen"
+
+    def test_readers_in_threads_do_not_disturb_each_other(self, connect: Connect, topic: str) -> None:
+        bus = connect()
+        keys = {partition_of(key, bus.partitions): key for key in (f"p{n}" for n in range(200))}
+        bus.publish(topic, [Record(key, f"{n}".encode()) for n in range(50) for key in keys.values()])
+        with ThreadPoolExecutor(len(keys)) as pool:
+            found = list(pool.map(lambda partition: values(read_all(bus, topic, partition, limit=7)), keys))
+        assert found == [[f"{n}" for n in range(50)]] * len(keys)
+
+    def test_who_works_alone_is_assigned_all(self, connect: Connect) -> None:
+        bus = connect()
+        bus.join()
+        everything = frozenset(range(bus.partitions))
+        until(lambda: bus.assigned() == everything)
+        bus.commit({0: 0})
+        assert bus.assigned() == everything
+
+    def test_an_unreachable_log_is_said(self, unreachable: Callable[[], Bus]) -> None:
+        """Not an empty log: whoever reads or writes must notice. (An adapter may notice when it is opened.)"""
+        for use in (
+            lambda bus: bus.publish(EVENTS, records("apollo", "one")),
+            lambda bus: bus.read(EVENTS, 0, 0, 1),
+            lambda bus: bus.end_offset(EVENTS, 0),
+            lambda bus: bus.begin_offset(EVENTS, 0),
+        ):
+            with pytest.raises(BusUnavailable):
+                use(unreachable())
 
     def test_a_read_begins_at_its_offset_and_keeps_its_limit(self, connect: Connect, topic: str) -> None:
         bus = connect()

@@ -50,6 +50,10 @@ class TestEmbeddedBus(BusContract):
         for bus in opened:
             bus.close()
 
+    @pytest.fixture
+    def unreachable(self, tmp_path: Path) -> Callable[[], Bus]:
+        return lambda: EmbeddedBus(tmp_path / "gone" / "log.db")
+
 
 def writer(path: Path, name: str, times: int, *, paced: bool = False) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", WRITER, str(path), name, str(times), *(["paced"] if paced else [])]

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.base import Fatal
-from pmsync.config import Config, ConfigError, json_schema, load
+from pmsync.config import Config, ConfigError, KafkaBusConfig, json_schema, load
 from pmsync.configuration import apply, mails, plan, routes
 from pmsync.core.events import Project, body, version_at
 from pmsync.store.configuration import ConfigurationStore
@@ -51,6 +51,11 @@ notify:
     password: {env: MAIL_PASSWORD}
 web: {port: 8081}
 """
+
+
+def kafka(more: str, servers: str = "kafka-0:9092") -> str:
+    """A good file with a bus on Kafka: that begins in line 27, its servers are in line 29, and `more` is from 30 on."""
+    return f"{GOOD}bus:\n  kind: kafka\n  bootstrap_servers: {servers}\n{more}"
 
 
 def loaded(folder: Path, text: str, environment: dict[str, str] | None = None) -> Config:
@@ -111,7 +116,23 @@ BAD = {
     "bad port": (swapped("8081", "80810"), "pmsync.yaml:26: web.port: Input should be less than or equal to 65535"),
     "no day": (swapped("2026-12-04", "soon"), "pmsync.yaml:12: projects.0.deadline: Input should be a valid date or datetime, input is too short"),
     "no working day": (swapped("    name: Apollo\n", "    name: Apollo\n    working_days: []\n"), "pmsync.yaml:10: projects.0.working_days: a project needs at least one working day"),
-    "the bus": (GOOD + "bus: {kind: kafka}\n", "pmsync.yaml:27: bus.kind: Input should be 'embedded'"),
+    "the bus": (GOOD + "bus: {kind: rabbit}\n", "pmsync.yaml:27: bus: kind is not known; there are embedded and kafka"),
+    "no bus": (GOOD + "bus: kafka\n", "pmsync.yaml:27: bus: should be a section of keys"),
+    "no brokers": (GOOD + "bus: {kind: kafka}\n", "pmsync.yaml:27: bus.bootstrap_servers: is missing"),
+    "empty brokers": (kafka("", servers='","'), "pmsync.yaml:29: bus.bootstrap_servers: should name at least one broker"),
+    "a broker without a port": (kafka("", servers="kafka"), "pmsync.yaml:29: bus.bootstrap_servers.0: 'kafka' is no broker; write HOST:PORT, as in kafka.example.com:9092"),
+    "a key of the other bus": (GOOD + "bus: {partitions: 4}\n", "pmsync.yaml:27: bus.partitions: there is no such key"),
+    "no partitions": (kafka("  partitions: 0\n"), "pmsync.yaml:30: bus.partitions: Input should be greater than or equal to 1"),
+    "a prefix that is no name": (kafka("  prefix: a/b\n"), "pmsync.yaml:30: bus.prefix: should be letters, digits, '.', '_' and '-', at most 100 of them"),
+    "SASL without a mechanism": (kafka("  security: {protocol: SASL_SSL}\n"), "pmsync.yaml:30: bus.security: mechanism goes with SASL_PLAINTEXT and SASL_SSL, and they need one"),
+    "a mechanism without SASL": (kafka("  security: {protocol: SSL, mechanism: PLAIN, user: a, password: {env: A}}\n"), "pmsync.yaml:30: bus.security: mechanism goes with SASL_PLAINTEXT and SASL_SSL, and they need one"),
+    "SCRAM without a password": (kafka("  security: {protocol: SASL_SSL, mechanism: SCRAM-SHA-512, user: a}\n"), "pmsync.yaml:30: bus.security: PLAIN and SCRAM need user and password"),
+    "a password without SASL": (kafka("  security: {user: a, password: {env: A}}\n"), "pmsync.yaml:30: bus.security: PLAIN and SCRAM need user and password"),
+    "OAUTHBEARER without a token": (kafka("  security: {protocol: SASL_SSL, mechanism: OAUTHBEARER}\n"), "pmsync.yaml:30: bus.security: OAUTHBEARER needs a token"),
+    "a certificate without a key": (kafka("  security: {protocol: SSL, certificate: a.pem}\n"), "pmsync.yaml:30: bus.security: certificate and key go together"),
+    "a CA without TLS": (kafka("  security: {ca: a.pem}\n"), "pmsync.yaml:30: bus.security: ca, certificate and key go with SSL and SASL_SSL"),
+    "an unknown mechanism": (kafka("  security: {mechanism: GSSAPI}\n"), "pmsync.yaml:30: bus.security.mechanism: Input should be 'PLAIN', 'SCRAM-SHA-256', 'SCRAM-SHA-512' or 'OAUTHBEARER'"),
+    "a password of Kafka in the clear": (kafka("  security: {password: hunter2}\n"), "pmsync.yaml:30: bus.security.password: a secret is given as {env: NAME} or as {file: PATH}"),
     "a key twice": (GOOD + "web: {port: 1}\n", "pmsync.yaml:27: web: the key is there twice"),
     "a key twice, deep": (swapped("    name: Apollo\n", "    name: Apollo\n    name: Apollo\n"), "pmsync.yaml:10: name: the key is there twice"),
     "not YAML": ("sources: [\n", "pmsync.yaml:2: not YAML: expected the node content, but found '<stream end>'"),
@@ -125,6 +146,35 @@ BAD = {
 def test_a_fault_is_said_with_line_key_and_words(tmp_path: Path, fault: str) -> None:
     text, words = BAD[fault]
     assert faults(tmp_path, text) == [words]
+
+
+def test_brokers_are_given_as_a_list_or_as_kafka_writes_them(tmp_path: Path) -> None:
+    for text in ("kafka-0:9092, kafka-1:9092", "[kafka-0:9092, kafka-1:9092]"):
+        assert loaded(tmp_path, kafka("", servers=text)).bus.bootstrap_servers == ("kafka-0:9092", "kafka-1:9092")
+    environment = {"PMSYNC_BUS__KIND": "kafka", "PMSYNC_BUS__BOOTSTRAP_SERVERS": "kafka-0:9092,kafka-1:9092"}
+    assert loaded(tmp_path, GOOD, environment).bus.bootstrap_servers == ("kafka-0:9092", "kafka-1:9092")
+
+
+@pytest.mark.parametrize(
+    "security",
+    [
+        "{}",
+        "{protocol: SSL}",
+        "{protocol: SSL, ca: ca.pem, certificate: me.pem, key: me.key, key_password: {env: KEY}}",
+        "{protocol: SASL_SSL, mechanism: SCRAM-SHA-512, user: pmsync, password: {env: KAFKA}}",
+        "{protocol: SASL_PLAINTEXT, mechanism: PLAIN, user: pmsync, password: {file: /run/kafka}}",
+        "{protocol: SASL_SSL, mechanism: OAUTHBEARER, token: {file: /run/token}}",
+    ],
+)
+def test_ways_to_sign_in_to_kafka(tmp_path: Path, security: str) -> None:
+    config = loaded(tmp_path, kafka(f"  security: {security}\n"))
+    assert isinstance(config.bus, KafkaBusConfig)
+    jsonschema.validate(yaml.safe_load((tmp_path / "pmsync.yaml").read_text())["bus"], _bus_schema())
+
+
+def _bus_schema() -> dict[str, Any]:
+    whole = json.loads(json_schema())
+    return {"$defs": whole["$defs"], **whole["properties"]["bus"]}
 
 
 def test_every_fault_is_said_at_once(tmp_path: Path) -> None:

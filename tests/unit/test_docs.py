@@ -52,7 +52,7 @@ def table(text: str) -> Rows:
 
 SCHEMA: Mapping[str, Any] = json.loads(json_schema())
 SECTIONS = {
-    "bus": "BusConfig", "store": "StoreConfig", "projects": "ProjectConfig", "notify": "NotifyConfig",
+    "bus: embedded": "EmbeddedBusConfig", "bus: kafka": "KafkaBusConfig", "store": "StoreConfig", "projects": "ProjectConfig", "notify": "NotifyConfig",
     "poll": "PollConfig", "web": "WebConfig", "sources: jira": "JiraSettings", "sources: github": "GitHubSettings",
     "sources: calendar": "CalendarSettings",
 }  # fmt: skip
