@@ -190,6 +190,18 @@ class Aggregator:
         return found + [("mail", person) for person in people if "mail" in self._channels]
 
 
+def check_log(bus: Bus, store: StateStore) -> None:
+    """Raise `BusUnavailable` unless the log is the one that the store is built from, as far as it was read."""
+    known = store.log_identity()
+    if known and known != (found := bus.identity()):
+        raise BusUnavailable(
+            f"this log ({found[:8]}) is not the one that the store is built from ({known[:8]}): what is published here would "
+            "be lost to it. Put bus.path (or the topic) and store.url of one installation together, or begin anew without "
+            "either"
+        )
+    lost_log(bus, store.offsets())
+
+
 def lost_log(bus: Bus, offsets: Mapping[int, int]) -> None:
     """Raise `BusUnavailable` if the log is not the one that was read, or no longer has what is to be read next."""
     for partition, offset in offsets.items():

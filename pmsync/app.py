@@ -16,7 +16,7 @@ import structlog
 
 from connectors.base import Clock, ConnectorError, Fatal, Reader, Retryable
 from connectors.pump import Counts, LeaseLost, Progress, Pump, Routes
-from pmsync.aggregator import Aggregator, lost_log
+from pmsync.aggregator import Aggregator, check_log
 from pmsync.bus.port import BusUnavailable
 from pmsync.bus.publisher import Publisher
 from pmsync.buses import open_bus
@@ -85,7 +85,7 @@ class App:
         self.state = StateStore(self.store)
         self.projects = ConfigurationStore(self.store)
         self.outbox = Outbox(self.store)
-        self.publisher = Publisher(self.bus)
+        self._publisher: Publisher | None = None
         senders = self._senders(write)
         self.aggregator = Aggregator(self.bus, self.state, owner(), tuple(senders), step)
         self.notifier = Notifier(self.outbox, senders, self._wall, owner(), step)
@@ -95,6 +95,19 @@ class App:
     @property
     def sources(self) -> list[str]:
         return [source.name for source in self.config.sources]
+
+    @property
+    def publisher(self) -> Publisher:
+        """Publishes into the log; raises `BusUnavailable` if that is not the one that the store is built from."""
+        if self._publisher is None:
+            self.check_log()
+            self._publisher = Publisher(self.bus)
+        return self._publisher
+
+    def check_log(self) -> None:
+        """Before anything is published: what goes into another log is entered in the ledger, and lost."""
+        check_log(self.bus, self.state)
+        self.state.adopt_log(self.bus.identity())
 
     def close(self) -> None:
         with suppress(StoreUnavailable):  # then the leases run out by themselves
@@ -113,6 +126,7 @@ class App:
 
     def apply(self) -> Plan:
         """Make this configuration the applied one, and publish it, unless another process is just about that."""
+        self.check_log()
         planned = apply(self.config, self.projects, self._clock())
         self._step("applied")
         try:
@@ -165,7 +179,6 @@ class App:
         """Everything at work in threads while the block runs. The event is set when a worker died or it is time to stop."""
         stop = self._stop
         self.apply()
-        lost_log(self.bus, self.state.offsets())
         self.bus.join()
         loops: dict[str, Callable[[threading.Event], None]] = {
             "aggregator": self._aggregate,

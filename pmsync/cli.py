@@ -284,6 +284,7 @@ def _choosing(command: Callable[..., None]) -> Callable[..., None]:
 def letters_replay(path: Path, letters: tuple[str, ...], everything: bool) -> None:
     """Have dead letters tried again, after an upgrade or when the source was mended."""
     with _app(load(path), _now) as app:
+        app.check_log()
         found = dead_letters.chosen(app.bus, letters, everything=everything)
         click.echo(dead_letters.replay(app.bus, SqlLedger(app.store, _now), found))
 
@@ -295,6 +296,7 @@ def letters_replay(path: Path, letters: tuple[str, ...], everything: bool) -> No
 def letters_discard(path: Path, letters: tuple[str, ...], everything: bool, reason: str) -> None:
     """Go on without dead letters."""
     with _app(load(path), _now) as app:
+        app.check_log()
         found = dead_letters.chosen(app.bus, letters, everything=everything)
         click.echo(dead_letters.discard(app.bus, found, reason))
 

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 from connectors.base import ConnectorError
-from pmsync.aggregator import lost_log
+from pmsync.aggregator import check_log
 from pmsync.bus.letters import Letter, open_letters
 from pmsync.bus.port import BusUnavailable
 from pmsync.buses import layout, open_bus, place
@@ -65,7 +65,7 @@ def _log(config: Config) -> Iterator[Finding]:
             closing(Store(config.store.url, config.store.secret())) as store,
         ):
             if store.schema_problem() is None:
-                lost_log(bus, StateStore(store).offsets())
+                check_log(bus, StateStore(store))
             if not wrong:
                 yield Finding("log", True, what)
             yield from _letters(open_letters(bus))

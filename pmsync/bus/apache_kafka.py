@@ -23,7 +23,7 @@ from kafka.structs import OffsetAndMetadata
 
 from pmsync.bus.cluster import Cluster
 from pmsync.bus.port import EVENTS, BusUnavailable, Delivered, Record, partition_of
-from pmsync.bus.topics import TOPICS, partitions_of
+from pmsync.bus.topics import TOPICS, identity_of, partitions_of
 
 GROUP = "pmsync.aggregator"
 HEARTBEAT_MS = 3000
@@ -113,6 +113,14 @@ class KafkaBus:
         with self._cluster.speaking("read the log"):
             self._check(place.topic)
             return self._reader.begin(place)
+
+    def identity(self) -> str:
+        name = self._prefix + EVENTS
+        with self._cluster.speaking("read the log"):
+            found = identity_of(self._cluster, name)
+        if found is None:
+            raise BusUnavailable(f"the topic {name} is not there; run `pmsync topics apply`")
+        return found
 
     def join(self) -> None:
         with self._cluster.speaking("join the group of aggregators"):

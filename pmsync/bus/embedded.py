@@ -18,7 +18,9 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS log (
   topic TEXT NOT NULL, partition INTEGER NOT NULL, position INTEGER NOT NULL, key TEXT NOT NULL, value BLOB NOT NULL,
   PRIMARY KEY (topic, partition, position)
-) WITHOUT ROWID, STRICT
+) WITHOUT ROWID, STRICT;
+CREATE TABLE IF NOT EXISTS identity (only_row INTEGER PRIMARY KEY CHECK (only_row = 1), id TEXT NOT NULL) STRICT;
+INSERT OR IGNORE INTO identity VALUES (1, lower(hex(randomblob(16))));
 """
 
 
@@ -36,7 +38,7 @@ class EmbeddedBus:
         try:
             _write_ahead(self._db)
             self._db.execute("PRAGMA synchronous=FULL")
-            self._db.execute(_SCHEMA)
+            self._db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
         except sqlite3.Error as error:
             self._db.close()
             raise _unusable(path, error) from error
@@ -58,6 +60,10 @@ class EmbeddedBus:
                 (topic, partition, offset, limit),
             ).fetchall()
         return [Delivered(*row) for row in found]
+
+    def identity(self) -> str:
+        with self._reading() as db:
+            return str(db.execute("SELECT id FROM identity").fetchone()[0])
 
     def end_offset(self, topic: str, partition: int) -> int:
         with self._reading() as db:

@@ -52,6 +52,9 @@ class Bus(Protocol):
     def begin_offset(self, topic: str, partition: int) -> int:
         """The offset of the oldest record that a partition still has, or would have."""
 
+    def identity(self) -> str:
+        """What tells this log from every other one, also from an older or newer one in its place."""
+
     def join(self) -> None:
         """Become one of those who share the partitions of `pmsync.events`. Raises `BusUnavailable`."""
 

@@ -150,6 +150,13 @@ def partitions_of(cluster: Cluster, topic: str) -> int | None:
     return len(found[topic]) if topic in found else None
 
 
+def identity_of(cluster: Cluster, topic: str) -> str | None:
+    """The id that Kafka gave a topic when it was created; None where it is not there."""
+    with closing(_administrator(cluster)) as admin:
+        found = [each for each in admin.describe_topics([topic]) if not each["error_code"]]
+    return str(found[0]["topic_id"]) if found else None
+
+
 def _administrator(cluster: Cluster) -> Any:
     return cluster.open(KafkaAdminClient)
 

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, and_, func, or_, select, update
 from pmsync.core.alerts import Logged
 from pmsync.core.project import Key, Row
 from pmsync.store.engine import Store, insert_into, insert_new, micros, moment, upsert
-from pmsync.store.tables import alert_log, due, outbox, partitions, state
+from pmsync.store.tables import alert_log, due, log, outbox, partitions, state
 
 _BEGINNING = state.c.project, state.c.source, state.c.kind
 
@@ -194,6 +194,16 @@ class StateStore:
         """partition -> the offset that its state stands at."""
         with self._store.read() as db:
             return {row.partition: row.next_offset for row in db.execute(select(partitions))}
+
+    def log_identity(self) -> str | None:
+        """Which log this store is built from; None before it was adopted."""
+        with self._store.read() as db:
+            return db.scalar(select(log.c.identity))
+
+    def adopt_log(self, identity: str) -> None:
+        """Build on this log from now on; the first one that is adopted stays."""
+        with self._store.write() as db:
+            insert_new(db, log, [{"only_row": 1, "identity": identity}])
 
     def ticked_at(self) -> datetime | None:
         """The instant of the last tick of any partition."""

@@ -88,6 +88,14 @@ partitions = Table(
 )
 """Who folds a partition, up to where: the fence and the truth about offsets."""
 
+log = Table(
+    "log",
+    metadata,
+    Column("only_row", Integer, primary_key=True, autoincrement=False),
+    _text("identity"),
+)
+"""Which log this store is built from: one row, once something was read or written."""
+
 due = Table(
     "due",
     metadata,

@@ -56,6 +56,9 @@ class BusContract:
     def topic(self, new_topic: Callable[[], str]) -> str:
         return new_topic()
 
+    def test_a_log_is_known_by_its_identity(self, connect: Connect) -> None:
+        assert connect().identity() == connect().identity() != ""
+
     def test_a_new_topic_is_empty(self, connect: Connect, topic: str) -> None:
         bus = connect()
         for partition in range(bus.partitions):

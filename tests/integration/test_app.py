@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 from connectors.base import Mark, Read, Reader, Ref, Retryable
 from pmsync import app as application
 from pmsync.app import LONGEST_SECONDS, App
+from pmsync.bus.port import EVENTS, BusUnavailable, Record
 from pmsync.config import Config
 from pmsync.core.events import Milestone
 
@@ -90,6 +91,39 @@ def test_the_end_does_not_wait_for_a_long_read(install: Any) -> None:
             assert source.read.wait(SECONDS)
         assert not [thread for thread in threading.enumerate() if thread.name == "long"]
     assert source.listed < 10**9
+
+
+def test_nothing_is_published_into_another_log(install: Any, tmp_path: Path) -> None:
+    """A mistaken bus.path: it would be entered in the ledger, and missing for ever once the path is mended."""
+    source = Source("team")
+    with closing(install(source)) as app:
+        app.once()
+        right = app.config
+    wrong = right.model_copy(update={"bus": right.bus.model_copy(update={"path": tmp_path / "other.db"})})
+    for longer in (False, True):
+        with closing(App(wrong, lambda: NOW)) as app:
+            if longer:
+                app.bus.publish(EVENTS, [Record(f"p-{n}", b"") for n in range(200)])
+            for act in (app.apply, app.once, lambda: app.publisher, app.check_log):
+                with pytest.raises(BusUnavailable, match="is not the one that the store is built from"):
+                    act()
+    source.pages = 2
+    with closing(App(right, lambda: NOW)) as app:
+        assert app.once().published == 2  # the new thing, and the container's count
+        assert {key.id for key in app.state.rows("p-team") if key.kind == "milestone"} == {"1", "2"}
+
+
+def test_a_store_that_was_lost_is_built_from_its_log(install: Any, tmp_path: Path) -> None:
+    with closing(install(Source("team"))) as app:
+        app.once()
+        config = app.config
+    for path in tmp_path.glob("pmsync.db*"):
+        path.unlink()
+    with closing(App(config, lambda: NOW)) as app:
+        app.check_log()
+        app.aggregator.take(range(8))
+        assert app.aggregator.catch_up()
+        assert app.state.rows("p-team")
 
 
 @pytest.mark.parametrize("asked", [1e10, 7200.0])

@@ -546,7 +546,7 @@ def pages_open(folder: Folder) -> None:
     [
         (break_configuration, "configuration: .*pmsync.yaml:8: web.prt: there is no such key"),
         (break_log, "log: cannot open the embedded log /no/such/folder/log.db: .*; bus.path must be"),
-        (replace_log, "log: the log ends at 0 in partition .* Put the log and the store of the same day back"),
+        (replace_log, "log: this log .* is not the one that the store is built from"),
         (forget_run, "store: the database is at revision none, .* start `pmsync run` once"),
         (break_store, "store: .* is store.url right"),
         (forget_apply, "projects: not applied yet: apollo; run `pmsync apply`"),

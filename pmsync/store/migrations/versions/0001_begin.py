@@ -83,6 +83,12 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("source", "container", "kind", "id"),
     )
     op.create_table(
+        "log",
+        sa.Column("only_row", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("identity", STRING, nullable=False),
+        sa.PrimaryKeyConstraint("only_row"),
+    )
+    op.create_table(
         "outbox",
         sa.Column("id", STRING, nullable=False),
         sa.Column("project", STRING, nullable=False),
