@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol, Self
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
@@ -36,6 +37,48 @@ class Retryable(ConnectorError):
 
 class Fatal(ConnectorError):
     """Trying again will not help: bad credentials, no such container. The message says what to do."""
+
+
+class Withheld(Fatal):
+    """One container, or one thing of it, is not to be had: gone, renamed or not for this account. The others of its
+    source go on."""
+
+
+def unreached(url: str, error: BaseException) -> str:
+    """Which host was not reached, why, and what to try. The error's own text may hold a password (of a proxy, of a
+    private feed's address), so only its kind is told."""
+    causes = " ".join(type(cause).__name__ for cause in _causes(error))
+    why = next((words for kind, words in _UNREACHED if kind in causes), f"no whole answer ({type(error).__name__})")
+    return f"{urlsplit(url).hostname} cannot be read: {why}; check the address, the network and any proxy"
+
+
+_UNREACHED = (
+    ("NameResolution", "there is no host of that name"),
+    ("gaierror", "there is no host of that name"),
+    ("ConnectionRefused", "it refuses connections"),
+    ("Proxy", "the proxy does not let it through"),
+    ("SSL", "its TLS certificate does not hold"),
+    ("Timeout", "it did not answer in time"),
+    ("timeout", "it did not answer in time"),
+    ("RemoteDisconnected", "it broke the connection off"),
+    ("ConnectionReset", "it broke the connection off"),
+)
+"""What the errors of requests, urllib3 and sockets mean, by the names of their classes; the first that fits."""
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An error and what it came of. requests and urllib3 keep that in arguments and reasons, not in causes alone."""
+    waiting, seen = [error], set[int]()
+    while waiting and len(seen) < MOST_CAUSES:
+        cause = waiting.pop(0)
+        if id(cause) not in seen:
+            seen.add(id(cause))
+            yield cause
+            of = (*cause.args, getattr(cause, "reason", None), cause.__cause__, cause.__context__)
+            waiting += [each for each in of if isinstance(each, BaseException)]
+
+
+MOST_CAUSES = 20
 
 
 class Ref(NamedTuple):

@@ -25,7 +25,7 @@ import requests
 import urllib3
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from connectors.base import Clock, Fatal, Mark, Read, Ref, Retryable, SecretRef, Settings
+from connectors.base import Clock, Fatal, Mark, Read, Ref, Retryable, SecretRef, Settings, unreached
 from connectors.ics import Scope, Window, read_feed, window_at
 from pmsync.core.events import Meaning
 
@@ -202,7 +202,7 @@ class CalendarConnector:
             # The error's own text holds the address, and a private feed's address is its password.
             invalid = isinstance(error, ValueError) and not isinstance(error, requests.JSONDecodeError)
             kind = Fatal if invalid else Retryable
-            raise kind(f"{container}: {urlsplit(url).hostname} cannot be read ({type(error).__name__})") from None
+            raise kind(f"{container}: {unreached(url, error)}") from None
 
     def _notice(self, response: requests.Response) -> None:
         stated = _http_date(response.headers.get("Date"))

@@ -24,7 +24,7 @@ from github.Requester import Requester
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from connectors import base
-from connectors.base import Clock, ConnectorError, Fatal, Mark, Read, Ref, Retryable, SecretRef
+from connectors.base import Clock, ConnectorError, Fatal, Mark, Read, Ref, Retryable, SecretRef, unreached
 from pmsync.core.events import MAX_CHANGES, Change, ChangeRequest, Milestone, Review, Scalar, StatusCategory, WorkItem
 
 TIMEOUT_SECONDS = 30
@@ -249,8 +249,7 @@ class GitHubConnector:
         try:
             status, headers, text = self._requester.requestJson("GET", path, parameters=dict(query or {}))
         except requests.RequestException as error:
-            # The text of such an error may hold a proxy's password: only its kind is told.
-            raise Retryable(f"no whole answer from GitHub to {what} ({type(error).__name__})") from None
+            raise Retryable(f"GitHub at {unreached(self._requester.base_url, error)}") from None
         except ValueError:
             raise Retryable(f"GitHub's answer to {what} has headers that cannot be read") from None
         except RuntimeError:

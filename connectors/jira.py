@@ -25,10 +25,10 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from jira import JIRA
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from requests import RequestException, Response
-from requests.exceptions import InvalidURL
+from requests.exceptions import InvalidURL, JSONDecodeError
 
 from connectors import base
-from connectors.base import ConnectorError, Fatal, Mark, Read, Ref, Retryable
+from connectors.base import ConnectorError, Fatal, Mark, Read, Ref, Retryable, unreached
 from pmsync.core.events import MAX_CHANGES, Change, Milestone, Scalar, StatusCategory, WorkItem
 
 P = ParamSpec("P")
@@ -312,7 +312,11 @@ class JiraConnector:
             raise Retryable(f"Jira's answer is not as documented: {error}") from None
         except InvalidURL:
             raise Fatal("the url of this Jira is not one that can be called; check `url`") from None
-        except (RequestException, ValueError, RecursionError) as error:
+        except JSONDecodeError:
+            raise Retryable("Jira's answer is no JSON: it was cut short, or comes from a proxy") from None
+        except RequestException as error:
+            raise Retryable(f"Jira at {unreached(self._settings.url, error)}") from None
+        except (ValueError, RecursionError) as error:
             raise Retryable(f"Jira did not answer in full ({type(error).__name__})") from None
 
 

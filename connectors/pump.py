@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Protocol
 
-from connectors.base import Clock, Fatal, Mark, Read, Reader, Ref
+from connectors.base import Clock, Mark, Read, Reader, Ref, Withheld
 from pmsync.core.events import Content, Event, Snapshot, Synced, Thing, Tombstone, body, digest, version_at
 
 OVERLAP = timedelta(minutes=5)
@@ -92,6 +92,9 @@ class Ledger(Protocol):
     def lease(self, source: str, owner: str) -> int:
         """Take or renew the lease; returns its epoch. Raises `LeaseLost` while another live reader holds it."""
 
+    def release(self, source: str, epoch: int) -> None:
+        """Give the lease up, if this epoch still holds it."""
+
     def pending(self, source: str) -> Mapping[Ref, Pending]: ...
     def entries(self, source: str, refs: Iterable[Ref]) -> Mapping[Ref, Entry]: ...
     def in_container(self, source: str, container: str) -> Mapping[Ref, Entry]:
@@ -153,6 +156,7 @@ class Pump:
     _epoch: int = 0
     _routes: Routes = field(default_factory=dict)
     _here: str = ""
+    _withheld: list[str] = field(default_factory=list)
 
     @property
     def _source(self) -> str:
@@ -161,10 +165,11 @@ class Pump:
     def sync(self, routes: Routes, sweep_every: timedelta = timedelta(0)) -> Counts:
         """One round over all containers of `routes`: what is pending, mappings that ended, changes, sweeps that are due.
 
-        Raises what the connector, the bus or the ledger raises; the next round carries on where this one stopped.
+        Raises what the connector, the bus or the ledger raises; the next round carries on where this one stopped. What is
+        withheld does not stop the rest: `Withheld` is raised at the end, and says all of it.
         """
         self.counts = Counts()
-        self._routes, self._here = routes, ""
+        self._routes, self._here, self._withheld = routes, "", []
         self._epoch = self.ledger.lease(self._source, self.owner)
         self.step("leased")
         cursors = self.ledger.cursors(self._source)
@@ -176,12 +181,25 @@ class Pump:
             self._forget(container)
         for container in sorted(routes):
             self._here = container
-            cursor = self._changes(container, self._cursor(container, cursors.get(container)))
-            now = self.clock()
-            if self._is_sweep_due(container, cursor.swept_at, now, sweep_every):
-                self._sweep(container)
-                self._move(container, replace(cursor, swept_at=now))
+            try:
+                self._read_container(container, cursors.get(container), sweep_every)
+            except Withheld as problem:
+                self._withheld.append(str(problem))
+        if self._withheld:
+            raise Withheld("; ".join(dict.fromkeys(self._withheld)))
         return self.counts
+
+    def _read_container(self, container: str, known: Cursor | None, sweep_every: timedelta) -> None:
+        cursor = self._changes(container, self._cursor(container, known))
+        now = self.clock()
+        if self._is_sweep_due(container, cursor.swept_at, now, sweep_every):
+            self._sweep(container)
+            self._move(container, replace(cursor, swept_at=now))
+
+    def release(self) -> None:
+        """Let another reader begin at once."""
+        if self._epoch:
+            self.ledger.release(self._source, self._epoch)
 
     # --- mappings -----------------------------------------------------------------------------------------------------
 
@@ -194,8 +212,9 @@ class Pump:
             cursor = replace(cursor, mapped=mapped, swept_at=None)
         else:
             cursor = Cursor(since=None, mapped=mapped)
-            # Things that were here once and have moved on concern the new project too, and no listing shows them.
-            self._fetch(self.ledger.ever_in(self._source, container))
+            # Things that were here once and have moved on concern the new project too, and no listing shows them; what
+            # is out of sight is so for everyone.
+            self._fetch(self._live(self.ledger.ever_in(self._source, container)))
         self._move(container, cursor)
         return cursor
 
@@ -238,16 +257,32 @@ class Pump:
 
     def _fetch(self, refs: Iterable[Ref]) -> None:
         for some in _pages(sorted(refs)):
-            self._publish(list(self.connector.fetch(some)))
+            reads, withheld = self._by_id(some)
+            self._withheld += withheld.values()
+            self._publish(reads)
+
+    def _by_id(self, refs: Sequence[Ref]) -> tuple[list[Read], dict[Ref, str]]:
+        """These things as they are now, and why others of them are withheld, which must not hide the rest."""
+        try:
+            return list(self.connector.fetch(refs)), {}
+        except Withheld as problem:
+            if len(refs) == 1:
+                return [], {refs[0]: str(problem)}
+        reads, withheld = list[Read](), dict[Ref, str]()
+        for ref in refs:
+            found, none = self._by_id([ref])
+            reads += found
+            withheld |= none
+        return reads, withheld
 
     def _sweep(self, container: str) -> None:
         """Compare what is there with the ledger, fetch by id whatever differs, and say that the container is synced."""
         there = {mark.ref: mark for page in self.connector.sweep(container) for mark in page}
         known = self._things_in(container)
-        missing = known.keys() - there.keys()
-        self._doubt_bulk(container, len(missing), len(known))
-        self._fetch({mark.ref for mark in there.values() if _differs(mark, known.get(mark.ref))} | missing)
+        self._fetch({mark.ref for mark in there.values() if _differs(mark, known.get(mark.ref))})
+        self._bury_missing(container, sorted(known.keys() - there.keys()), len(known))
         known = self._things_in(container)
+        self._doubt_name(container, len(there), len(there.keys() - known.keys()))
         dead = sum(entry.fate is Fate.dead for entry in known.values())
         synced = Synced(
             container=container,
@@ -257,6 +292,19 @@ class Pump:
             dead=dead,
         )
         self._publish([Read(Ref("synced", container), content=synced)])
+
+    def _bury_missing(self, container: str, missing: Sequence[Ref], known: int) -> None:
+        """What a container does not list any more has moved, or is gone: by id decides. What its source neither lists
+        nor gives by id is gone too, however it says so."""
+        gone = list[Ref]()
+        for some in _pages(missing):
+            reads, withheld = self._by_id(some)
+            there = [read for read in reads if read.content is not None or read.problem is not None]
+            self._publish(there)
+            gone += sorted(({read.ref for read in reads} | withheld.keys()) - {read.ref for read in there})
+        self._doubt_bulk(container, len(gone), known)
+        for some in _pages(gone):
+            self._publish([Read(ref) for ref in some])
 
     def _is_sweep_due(self, container: str, swept_at: datetime | None, now: datetime, every: timedelta) -> bool:
         # abs: after a clock was set back, the last sweep may lie in the future.
@@ -273,9 +321,17 @@ class Pump:
 
     def _doubt_bulk(self, container: str, missing: int, known: int) -> None:
         if missing > BULK_COUNT and missing > BULK_SHARE * known and container not in self.accept_missing:
-            raise Fatal(
+            raise Withheld(
                 f"{self._source}: {missing} of {known} things of {container} are missing at the source; nothing was "
                 f"removed. If they were really deleted, run once with --accept-missing {container}"
+            )
+
+    def _doubt_name(self, container: str, listed: int, elsewhere: int) -> None:
+        """What is listed in a container and says that it is in another one: some have just moved, many are misread."""
+        if elsewhere > BULK_COUNT and elsewhere > BULK_SHARE * listed:
+            raise Withheld(
+                f"{self._source}: {elsewhere} of {listed} things listed in {container} say that they are in another "
+                "container, so none of them can be shown. Was it renamed? Write its present name into the configuration"
             )
 
     # --- publishing ---------------------------------------------------------------------------------------------------
@@ -284,10 +340,20 @@ class Pump:
         """Fetch again, and publish whatever its digest, all that was under way when a reader stopped, or is asked for."""
         pending = self.ledger.pending(self._source)
         for refs in _pages(sorted(pending)):
-            synced = [ref for ref in refs if ref.kind == "synced"]
-            reads = list(self.connector.fetch([ref for ref in refs if ref.kind != "synced"]))
             # What a killed reader called synced is called unsynced again, until its sweep has been repeated.
-            self._publish([*reads, *(Read(ref) for ref in synced)], pending)
+            synced = [ref for ref in refs if ref.kind == "synced"]
+            reads, withheld = self._by_id([ref for ref in refs if ref.kind != "synced"])
+            known = self.ledger.entries(self._source, withheld)
+            kept = {ref for ref in withheld if ref in known and known[ref].container in self._routes}
+            self._withheld += [withheld[ref] for ref in sorted(kept)]
+            # What is withheld and was never entered, or is of a container that nobody maps, can only be out of sight.
+            gone = [*synced, *sorted(withheld.keys() - kept)]
+            self._publish([*reads, *(Read(ref) for ref in gone)], pending)
+
+    def _live(self, refs: Sequence[Ref]) -> Iterator[Ref]:
+        for some in _pages(refs):
+            known = self.ledger.entries(self._source, some)
+            yield from (ref for ref in some if ref in known and known[ref].fate is not Fate.gone)
 
     def _publish(self, reads: Sequence[Read], pending: Mapping[Ref, Pending] | None = None) -> None:
         """Publish what is new in these reads and enter it in the ledger; with `pending`, whatever its digest."""

@@ -28,6 +28,7 @@ class MemoryLedger:
     suite as the one in the store."""
 
     expired: bool = False
+    _released: set[str] = field(default_factory=set)
     _leases: dict[str, tuple[str, int]] = field(default_factory=dict)
     _entries: dict[tuple[str, Ref], Entry] = field(default_factory=dict)
     _pending: dict[tuple[str, Ref], Pending] = field(default_factory=dict)
@@ -36,12 +37,17 @@ class MemoryLedger:
     def lease(self, source: str, owner: str) -> int:
         holder, epoch = self._leases.get(source, (owner, 1))
         if holder != owner:
-            if not self.expired:
+            if not self.expired and source not in self._released:
                 raise LeaseLost(f"{source} is being read by {holder}")
             epoch += 1
         self.expired = False
+        self._released.discard(source)
         self._leases[source] = (owner, epoch)
         return epoch
+
+    def release(self, source: str, epoch: int) -> None:
+        if self._leases.get(source, ("", 0))[1] == epoch:
+            self._released.add(source)
 
     def pending(self, source: str) -> Mapping[Ref, Pending]:
         return {ref: pending for (name, ref), pending in self._pending.items() if name == source}

@@ -97,6 +97,7 @@ class Aggregator:
 
         A partition that has not caught up with the log is left for the next tick: half a batch is no picture. Nor is a
         project of which some containers are still being read for the first time; it is waited for, up to `patience`.
+        Each project is a transaction of its own, so that a large one keeps nobody else from the database for long.
         """
         told = 0
         for partition, epoch in self._epochs.items():
@@ -104,38 +105,36 @@ class Aggregator:
                 continue
             with self._store.owned(partition, epoch) as owned:
                 at = max(now, owned.ticked_at or now)
-                for project in owned.due(at):
-                    told += self._assess(owned, project, at, patience)
                 owned.ticked(at)
-                self._step("assessed")
+                due = owned.due(at)
+            for project in due:
+                with self._store.owned(partition, epoch) as owned:
+                    told += self._assess(owned, project, at, patience)
+                    self._step("assessed")
         return told
 
     def _assess(self, owned: PartitionTransaction, project: str, now: datetime, patience: timedelta) -> int:
         state = load(owned.project_rows(project))
-        shown, _ = shown_containers(state) if state else (set(), False)
         before = owned.shown(project)
-        if state is None or not shown or _is_waiting(state.project, shown, before, now - patience):
+        shown = shown_containers(state)[0] if state else set()
+        if state is None or _is_waiting(state.project, shown, before or (), now - patience):
             owned.assessed(project, before, now + PATIENCE)
             return 0
-        names = {f"{source}/{container}" for source, container in shown}
         moves = transitions(owned.logged(project), alerts(episodes(state, now), state.facts), now)
-        first = not names <= before
-        letters = self._letters(state, moves, now, names if first else ()) if moves or first else []
+        first = before is None
+        letters = self._letters(state, moves, now, first=first) if moves or first else []
         owned.log(project, [_line(move) for move in moves], letters, now)
-        owned.assessed(project, names, _next_due(state.project, now))
+        owned.assessed(project, {f"{source}/{container}" for source, container in shown}, _next_due(state.project, now))
         return len(moves)
 
-    def _letters(
-        self, state: ProjectState, moves: Sequence[Transition], now: datetime, first: Collection[str]
-    ) -> list[Letter]:
-        """One message per recipient: everything that a tick has to say of a project. `first` are the containers that it
-        shows if some of them had not been assessed before."""
+    def _letters(self, state: ProjectState, moves: Sequence[Transition], now: datetime, *, first: bool) -> list[Letter]:
+        """One message per recipient: everything that a tick has to say of a project."""
         seen = view(state, now)
         shared = pace(seen)
         forecasts = [forecast(seen, deadline, shared) for deadline in seen.deadlines]
         standing, missing = progress(seen.items), unread(state)
-        message = compose(state.project, moves, forecasts, standing, first=bool(first), now=now, unread=missing)
-        told = [f"{move.fingerprint}/{move.n}" for move in moves] or [f"first/{now.isoformat()}", *sorted(first)]
+        message = compose(state.project, moves, forecasts, standing, first=first, now=now, unread=missing)
+        told = [f"{move.fingerprint}/{move.n}" for move in moves] or [f"first/{now.isoformat()}"]
         return [
             Letter(
                 id=hashlib.sha256("\0".join([state.project.key, channel, recipient, *told]).encode()).hexdigest()[:32],
@@ -194,7 +193,10 @@ def _line(move: Transition) -> LogEntry:
 
 def _is_waiting(project: Project, shown: Collection[tuple[str, str]], before: Collection[str], since: datetime) -> bool:
     """Whether to wait for a container: one mapped after `since` is still being read, and one that was assessed before is
-    being read again; without it, its alerts would seem to be resolved."""
+    being read again; without it, its alerts would seem to be resolved. A project of which nothing at all is read is
+    waited for as long as it has no dates of its own to speak of."""
+    if project.mapping and not shown and not (project.deadline or project.milestones):
+        return True
     return any(
         (source, container) not in shown and (f"{source}/{container}" in before or instant(began) > since)
         for source, containers in project.mapping.items()

@@ -6,8 +6,9 @@ Next on the way of an event: `connectors/base.py`, the port through which a sour
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -37,7 +38,13 @@ TICK_SECONDS = 2.0
 FATAL_SECONDS = 60.0
 """An authorisation fault is tried at most once a minute."""
 BACKOFF_SECONDS = 5.0, 300.0
+LONGEST_SECONDS = 3600.0
+"""No source's limits last longer than an hour; one that asks for more is asked again after that."""
 DRAIN_SECONDS = 20.0
+
+
+class Stopped(Exception):
+    """It is time to end, between two steps."""
 
 
 @dataclass(slots=True)
@@ -83,12 +90,16 @@ class App:
         self.aggregator = Aggregator(self.bus, self.state, owner(), tuple(senders), step)
         self.notifier = Notifier(self.outbox, senders, self._wall, owner(), step)
         self._pumps: dict[str, Pump] = {}
+        self._stop = threading.Event()
 
     @property
     def sources(self) -> list[str]:
         return [source.name for source in self.config.sources]
 
     def close(self) -> None:
+        with suppress(StoreUnavailable):  # then the leases run out by themselves
+            for pump in self._pumps.values():
+                pump.release()
         self.bus.close()
         self.store.close()
 
@@ -101,18 +112,33 @@ class App:
         return plan(self.config, self.projects.projects(), people, self._clock())
 
     def apply(self) -> Plan:
-        """Make this configuration the applied one, and publish it."""
+        """Make this configuration the applied one, and publish it, unless another process is just about that."""
         planned = apply(self.config, self.projects, self._clock())
         self._step("applied")
-        reader = ConfigurationReader(self.projects, self._clock)
-        self._pump(reader).sync(configuration_routes(self.projects.projects()))
+        try:
+            self.read(CONFIGURATION)
+        except LeaseLost:
+            log.info(
+                "configuration.left", to="the worker that is reading the configuration publishes it at its next round"
+            )
         return planned
 
     def read(self, source: str, sweep_every: timedelta = timedelta(0)) -> Counts:
         """One round over a source. Only now is it connected to: to look at what was read needs no secrets."""
         if source not in self._pumps:
             self._pumps[source] = self._pump(self._connect(source))
-        return self._pumps[source].sync(self._routes(source), sweep_every)
+        pump = self._pumps[source]
+        try:
+            counts = pump.sync(self._routes(source), sweep_every)
+        except (ConnectorError, LeaseLost, BusUnavailable, StoreUnavailable, Stopped):
+            raise
+        except Exception as error:
+            # A connector promises two errors; a third one is its fault, and must not stop the others' work.
+            log.exception("source.broken", source=source)
+            raise Retryable(f"{source}: its connector failed ({type(error).__name__}); the log says where") from error
+        if source == CONFIGURATION:
+            pump.release()  # `pmsync apply` is a process of its own, and should not have to wait
+        return counts
 
     def once(self) -> Outcome:
         """Catch up with every source, assess, deliver. A source that fails is named; the others go on."""
@@ -137,16 +163,18 @@ class App:
     @contextmanager
     def running(self) -> Iterator[threading.Event]:
         """Everything at work in threads while the block runs. The event is set when a worker died or it is time to stop."""
-        stop = threading.Event()
+        stop = self._stop
         self.apply()
         self.aggregator.take(range(self.bus.partitions))
         loops: dict[str, Callable[[threading.Event], None]] = {
             "aggregator": self._aggregate,
             "notifier": self._deliver,
-            **{source: self._reader_loop(source) for source in self.sources},
+            **{source: self._reader_loop(source) for source in (CONFIGURATION, *self.sources)},
         }
         threads = [
-            threading.Thread(target=self._guarded, args=(name, loop, stop), name=name) for name, loop in loops.items()
+            # Daemons: whoever has not ended by then is ended with the process, which may happen at any moment anyway.
+            threading.Thread(target=self._guarded, args=(name, loop, stop), name=name, daemon=True)
+            for name, loop in loops.items()
         ]
         for thread in threads:
             thread.start()
@@ -154,8 +182,11 @@ class App:
             yield stop
         finally:
             stop.set()
+            deadline = time.monotonic() + DRAIN_SECONDS
             for thread in threads:
-                thread.join(DRAIN_SECONDS)
+                thread.join(max(0.0, deadline - time.monotonic()))
+            if cut := [thread.name for thread in threads if thread.is_alive()]:
+                log.warning("drain.cut", workers=cut, seconds=DRAIN_SECONDS)
 
     def _reader_loop(self, source: str) -> Callable[[threading.Event], None]:
         every = self.config.poll.every_seconds
@@ -167,12 +198,16 @@ class App:
             while not stop.wait(wait):
                 try:
                     counts = self.read(source, sweep_every)
+                except Stopped:
+                    return
                 except (ConnectorError, LeaseLost, BusUnavailable, StoreUnavailable) as error:
                     failures += 1
                     wait = _pause(error, failures)
-                    log.warning("source.failed", source=source, error=str(error), tries=failures, again_in=wait)
+                    # One failure that another try mends (a connection that was kept too long, say) is daily life.
+                    say = log.debug if failures == 1 and isinstance(error, Retryable) else log.warning
+                    say("source.failed", source=source, error=str(error), tries=failures, again_in=wait)
                 else:
-                    if failures:
+                    if failures > 1:
                         log.info("source.recovered", source=source, tries=failures)
                     failures, wait = 0, every
                     log.debug("source.read", source=source, published=counts.published)
@@ -193,7 +228,7 @@ class App:
     def _deliver(self, stop: threading.Event) -> None:
         while not stop.wait(TICK_SECONDS):
             try:
-                done = self.notifier.drain()
+                done = self.notifier.drain(stop.is_set)
             except StoreUnavailable as error:
                 log.warning("notifier.waiting", error=str(error))
                 continue
@@ -209,12 +244,21 @@ class App:
             self.died = True
             stop.set()
 
+    def _between(self, step: str) -> None:
+        """Between two steps of a reader, where it may end."""
+        self._step(step)
+        if self._stop.is_set():
+            raise Stopped
+
     # --- wiring -------------------------------------------------------------------------------------------------------
 
     def _routes(self, source: str) -> Routes:
-        return routes(self.projects.projects()).get(source, {})
+        applied = self.projects.projects()
+        return configuration_routes(applied) if source == CONFIGURATION else routes(applied).get(source, {})
 
     def _connect(self, source: str) -> Reader:
+        if source == CONFIGURATION:
+            return ConfigurationReader(self.projects, self._clock)
         settings = next(settings for settings in self.config.sources if settings.name == source)
         return connector_kinds()[settings.kind].connect(settings, self._clock)
 
@@ -225,7 +269,7 @@ class App:
             self.publisher,
             self._clock,
             owner(),
-            step=self._step,
+            step=self._between,
             progress=self._progress if reader.name != CONFIGURATION else lambda *_: None,
             accept_missing=self._accept_missing,
         )
@@ -245,6 +289,6 @@ def _pause(error: Exception, failures: int) -> float:
     if isinstance(error, Fatal):
         return FATAL_SECONDS
     if isinstance(error, Retryable) and error.after is not None:
-        return max(1.0, error.after)
+        return min(max(1.0, error.after), LONGEST_SECONDS)
     low, high = BACKOFF_SECONDS
     return min(high, low * 2.0 ** min(failures - 1, 10))

@@ -29,6 +29,7 @@ from pmsync.app import App, Outcome
 from pmsync.bus.letters import open_letters
 from pmsync.bus.port import BusUnavailable
 from pmsync.config import Config, ConfigError, load
+from pmsync.core.events import rfc3339
 from pmsync.core.exports import TABLES
 from pmsync.crash import crash_points
 from pmsync.logs import configure
@@ -74,6 +75,7 @@ class _Instant(click.ParamType[datetime]):
 
 
 INSTANT = _Instant()
+PORT = click.IntRange(0, 65535)
 
 
 def main() -> None:
@@ -84,7 +86,7 @@ def main() -> None:
     except click.Abort:
         sys.exit(130)
     except click.ClickException as error:
-        error.show()
+        _say(_one_line(error))
         sys.exit(UNUSABLE)
     except ConfigError as error:
         _say(str(error))
@@ -92,6 +94,22 @@ def main() -> None:
     except (StoreUnavailable, BusUnavailable, ConnectorError, LeaseLost, Fenced, CannotListen) as error:
         _say(str(error))
         sys.exit(FAILED)
+    except BrokenPipeError:
+        # Whoever read the output has seen enough; Python would complain of it once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(FAILED)
+    except OSError as error:
+        _say(
+            f"{error.filename or 'the output'} cannot be written or read: {error.strerror}; is there room, and a right to it?"
+        )
+        sys.exit(FAILED)
+
+
+def _one_line(error: click.ClickException) -> str:
+    """What click says in four lines; which command it was about is the help's to say."""
+    if isinstance(error, click.UsageError) and error.ctx and not isinstance(error, click.exceptions.NoArgsIsHelpError):
+        return f"{' '.join(error.format_message().split())} (see `{error.ctx.command_path} --help`)"
+    return error.format_message()
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -114,7 +132,7 @@ def cli(ctx: click.Context, path: Path, verbose: bool) -> None:
 @cli.command()
 @click.option("--once", is_flag=True, help="Do everything once, print what came out, and exit.")
 @click.option("--json", "as_json", is_flag=True, help="With --once: print it as JSON.")
-@click.option("--port", default=8080, show_default=True, help="Where to serve the pages (0: any free port).")
+@click.option("--port", type=PORT, default=8080, show_default=True, help="Where to serve the pages (0: any free port).")
 @click.option("--no-browser", is_flag=True, help="Do not open a browser.")
 def demo(once: bool, as_json: bool, port: int, no_browser: bool) -> None:
     """A portfolio with a history, in the browser and here; no account, no network."""
@@ -135,10 +153,13 @@ def run(path: Path, once: bool, now: datetime | None, no_web: bool, accept_missi
     """Everything in one process: connectors, aggregator, notifier, pages."""
     if now and not once:
         raise click.UsageError("--now goes with --once: a worker that goes on needs a clock that goes on")
+    if accept_missing and not once:
+        raise click.UsageError("--accept-missing goes with --once: what goes missing later must be doubted again")
     config = load(path)
     clock = (lambda: now) if now else _now
     with _progress(once) as progress, _app(config, clock, progress, frozenset(accept_missing)) as app:
         if once:
+            _refuse_to_go_back(app.state.ticked_at(), now or _now())
             _report(app.once())
         else:
             _run_for_ever(app, config, web=not no_web)
@@ -162,18 +183,19 @@ def apply(path: Path, dry_run: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def status(path: Path, project: str | None, as_of: datetime | None, as_json: bool) -> None:
-    """Progress, forecast, deadlines, risks and alerts."""
+    """Progress, forecast, deadlines and alerts."""
     now = _now()
+    at = _past(as_of, now)
     with _app(load(path), lambda: now) as app:
-        states = export.states(app.state, project)
+        states = export.states(app.state, project, past=at < now)
         if as_json:
-            click.echo(status_json(states, as_of or now))
+            click.echo(status_json(states, at))
         else:
-            show_status(Console(), states, as_of or now)
+            show_status(Console(), states, at)
 
 
 @cli.command("export")
-@click.argument("table", type=click.Choice(sorted(TABLES)))
+@click.argument("table", type=click.Choice(sorted(TABLES)), metavar="TABLE")
 @click.option("--format", "form", type=click.Choice(sorted(export.FORMATS)), default="ndjson", show_default=True)
 @click.option("--project", help="Only this project.")
 @click.option("--as-of", type=INSTANT, help="The rows as they stood at an instant.")
@@ -191,10 +213,11 @@ def export_table(
 ) -> None:
     """Write a table: rows of plain values, instants in RFC 3339 UTC."""
     present = now or _now()
+    at = _past(as_of, present)
     with _app(load(path), lambda: present) as app:
-        states = export.states(app.state, project)
-        for line in export.lines(table, form, states, as_of or present, present):
+        for line in export.lines(table, form, export.states(app.state, project, past=at < present), at, present):
             output.write(line)
+        output.flush()
 
 
 @cli.group()
@@ -278,7 +301,7 @@ def letters_discard(path: Path, letters: tuple[str, ...], everything: bool, reas
 
 @cli.command()
 @click.option("--host", help="Default: web.host of the configuration.")
-@click.option("--port", type=int, help="Default: web.port of the configuration.")
+@click.option("--port", type=PORT, help="Default: web.port of the configuration.")
 @click.pass_obj
 def web(path: Path, host: str | None, port: int | None) -> None:
     """Serve the pages."""
@@ -371,6 +394,24 @@ def _progress(wanted: bool) -> Iterator[Callable[[str, str, int], None]]:
             bars.update(tasks[name], completed=read)
 
         yield show
+
+
+def _refuse_to_go_back(last: datetime | None, now: datetime) -> None:
+    """People have been told of what was wrong at the last assessment: it cannot be assessed as if that were to come."""
+    if last and now < last:
+        raise click.UsageError(
+            f"{rfc3339(now)} lies before the last assessment, at {rfc3339(last)}; to look at the past, use --as-of of "
+            "`pmsync status` and `pmsync export`"
+        )
+
+
+def _past(when: datetime | None, now: datetime) -> datetime:
+    """The instant to show: `when`, which must not lie in the future, else now."""
+    if when and when > now:
+        raise click.UsageError(
+            f"--as-of {rfc3339(when)} lies in the future; forecasts of it are in what is shown of today"
+        )
+    return when or now
 
 
 def _report(outcome: Outcome) -> None:

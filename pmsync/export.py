@@ -19,14 +19,15 @@ _ACTIVE = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 """What makes a spreadsheet take a cell for a formula."""
 
 
-def states(store: StateStore, project: str | None) -> Sequence[ProjectState]:
-    """The states of all projects, or of one, in the order of their keys."""
+def states(store: StateStore, project: str | None, *, past: bool = False) -> Sequence[ProjectState]:
+    """The states of all projects, or of one, in the order of their keys; for a look at the past, with what was read of
+    it then. The present is what was read last, whatever the clock said at the time."""
     known = store.projects()
     if project is not None and project not in known:
         raise click.UsageError(
             f"there is no project {project!r}; known: {', '.join(known) or 'none yet, try `pmsync run --once`'}"
         )
-    loaded = (load(store.rows(key)) for key in known if project in {None, key})
+    loaded = (load(store.rows(key, kept=past)) for key in known if project in {None, key})
     return [state for state in loaded if state is not None]
 
 

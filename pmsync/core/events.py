@@ -14,9 +14,18 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import from_json
 
 MAX_CHANGES = 2000
@@ -277,6 +286,12 @@ class Snapshot(_Value):
     thing: Thing
     version: Version
     content: Content
+
+    @model_validator(mode="after")
+    def _of_one_kind(self) -> Self:
+        if self.thing.kind != self.content.kind:
+            raise ValueError(f"a {self.thing.kind} cannot have the content of a {self.content.kind}")
+        return self
 
 
 class Tombstone(_Value):

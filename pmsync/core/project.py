@@ -141,7 +141,8 @@ def load(rows: Mapping[Key, Row]) -> ProjectState | None:
 @dataclass(frozen=True, slots=True)
 class Item:
     """A work item as of an instant. `started_at` and `resolved_at` are of its present spell: going back to *to do* wipes
-    both, reopening wipes `resolved_at`. `estimate` is in thousandths."""
+    both, reopening wipes `resolved_at`; they are None where the source has no whole history of the status. `estimate` is
+    in thousandths."""
 
     thing: Thing
     content: WorkItem
@@ -248,6 +249,17 @@ def category_spells(content: WorkItem, until: datetime) -> list[tuple[datetime, 
     return spells
 
 
+def _started_and_resolved(content: WorkItem, at: datetime) -> tuple[datetime | None, datetime | None]:
+    """(started, resolved), as far as the source's history goes: what is before it is not taken for the creation."""
+    if "status_category" in content.untracked:
+        return None, None
+    started, resolved = _spell(category_spells(content, at))
+    if content.history_cut:
+        started = None if started == content.created_at else started
+        resolved = None if resolved == content.created_at else resolved
+    return started, resolved
+
+
 def _spell(spells: Sequence[tuple[datetime, StatusCategory]]) -> tuple[datetime | None, datetime | None]:
     """(started, resolved) of the present spell."""
     started: datetime | None = None
@@ -266,7 +278,7 @@ def item_at(thing: Thing, content: WorkItem, at: datetime) -> Item:
     """The item as of `at` (which must not be before its creation)."""
     values = tracked(content, at)
     due = values["due_date"]
-    started, resolved = _spell(category_spells(content, at))
+    started, resolved = _started_and_resolved(content, at)
     return Item(
         thing=thing,
         content=content,
@@ -393,6 +405,7 @@ def _deadlines(
             Thing(CONFIGURATION, "project", project.key), project.name, project.deadline, False, None, in_scope
         )
     promised = {promise.title.casefold(): promise for promise in project.milestones}
+    kept = set[str]()
     by_milestone: dict[tuple[str, str], list[Item]] = {}
     for item in in_scope:
         if item.milestone:
@@ -400,14 +413,15 @@ def _deadlines(
     for thing, milestone, assumed in sorted(milestones, key=lambda m: (m[1].due_date or date.max, m[0])):
         if milestone.created_at and milestone.created_at > at:
             continue
-        promise = promised.pop(milestone.title.casefold(), None)
+        promise = promised.get(milestone.title.casefold())
+        kept |= {promise.key} if promise else set()
         yield replace(
             _milestone_at(thing, milestone, at),
             due_date=promise.due_date if promise else milestone.due_date,
             items=tuple(by_milestone.get((thing.source, thing.id), ())),
             assumed=assumed,
         )
-    for promise in sorted(promised.values(), key=lambda promise: promise.key):
+    for promise in sorted((each for each in promised.values() if each.key not in kept), key=lambda each: each.key):
         yield Deadline(Thing(CONFIGURATION, "milestone", promise.key), promise.title, promise.due_date, False, None, ())
     yield from _calendar_deadlines(calendar, ZoneInfo(project.time_zone))
 
@@ -420,18 +434,23 @@ def _milestone_at(thing: Thing, milestone: Milestone, at: datetime) -> Deadline:
 
 
 def _calendar_deadlines(calendar: Sequence[tuple[Thing, CalendarEntry]], zone: ZoneInfo) -> Iterator[Deadline]:
+    """One for each day that an entry names."""
     for thing, entry in calendar:
         if entry.meaning in {Meaning.deadline, Meaning.milestone}:
-            for occurrence in entry.occurrences:
-                due = local_day(occurrence.start, zone)
+            for due in sorted({local_day(occurrence.start, zone) for occurrence in entry.occurrences}):
                 title = entry.title or f"{entry.meaning.value.capitalize()} in {entry.container}"
                 ident = f"{thing.id}@{due.isoformat()}" if entry.recurring else thing.id
                 yield Deadline(thing._replace(id=ident), title, due, False, None, ())
 
 
 def local_day(when: datetime | date, zone: ZoneInfo) -> date:
-    """The day of an instant in a zone; a date is its own."""
-    return when.astimezone(zone).date() if isinstance(when, datetime) else when
+    """The day of an instant in a zone; a date is its own. At the ends of time there are no other zones."""
+    if not isinstance(when, datetime):
+        return when
+    try:
+        return when.astimezone(zone).date()
+    except OverflowError:
+        return when.date()
 
 
 def day_end(day: date, zone: ZoneInfo) -> datetime:

@@ -53,7 +53,8 @@ class Workdays:
     def add(self, day: date, n: int) -> date:
         """The n-th working day after (n < 0: before) `day`; `day` itself for 0."""
         step, left, at = (DAY if n > 0 else -DAY), abs(n), min(max(day, FIRST), LAST)
-        for _ in range(7 * left + 2 * len(self.holidays) + 7):
+        # At the worst there is one working day a week, and each holiday falls on one of those.
+        for _ in range(7 * (left + len(self.holidays) + 1)):
             if not left:
                 return at if n else day
             at = min(max(at + step, FIRST), LAST)

@@ -17,12 +17,17 @@ if TYPE_CHECKING:
 
 CLAIM = timedelta(minutes=2)
 """How long a sender may take; afterwards the message is sent again and counted as a possible duplicate."""
-RETRIES = tuple(timedelta(seconds=seconds) for seconds in (5, 30, 120, 600, 3600, 3 * 3600, 10 * 3600))
-"""The waits between tries; after the last the message is dead."""
+RETRIES = (*(timedelta(seconds=seconds) for seconds in (5, 30, 120, 600)), *(timedelta(minutes=15),) * 56)
+"""The waits between tries, 14 hours in all; after the last the message is dead. What is newer waits behind it, so they
+stay short: a server that is back is found out within a quarter of an hour."""
 
 
 class Unreachable(Exception):
     """It could not be sent just now."""
+
+
+class Unanswered(Unreachable):
+    """It may have been sent, or not: the other side did not say. Sent again, it may be a duplicate."""
 
 
 class Undeliverable(Exception):
@@ -56,10 +61,11 @@ class Notifier:
         self._owner = owner
         self._step = step
 
-    def drain(self) -> Delivery:
-        """Send everything that is due, each message once."""
+    def drain(self, stopped: Callable[[], bool] = lambda: False) -> Delivery:
+        """Send everything that is due now, each message once at the most, unless `stopped` says so in between."""
         done = Delivery()
-        while message := self._outbox.claim(self._owner, self._clock(), self._clock() + CLAIM):
+        start = self._clock()
+        while not stopped() and (message := self._outbox.claim(self._owner, start, self._clock() + CLAIM)):
             self._step("claimed")
             done.possible_duplicates += message.maybe_sent
             try:
@@ -69,7 +75,8 @@ class Notifier:
                 sender.send(message)
             except Unreachable as error:
                 wait = RETRIES[message.attempts - 1] if message.attempts <= len(RETRIES) else None
-                self._outbox.failed(message.id, str(error), self._clock() + wait if wait else None)
+                again = self._clock() + wait if wait else None
+                self._outbox.failed(message.id, str(error), again, maybe_sent=isinstance(error, Unanswered))
                 done.failed += wait is not None
                 done.dead += wait is None
             except Undeliverable as error:

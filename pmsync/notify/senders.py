@@ -12,7 +12,7 @@ from typing import Protocol
 
 from connectors.base import ConnectorError
 from pmsync.config import MailConfig
-from pmsync.notify.notifier import Undeliverable, Unreachable
+from pmsync.notify.notifier import Unanswered, Undeliverable, Unreachable
 from pmsync.store.outbox import Claimed
 
 SMTP_SECONDS = 20.0
@@ -54,6 +54,11 @@ class MailSender:
             except smtplib.SMTPDataError as error:
                 problem = f"the mail server refused the message ({error.smtp_code})"
                 raise (Unreachable if error.smtp_code < 500 else Undeliverable)(problem) from error
+            except smtplib.SMTPResponseException:
+                raise
+            except OSError as error:  # smtplib's own for a broken connection is one, too
+                problem = f"the mail server broke off in the middle of a message ({type(error).__name__})"
+                raise Unanswered(problem) from error
             with suppress(OSError, smtplib.SMTPException):
                 # It has the message: how it says goodbye must not cause a second one.
                 server.quit()

@@ -44,6 +44,11 @@ class SqlLedger:
             db.execute(update(leases).where(leases.c.source == source).values(values))
             return int(epoch)
 
+    def release(self, source: str, epoch: int) -> None:
+        mine = and_(leases.c.source == source, leases.c.epoch == epoch)
+        with self._store.write() as db:
+            db.execute(update(leases).where(mine).values(expires_at=0))
+
     def pending(self, source: str) -> Mapping[Ref, Pending]:
         with self._store.read() as db:
             rows = db.execute(select(pending).where(pending.c.source == source)).all()

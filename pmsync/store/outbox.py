@@ -74,9 +74,9 @@ class Outbox:
         with self._store.write() as db:
             db.execute(update(outbox).where(outbox.c.id == ident).values(state="sent", error=""))
 
-    def failed(self, ident: str, error: str, again: datetime | None) -> None:
-        """It was not sent; it is tried again at `again`, or never."""
-        state = "dead" if again is None else "ready"
+    def failed(self, ident: str, error: str, again: datetime | None, *, maybe_sent: bool = False) -> None:
+        """It was not sent, as far as is known; it is tried again at `again`, or never."""
+        state = "dead" if again is None else "sending" if maybe_sent else "ready"
         values = {"state": state, "error": error, "next_try": micros(again) or 0}
         # Whoever took longer than their claim must not call back what another one has sent meanwhile.
         mine = and_(outbox.c.id == ident, outbox.c.state == "sending")

@@ -61,7 +61,8 @@ class PartitionTransaction:
         return dict(_rows_by_key(self._db, keys))
 
     def project_rows(self, project: str) -> dict[Key, Row]:
-        return project_rows(self._db, project)
+        """The rows of a project's present: without the kept versions of before."""
+        return project_rows(self._db, project, kept=False)
 
     def save(self, changed: Mapping[Key, Row], next_offset: int) -> None:
         """Save what a batch changed and move the offset past it."""
@@ -75,14 +76,16 @@ class PartitionTransaction:
         query = select(due.c.project).where(due.c.partition == self._partition, ripe).order_by(due.c.project)
         return list(self._db.scalars(query))
 
-    def shown(self, project: str) -> frozenset[str]:
-        """The containers that the project's last assessment covered."""
+    def shown(self, project: str) -> frozenset[str] | None:
+        """The containers that the project's last assessment covered; None before the first one."""
         found = self._db.scalar(select(due.c.shown).where(due.c.project == project))
-        return frozenset(json.loads(found or "[]"))
+        return frozenset(json.loads(found)) if found else None
 
-    def assessed(self, project: str, shown: Iterable[str], next_due: datetime) -> None:
-        """The project has been assessed and need not be again before `next_due`, unless it changes."""
-        values = {"dirty": False, "next_due": micros(next_due), "shown": json.dumps(sorted(shown))}
+    def assessed(self, project: str, shown: Iterable[str] | None, next_due: datetime) -> None:
+        """The project has been looked at and need not be again before `next_due`, unless it changes; `shown` is None if
+        it could not be assessed yet."""
+        covered = "" if shown is None else json.dumps(sorted(shown))
+        values = {"dirty": False, "next_due": micros(next_due), "shown": covered}
         self._db.execute(update(due).where(due.c.project == project).values(**values))
 
     def ticked(self, now: datetime) -> None:
@@ -146,7 +149,7 @@ class PartitionTransaction:
         known = set(self._db.scalars(select(due.c.project).where(due.c.project.in_(projects))))
         self._db.execute(update(due).where(due.c.project.in_(known)).values(dirty=True))
         new = [
-            {"project": name, "partition": self._partition, "dirty": True, "next_due": 0, "shown": "[]"}
+            {"project": name, "partition": self._partition, "dirty": True, "next_due": 0, "shown": ""}
             for name in projects
             if name not in known
         ]
@@ -196,16 +199,22 @@ class StateStore:
         with self._store.read() as db:
             return {row.partition: row.next_offset for row in db.execute(select(partitions))}
 
+    def ticked_at(self) -> datetime | None:
+        """The instant of the last tick of any partition."""
+        with self._store.read() as db:
+            last = db.scalar(select(func.max(partitions.c.ticked_at)))
+        return moment(last) if last else None
+
     def projects(self) -> Sequence[str]:
         """The keys of all projects that are configured and not gone."""
         query = select(state.c.project).where(state.c.kind == "project", state.c.at == 0, state.c.gone.is_(False))
         with self._store.read() as db:
             return sorted(set(db.scalars(query)))
 
-    def rows(self, project: str) -> dict[Key, Row]:
-        """All rows of a project."""
+    def rows(self, project: str, *, kept: bool = True) -> dict[Key, Row]:
+        """The rows of a project: all of them, or without the kept versions of before, for its present."""
         with self._store.read() as db:
-            return project_rows(db, project)
+            return project_rows(db, project, kept=kept)
 
     def alert_log(self, project: str) -> Sequence[LogEntry]:
         """The alert log of a project, oldest first."""
@@ -225,8 +234,9 @@ class StateStore:
         ]
 
 
-def project_rows(db: Connection, project: str) -> dict[Key, Row]:
-    rows = db.execute(select(state).where(state.c.project == project)).all()
+def project_rows(db: Connection, project: str, *, kept: bool) -> dict[Key, Row]:
+    query = select(state).where(state.c.project == project)
+    rows = db.execute(query if kept else query.where(state.c.at == 0))
     return {Key(*row[:5]): Row(*row[5:]) for row in rows}
 
 

@@ -55,7 +55,7 @@ due = Table(
     Index("due_by_partition", "partition"),
 )
 """Which projects a tick has to assess: those that changed, and those whose next moment has come.
-`shown` are the containers that its last assessment covered."""
+`shown` are the containers that its last assessment covered, empty before the first one."""
 
 alert_log = Table(
     "alert_log",

@@ -132,7 +132,7 @@ class _Pages:
 
     def alert(self, request: Request) -> Response:
         at, past = self._instant(request)
-        state = self._state(request.path_params["project"])
+        state = self._state(request.path_params["project"], past=past)
         wanted = request.path_params["fingerprint"]
         found = [known for known in all_alerts(state, at) if known.fingerprint == wanted]
         if not found:
@@ -205,14 +205,14 @@ class _Pages:
             raise HTTPException(400, FUTURE)
         return at, True
 
-    def _state(self, key: str) -> ProjectState:
-        state = self._read.state(key)
+    def _state(self, key: str, *, past: bool) -> ProjectState:
+        state = self._read.state(key, past=past)
         if state is None:
             raise HTTPException(404, UNKNOWN_PROJECT)
         return state
 
     def _project(self, key: str, at: datetime, *, past: bool) -> tuple[Summary, ProjectState]:
-        state = self._state(key)
+        state = self._state(key, past=past)
         found = self._summaries.get(key, at, past=past, state=state)
         assert found is not None
         return found, state

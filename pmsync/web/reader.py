@@ -16,8 +16,8 @@ class PortfolioReader(Protocol):
     def projects(self) -> Sequence[str]:
         """The keys of all projects."""
 
-    def state(self, project: str) -> ProjectState | None:
-        """All that is known of a project; None if there is no such project."""
+    def state(self, project: str, *, past: bool) -> ProjectState | None:
+        """What is known of a project, for a look at its past or its present; None if there is no such project."""
 
     def revision(self, project: str) -> Hashable:
         """Differs whenever the state may differ; cheap to ask."""
@@ -33,8 +33,8 @@ class StoreReader:
     def projects(self) -> Sequence[str]:
         return self._store.projects()
 
-    def state(self, project: str) -> ProjectState | None:
-        return load(self._store.rows(project))
+    def state(self, project: str, *, past: bool) -> ProjectState | None:
+        return load(self._store.rows(project, kept=past))
 
     def revision(self, project: str) -> Hashable:
         return self._store.offsets().get(partition_of(project, self._partitions))

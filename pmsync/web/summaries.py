@@ -43,7 +43,7 @@ class Summaries:
             known = self._fresh(project, at, revision, past=past)
             if known:
                 return known
-            state = state or self._read.state(project)
+            state = state or self._read.state(project, past=past)
             if state is None:
                 return None
             found = summary(state, at)

@@ -45,7 +45,7 @@ def run_once(folder: Path, values: Mapping[str, Any], now: datetime) -> dict[str
 
 def exports(app: App, now: datetime, at: datetime | None = None, tables: Iterable[str] = TABLES) -> dict[str, str]:
     """Every table as NDJSON at one instant."""
-    found = states(app.state, None)
+    found = states(app.state, None, past=at is not None and at < now)
     return {
         table: "".join(
             json.dumps(row, sort_keys=True, ensure_ascii=False) + "\n"

@@ -487,7 +487,9 @@ def test_what_a_status_means(
 def test_a_server_that_is_not_there_is_retryable_and_its_address_is_kept_secret() -> None:
     with canned_reader("http://user:hush@127.0.0.1:1/private-key") as connector, pytest.raises(Retryable) as raised:
         everything(connector)
-    assert str(raised.value) == "team: 127.0.0.1 cannot be read (ConnectionError)"
+    assert str(raised.value) == (
+        "team: 127.0.0.1 cannot be read: it refuses connections; check the address, the network and any proxy"
+    )
     assert raised.value.__cause__ is None
 
 

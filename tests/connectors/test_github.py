@@ -854,7 +854,7 @@ def test_nobody_there_is_retryable(connect: Connect, world: World) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     connector = connect(world.host.app, url=f"http://127.0.0.1:{port}")
-    with pytest.raises(Retryable, match="ConnectionError"):
+    with pytest.raises(Retryable, match="it refuses connections; check the address"):
         connector.now()
 
 
@@ -862,7 +862,7 @@ def test_silence_is_retryable(connect: Connect, world: World, monkeypatch: pytes
     monkeypatch.setattr(github, "TIMEOUT_SECONDS", 1)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         connector = connect(world.host.app, url=f"http://127.0.0.1:{listener.getsockname()[1]}")
-        with pytest.raises(Retryable, match="Timeout"):
+        with pytest.raises(Retryable, match="it did not answer in time"):
             connector.now()
 
 

@@ -62,6 +62,14 @@ class LedgerContract:
         with pytest.raises(LeaseLost):
             desk.ledger.lease("jira", "me")
 
+    def test_a_lease_that_is_given_up_is_free_at_once(self, ledger: Ledger, epoch: int) -> None:
+        ledger.release("jira", epoch)
+        other = ledger.lease("jira", "other")
+        assert other > epoch
+        ledger.release("jira", epoch)  # by then it is not ours to give
+        with pytest.raises(LeaseLost):
+            ledger.lease("jira", "me")
+
     def test_who_comes_back_gets_a_new_epoch(self, desk: Desk, epoch: int) -> None:
         desk.expire()
         other = desk.ledger.lease("jira", "other")

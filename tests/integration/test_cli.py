@@ -144,7 +144,26 @@ def test_every_command_has_help(folder: Folder, words: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("name", LATER)
 def test_what_comes_later_says_so(folder: Folder, name: str) -> None:
     said = folder.run(name, "whatever", "--project", "apollo")
-    assert (said.code, said.err) == (2, f"Error: `pmsync {name}` is not there yet: it will {LATER[name]}\n")
+    assert (said.code, said.err) == (2, f"pmsync: `pmsync {name}` is not there yet: it will {LATER[name]}\n")
+
+
+def test_an_assessment_does_not_go_back(folder: Folder) -> None:
+    folder.values["projects"] = [{"key": "apollo"}]
+    assert folder.run("run", "--once", "--now", NOW).code == 0
+    said = folder.run("run", "--once", "--now", "2026-03-16T11:59:59Z")
+    assert said.code == 2
+    assert (
+        f"2026-03-16T11:59:59Z lies before the last assessment, at {NOW}; to look at the past, use --as-of" in said.err
+    )
+    assert folder.run("run", "--once", "--now", NOW).code == 0
+
+
+def test_output_that_cannot_be_written_is_said(folder: Folder) -> None:
+    folder.holds(item("1"))
+    said = folder.run("export", "work_items", "-o", "/dev/full")
+    assert said.code == 1
+    assert said.err.startswith("pmsync: ")
+    assert "cannot be written or read: No space left on device" in said.err
 
 
 @pytest.mark.parametrize(
@@ -152,6 +171,9 @@ def test_what_comes_later_says_so(folder: Folder, name: str) -> None:
     [
         (("nonsense",), "No such command 'nonsense'"),
         (("run", "--now", NOW), "--now goes with --once"),
+        (("web", "--port", "99999"), "99999 is not in the range 0<=x<=65535"),
+        (("status", "--as-of", "2999-01-01T00:00:00Z"), "--as-of 2999-01-01T00:00:00Z lies in the future"),
+        (("export", "alerts", "--now", NOW, "--as-of", "2026-03-17T00:00:00Z"), "lies in the future"),
         (("run", "--once", "--now", "yesterday"), "'yesterday' is no instant; write it like 2026-03-31T17:00:00Z"),
         (("status", "apolo"), "there is no project 'apolo'; known: none yet, try `pmsync run --once`"),
         (("export", "nothing"), "'nothing' is not one of 'alerts'"),
@@ -263,13 +285,28 @@ def test_a_secret_that_is_not_there_is_named(folder: Folder, monkeypatch: pytest
     )
 
 
-def test_another_worker_that_is_at_it_is_named(folder: Folder) -> None:
+def test_what_another_worker_is_about_to_publish_is_left_to_it(folder: Folder) -> None:
     with closing(folder.app()) as app:
         SqlLedger(app.store, lambda: datetime.now(UTC)).lease(CONFIGURATION, "elsewhere/1/1")
     folder.values["projects"] = [{"key": "apollo"}]
     said = folder.run("apply")
-    assert said.code == 1
-    assert "configuration is being read by elsewhere/1/1; stop it, or wait for its lease to end" in said.err
+    assert (said.code, said.out) == (0, "+ apollo: new project 'apollo'\nchanged: 1\n")
+    assert "the worker that is reading the configuration publishes it at its next round" in said.err
+    with closing(folder.app()) as app:
+        assert app.projects.projects().keys() == {"apollo"}
+        assert not any(app.bus.end_offset(EVENTS, n) for n in range(8))
+
+
+def test_a_worker_does_not_hold_up_those_who_apply(folder: Folder) -> None:
+    """Two processes at once: neither has to wait for the other's lease."""
+    folder.values["projects"] = [{"key": "apollo"}]
+    with closing(folder.app()) as app:
+        app.apply()
+        app.aggregator.take(range(8))
+        ledger = SqlLedger(app.store, lambda: datetime.now(UTC))
+        assert ledger.lease(CONFIGURATION, "elsewhere/1/1")
+        ledger.release(CONFIGURATION, ledger.lease(CONFIGURATION, "elsewhere/1/1"))
+        app.read(CONFIGURATION)
 
 
 def test_a_port_that_is_taken_is_said(folder: Folder) -> None:

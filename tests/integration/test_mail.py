@@ -45,6 +45,7 @@ class Server:
     def __init__(self) -> None:
         self.mails: list[EmailMessage] = []
         self.rcpt = self.data = self.quit = ""
+        self.hangs_up = False
 
     async def handle_RCPT(self, server: Any, session: Session, envelope: Envelope, address: str, _: Any) -> str:  # noqa: N802
         if not self.rcpt:
@@ -58,6 +59,8 @@ class Server:
         mail = email.message_from_bytes(envelope.content, policy=email.policy.default)
         assert isinstance(mail, EmailMessage)
         self.mails.append(mail)
+        if self.hangs_up:
+            server.transport.close()
         return "250 accepted"
 
     async def handle_QUIT(self, server: Any, session: Session, envelope: Envelope) -> str:  # noqa: N802
@@ -204,6 +207,40 @@ def test_a_refusal_is_final_and_the_next_one_goes_out(desk: Desk, server: Server
     desk.now += timedelta(seconds=1)
     desk.post()
     assert desk.notifier.drain().sent == 1
+
+
+def test_a_server_that_hangs_up_may_have_taken_it(desk: Desk, server: Server) -> None:
+    """It has the message and never says so: it is sent again, and counted."""
+    server.hangs_up = True
+    desk.post()
+    done = desk.notifier.drain()
+    assert (done.sent, done.failed, done.possible_duplicates) == (0, 1, 0)
+    server.hangs_up = False
+    desk.now += RETRIES[0]
+    done = desk.notifier.drain()
+    assert (done.sent, done.possible_duplicates) == (1, 1)
+    assert len({mail["Message-ID"] for mail in server.mails}) == 1
+
+
+class Slow:
+    """Every try takes longer than the next try is away, and fails."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk, self.tries = desk, 0
+
+    def send(self, _: Claimed) -> None:
+        self.tries += 1
+        self.desk.now += timedelta(seconds=20)
+        raise Unreachable("it does not answer")
+
+
+def test_a_round_tries_each_message_once(desk: Desk) -> None:
+    for n in range(3):
+        desk.post(recipient=f"person-{n}")
+    slow = Slow(desk)
+    notifier = Notifier(desk.box, {"mail": slow}, lambda: desk.now, owner())
+    assert notifier.drain().failed == slow.tries == 3
+    assert notifier.drain(lambda: True).failed == 0, "not when it is time to stop"
 
 
 def test_a_server_that_is_down_loses_nothing(desk: Desk, controller: Controller, server: Server) -> None:

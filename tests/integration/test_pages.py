@@ -163,7 +163,7 @@ class Memory:
     def projects(self) -> Sequence[str]:
         return sorted(self.states)
 
-    def state(self, project: str) -> ProjectState | None:
+    def state(self, project: str, *, past: bool = False) -> ProjectState | None:
         self.asked += 1
         return self.states.get(project)
 
@@ -519,7 +519,7 @@ def test_the_store_is_read(tmp_path: Path) -> None:
     event = Snapshot(project="apollo", thing=Thing(CONFIGURATION, "project", "apollo"), version=1, content=project)
     epoch = states.take(0, "me")
     before = read.revision("apollo")
-    assert (read.projects(), read.state("apollo")) == ([], None)
+    assert (read.projects(), read.state("apollo", past=True)) == ([], None)
     with states.owned(0, epoch) as owned:
         owned.save(fold({}, [event]), 1)
     assert list(read.projects()) == ["apollo"]

@@ -153,6 +153,14 @@ def test_what_takes_more_than_two_years_has_no_date() -> None:
     assert (found.p50, found.reason, found.on_time) == (None, "", 0)
 
 
+def test_what_is_due_later_than_anyone_looks_is_not_called_late() -> None:
+    """Placeholder dates (2099-12-31) are common."""
+    found = told(state([*daily(days=1), *work(100)], [milestone(due="2036-12-31")]))
+    assert (found.p95, found.on_time) == (None, None)
+    soon = told(state([*daily(), *work(3)], [milestone(due="2036-12-31")]))
+    assert soon.on_time == 1000
+
+
 def test_the_window_is_no_older_than_the_project() -> None:
     young = at(weekdays(20)[-1].isoformat(), 1)
     items = [done(f"d{n}", at(day.isoformat()), created=young) for n, day in enumerate(weekdays(20))]

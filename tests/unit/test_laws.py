@@ -326,6 +326,17 @@ def test_values_out_of_range_are_undecodable(name: str, value: object) -> None:
         decode(json.dumps(envelope).encode())
 
 
+def test_a_thing_of_one_kind_with_the_content_of_another_is_undecodable() -> None:
+    told = Snapshot(
+        project="apollo", thing=Thing("jira", "milestone", "1"), version=1,
+        content=Milestone(key="m", container="APO", title="t"),
+    )  # fmt: skip
+    forged = encode(told).replace(b'["jira","milestone","1"]', b'["jira","work_item","1"]')
+    assert forged != encode(told)
+    with pytest.raises(Undecodable, match="a work_item cannot have the content of a milestone"):
+        decode(forged)
+
+
 def _places(value: Any) -> Any:
     if isinstance(value, dict | list):
         for name in list(value) if isinstance(value, dict) else range(len(value)):

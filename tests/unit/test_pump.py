@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from connectors.base import Fatal, Mark, Read, Ref, Retryable
+from connectors.base import Fatal, Mark, Read, Ref, Retryable, Withheld
 from connectors.pump import BULK_COUNT, OVERLAP, PAGE, SETTLED, Counts, Cursor, Fate, LeaseLost, Pending, Pump
 from connectors.testing import MemoryBus, MemoryLedger
 from pmsync.core.events import Event, Milestone, Snapshot, Synced, Tombstone
@@ -39,6 +39,7 @@ class Source:
     things: dict[str, Read] = field(default_factory=dict)
     pages: list[Any] | None = None
     asked: list[Any] = field(default_factory=list)
+    withheld: set[str] = field(default_factory=set)
     name: str = "sim"
     time: datetime = NOW
 
@@ -50,6 +51,8 @@ class Source:
 
     def changed(self, container: str, since: datetime | None) -> Iterator[Sequence[Read]]:
         self.asked.append(("changed", container, since))
+        if container in self.withheld:
+            raise Withheld(f"{container} is withheld")
         for page in self.pages if self.pages is not None else [self._here(container, since)]:
             if isinstance(page, Exception):
                 raise page
@@ -61,6 +64,8 @@ class Source:
 
     def fetch(self, refs: Sequence[Ref]) -> Iterator[Read]:
         self.asked.append(("fetch", [each.id for each in refs]))
+        if withheld := self.withheld & {each.id for each in refs}:
+            raise Withheld(f"{min(withheld)} is withheld")
         return (self.things.get(each.id, Read(each)) for each in refs)
 
     def _here(self, container: str, since: datetime | None) -> list[Read]:
@@ -496,6 +501,96 @@ def test_what_is_asked_for_is_fetched_by_id_and_buried_again_if_it_is_dead(desk:
     assert len({letter.id for letter in desk.bus.letters}) == 1
     assert [e.thing.id for e in desk.told()] == ["2"], "nobody is told of what never was"
     assert desk.ledger.pending("sim") == {}
+
+
+# --- what is withheld -------------------------------------------------------------------------------------------------
+
+BOTH = {"APO": {"apollo": 1}, "BET": {"apollo": 1}}
+
+
+def test_a_withheld_container_does_not_stop_the_others(desk: Desk) -> None:
+    desk.source.put(read("1"), read("2", container="BET"))
+    desk.sync(BOTH)
+    desk.told()
+    desk.source.withheld = {"APO"}
+    desk.source.put(read("1", NOW, "new"), read("2", NOW, "new", container="BET"))
+    with pytest.raises(Withheld, match="APO is withheld"):
+        desk.sync(BOTH)
+    assert [e.thing.id for e in desk.told()] == ["2"]
+    desk.source.withheld = set()
+    desk.sync(BOTH)
+    assert [e.thing.id for e in desk.told()] == ["1"]
+
+
+def test_a_withheld_thing_hides_no_other_and_keeps_its_note(desk: Desk) -> None:
+    desk.source.put(*(read(ident) for ident in "123"))
+    desk.sync()
+    desk.told()
+    desk.ledger.ask("sim", [ref(ident) for ident in "123"])
+    desk.source.withheld = {"2"}
+    with pytest.raises(Withheld, match="2 is withheld"):
+        desk.sync()
+    assert {e.thing.id for e in desk.told()} == {"1", "3"}
+    assert desk.ledger.pending("sim").keys() == {ref("2")}
+    desk.source.withheld = set()
+    desk.sync()
+    assert [e.thing.id for e in desk.told()] == ["2"]
+    assert desk.ledger.pending("sim") == {}
+
+
+def test_a_note_that_nobody_can_follow_up_is_struck(desk: Desk) -> None:
+    """Never entered, or of a container that nobody maps any more: it must not come up in every round for ever."""
+    desk.source.put(read("1"))
+    desk.sync()
+    desk.told()
+    desk.ledger.ask("sim", [ref("1"), ref("9")])
+    desk.source.withheld = {"1", "9"}
+    desk.sync({"BET": {"apollo": 1}})
+    assert desk.ledger.pending("sim") == {}
+    assert [(e.thing.id, type(e)) for e in desk.told()] == [("1", Tombstone)]
+
+
+def test_what_is_neither_listed_nor_given_is_gone(desk: Desk) -> None:
+    desk.source.put(read("1"), read("2"))
+    desk.sync()
+    desk.told()
+    desk.source.things.pop("1")
+    desk.source.withheld = {"1"}
+    desk.sync()
+    assert [(e.thing.id, type(e)) for e in desk.told()] == [("1", Tombstone)]
+
+
+def test_a_new_mapping_asks_for_nothing_that_is_out_of_sight(desk: Desk) -> None:
+    desk.source.put(read("1"), read("2"))
+    desk.sync()
+    desk.source.things.pop("1")
+    desk.sync()
+    desk.source.asked.clear()
+    desk.sync({"APO": {"apollo": 2}})
+    assert ("fetch", ["2"]) in desk.source.asked
+    assert ("fetch", ["1", "2"]) not in desk.source.asked
+
+
+def test_what_moved_to_another_container_in_bulk_is_not_missing(desk: Desk) -> None:
+    many = [str(n) for n in range(BULK_COUNT + 10)]
+    desk.source.put(*(read(ident) for ident in many))
+    desk.sync(BOTH)
+    desk.told()
+    desk.source.put(*(read(ident, LONG_AGO, container="BET") for ident in many))
+    desk.sync(BOTH)
+    assert {(e.thing.id, type(e)) for e in desk.told()} == {(ident, Snapshot) for ident in many}
+
+
+def test_a_container_whose_things_name_another_one_is_not_called_synced(desk: Desk) -> None:
+    class Renamed(Source):
+        def _here(self, container: str, since: datetime | None) -> list[Read]:
+            return super()._here("NEW" if container == "APO" else container, since)
+
+    desk.source = Renamed()
+    desk.source.put(*(read(str(n), container="NEW") for n in range(BULK_COUNT + 1)))
+    with pytest.raises(Withheld, match=f"{BULK_COUNT + 1} of {BULK_COUNT + 1} things listed in APO .* Was it renamed"):
+        desk.sync()
+    assert not [e for e in desk.bus.events if e.thing.kind == "synced"]
 
 
 # --- mappings ---------------------------------------------------------------------------------------------------------

@@ -67,6 +67,12 @@ def test_add_goes_as_many_working_days_as_asked(workdays: Workdays, day: date, n
     assert counted + (workdays.is_working(there) if n < 0 else 0) == abs(n)
 
 
+def test_holidays_on_the_only_working_day_of_the_week_are_stepped_over() -> None:
+    fridays = Workdays(BERLIN, frozenset({4}), frozenset({date(2026, 12, 25), date(2027, 1, 1)}))
+    assert fridays.add(date(2026, 12, 18), 1) == date(2027, 1, 8)
+    assert fridays.add(date(2027, 1, 8), -1) == date(2026, 12, 18)
+
+
 def test_without_working_days_calendar_days_count() -> None:
     never = Workdays(BERLIN, frozenset(), frozenset())
     assert never.add(date(2026, 3, 2), 3) == date(2026, 3, 5)

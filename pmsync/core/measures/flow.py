@@ -57,8 +57,8 @@ def _elapsed(item: Item, start: datetime | None, end: datetime | None) -> Elapse
 
 
 def _cut(item: Item) -> bool:
-    """Whether the start that we see is only where the cut history begins."""
-    return item.content.history_cut and item.started_at == item.content.created_at
+    """Whether the start lies before what is left of the history."""
+    return item.content.history_cut and item.started_at is None
 
 
 def wip(items: Iterable[Item]) -> tuple[Item, ...]:

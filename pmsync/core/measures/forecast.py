@@ -51,7 +51,8 @@ NO_WORKING_DAYS = "no working days within two years"
 class Forecast:
     """Dates with probabilities. With a `reason` there are no dates; without one, a date of None is beyond two years.
 
-    `on_time` is P(done by the due date) in thousandths, None without a due date.
+    `on_time` is P(done by the due date) in thousandths, None without a due date, and where that lies so far ahead that
+    it cannot be said.
     """
 
     deadline: Thing
@@ -138,6 +139,8 @@ def forecast(view: View, deadline: Deadline, shared: Pace | None = None) -> Fore
     )
     p50, p85, p95 = (_date(taken, share, known.ahead) for share in QUANTILES)
     on_time = None if in_time is None else int((taken <= in_time).sum()) * 1000 // TRIALS
+    if p95 is None and deadline.due_date and deadline.due_date >= known.today + HORIZON:
+        on_time = None  # due later than anyone looks: what has not arrived by then may still be in time
     return Forecast(deadline.thing, deadline.title, deadline.due_date, p50, p85, p95, on_time, "", evidence)
 
 

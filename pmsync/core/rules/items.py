@@ -133,7 +133,9 @@ def _blocked(life: Life, context: Context) -> Iterator[Stretch]:
 
 
 def _stale(life: Life, context: Context) -> Iterator[Stretch]:
-    if life.segment.item.status_category is StatusCategory.in_progress:
+    item = life.segment.item
+    # Where the source keeps no history of the status, nobody knows how long ago it changed.
+    if item.status_category is StatusCategory.in_progress and "status_category" not in item.content.untracked:
         days = context.thresholds.stale_days
         yield Stretch(None, days, context.workdays.after(life.segment.start, days), FOREVER)
 

@@ -1,0 +1,62 @@
+"""The view of a project: what it shows of odd things, and what it must not make up."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from zoneinfo import ZoneInfo
+
+import pytest
+from builders import NOW, entry, item, milestone, state
+
+from pmsync.core.events import Meaning, Occurrence, Promise
+from pmsync.core.exports import rows
+from pmsync.core.project import local_day, view
+from pmsync.core.rules import episodes
+
+
+def test_a_promise_stands_for_every_milestone_of_its_title() -> None:
+    """Two sources may each have a milestone of the same name."""
+    promise = Promise(key="beta", title="Beta", due_date=date(2026, 5, 1))
+    milestones = [milestone(ident, "2026-04-01", title=title) for ident, title in (("m1", "Beta"), ("m2", "beta"))]
+    shown = view(state([], milestones, promises=[promise]), NOW)
+    assert [(d.thing.id, d.due_date) for d in shown.deadlines] == [("m1", promise.due_date), ("m2", promise.due_date)]
+
+
+def test_a_deadline_twice_on_a_day_is_one() -> None:
+    thing, content = entry("e", Meaning.deadline, date(2026, 3, 20), recurring=True)
+    twice = content.model_copy(
+        update={"occurrences": (*content.occurrences, Occurrence(start=NOW.replace(day=20), end=NOW.replace(day=21)))}
+    )
+    assert [d.thing.id for d in view(state([], [], [(thing, twice)]), NOW).deadlines] == ["e@2026-03-20"]
+
+
+@pytest.mark.parametrize(
+    ("missing", "known"),
+    [
+        ({}, {"started_at", "resolved_at", "delay_days"}),
+        ({"history_cut": True}, {"started_at", "resolved_at", "delay_days"}),
+        ({"history_cut": True, "history": ()}, set[str]()),
+        ({"untracked": ("status_category",)}, set[str]()),
+    ],
+)
+def test_a_past_that_is_not_whole_is_not_made_up(missing: dict[str, object], known: set[str]) -> None:
+    thing, content = item("1", [(NOW, "status_category", "done")], due_date="2026-03-02")
+    (row,) = rows("work_items", state([(thing, content.model_copy(update=missing))]), NOW, NOW)
+    assert row["status_category"] == "done"
+    assert {name for name in ("started_at", "resolved_at", "delay_days") if row[name] is not None} == known
+
+
+def test_nobody_knows_that_an_untracked_status_is_stale() -> None:
+    thing, content = item("1", status_category="in_progress")
+    assert [e.rule for e in episodes(state([(thing, content)]), NOW)] == ["stale"]
+    untracked = content.model_copy(update={"untracked": ("status_category",)})
+    assert episodes(state([(thing, untracked)]), NOW) == ()
+
+
+@pytest.mark.parametrize(
+    ("when", "zone"),
+    [(datetime(1, 1, 1, tzinfo=UTC), "America/New_York"), (datetime(9999, 12, 31, 23, tzinfo=UTC), "Asia/Tokyo")],
+)
+def test_the_ends_of_time_have_a_day(when: datetime, zone: str) -> None:
+    """.NET's DateTime.MinValue gets into sources; one such thing must not stop an aggregator."""
+    assert local_day(when, ZoneInfo(zone)) == when.date()
