@@ -286,7 +286,7 @@ class GitHubConnector:
             status, headers, text = self._requester.requestJson("GET", path, parameters=dict(query or {}))
         except requests.RequestException as error:
             raise Retryable(f"GitHub at {unreached(self._requester.base_url, error)}") from None
-        except ValueError:
+        except (ValueError, OverflowError):
             raise Retryable(f"GitHub's answer to {what} has headers that cannot be read") from None
         except RuntimeError:
             raise Fatal(f"GitHub redirects {what} to another host; correct the source's url") from None

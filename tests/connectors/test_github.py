@@ -1079,8 +1079,17 @@ def test_pages_that_never_end(connect: Connect, link: str, kind: type[Exception]
         list(connector.changed(REPO, None))
 
 
-def test_headers_that_cannot_be_read_are_retryable(connect: Connect) -> None:
-    connector = connect(strange("{base}{path}?page=2", {"x-ratelimit-reset": "soon"}))
+def test_json_that_is_nested_without_measure_is_retryable(connect: Connect) -> None:
+    async def answer(_: Request) -> Response:
+        return Response("[" * 100_000, media_type="application/json")
+
+    with pytest.raises(Retryable, match="no JSON"):
+        connect(Starlette(routes=[Route("/{path:path}", answer)])).now()
+
+
+@pytest.mark.parametrize("reset", ["soon", "9" * 400])
+def test_headers_that_cannot_be_read_are_retryable(connect: Connect, reset: str) -> None:
+    connector = connect(strange("{base}{path}?page=2", {"x-ratelimit-reset": reset}))
     with pytest.raises(Retryable, match="headers"):
         list(connector.sweep(REPO))
 
