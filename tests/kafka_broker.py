@@ -168,7 +168,8 @@ def _properties(folder: Path, addresses: Mapping[str, str], controller: int, cer
         "transaction.state.log.min.isr": "1",
         "share.coordinator.state.topic.replication.factor": "1",
         "share.coordinator.state.topic.min.isr": "1",
-        "group.initial.rebalance.delay.ms": "0",
+        # Shorter than a broker's own 3 s, and longer than a member waits in one round.
+        "group.initial.rebalance.delay.ms": "300",
         "group.min.session.timeout.ms": "1000",
         # After kill -9 the controller waits that long for the broker's former self.
         "broker.session.timeout.ms": "1000",

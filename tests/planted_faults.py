@@ -582,13 +582,6 @@ FAULTS = (
         f"{KAFKA} -k no_thread",
     ),
     Fault(
-        "a partition that went to others is kept",
-        "pmsync/aggregator.py",
-        "        for partition in mine - assigned:\n            self.drop(partition)\n",
-        "",
-        PARITY,
-    ),
-    Fault(
         "partitions of a leaver are not taken",
         "pmsync/aggregator.py",
         "        if taken := assigned - mine:\n",
