@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import NamedTuple
 
 import structlog
 
@@ -41,6 +42,13 @@ BACKOFF_SECONDS = 5.0, 300.0
 LONGEST_SECONDS = 3600.0
 """No source's limits last longer than an hour; one that asks for more is asked again after that."""
 DRAIN_SECONDS = 20.0
+
+
+class Worker(NamedTuple):
+    """Something that goes on until the event is set, and its name."""
+
+    name: str
+    loop: Callable[[threading.Event], None]
 
 
 class Stopped(Exception):
@@ -174,21 +182,34 @@ class App:
 
     # --- for ever -----------------------------------------------------------------------------------------------------
 
-    @contextmanager
-    def running(self) -> Iterator[threading.Event]:
-        """Everything at work in threads while the block runs. The event is set when a worker died or it is time to stop."""
-        stop = self._stop
-        self.apply()
+    def connector_worker(self, source: str) -> Worker:
+        """Reads one source, for ever; the configuration is one."""
+        return Worker(source, self._reader_loop(source))
+
+    def aggregator_worker(self) -> Worker:
+        """Folds and assesses the partitions that the bus assigns to this process."""
+        self.check_log()
         self.bus.join()
-        loops: dict[str, Callable[[threading.Event], None]] = {
-            "aggregator": self._aggregate,
-            "notifier": self._deliver,
-            **{source: self._reader_loop(source) for source in (CONFIGURATION, *self.sources)},
-        }
+        return Worker("aggregator", self._aggregate)
+
+    def notifier_worker(self) -> Worker:
+        """Delivers what the outbox holds."""
+        return Worker("notifier", self._deliver)
+
+    def workers(self) -> list[Worker]:
+        """Everything that there is to do, by the configuration of this process's own file."""
+        self.apply()
+        readers = [self.connector_worker(source) for source in (CONFIGURATION, *self.sources)]
+        return [self.aggregator_worker(), self.notifier_worker(), *readers]
+
+    @contextmanager
+    def running(self, workers: Sequence[Worker]) -> Iterator[threading.Event]:
+        """Workers at it in threads while the block runs. The event is set when one died or it is time to stop."""
+        stop = self._stop
         threads = [
             # Daemons: whoever has not ended by then is ended with the process, which may happen at any moment anyway.
-            threading.Thread(target=self._guarded, args=(name, loop, stop), name=name, daemon=True)
-            for name, loop in loops.items()
+            threading.Thread(target=self._guarded, args=(*worker, stop), name=worker.name, daemon=True)
+            for worker in workers
         ]
         for thread in threads:
             thread.start()

@@ -11,8 +11,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from rich.progress import Progress, TextColumn
 from connectors.base import ConnectorError
 from connectors.pump import LeaseLost
 from pmsync import answers, dead_letters, doctor, export
-from pmsync.app import App, Outcome
+from pmsync.app import App, Outcome, Worker
 from pmsync.bus.letters import open_letters
 from pmsync.bus.port import BusUnavailable
 from pmsync.buses import layout, place
@@ -44,9 +44,6 @@ FAILED, UNUSABLE = 1, 2
 """Exit codes: something failed on the way (the rest was done); the command or the configuration cannot be used."""
 
 LATER = {
-    "connector": "run one connector as a process of its own",
-    "aggregator": "run the aggregator as a process of its own",
-    "notifier": "run the notifier as a process of its own",
     "rebuild": "fold the log again from its beginning",
     "reread": "read a whole source again",
     "move": "carry an embedded installation to Kafka and PostgreSQL",
@@ -162,7 +159,37 @@ def run(path: Path, once: bool, now: datetime | None, no_web: bool, accept_missi
             _refuse_to_go_back(app.state.ticked_at(), now or _now())
             _report(app.once())
         else:
-            _run_for_ever(app, config, web=not no_web)
+            _work(app, app.workers(), (config.web.host, config.web.port) if not no_web else None)
+
+
+@cli.command()
+@click.argument("source")
+@click.pass_obj
+def connector(path: Path, source: str) -> None:
+    """Read one source, as a process of its own; its single reader, whoever else is started for it."""
+    with _app(load(path), _now) as app:
+        if source not in app.sources:
+            raise click.UsageError(f"there is no source {source!r}; known: {', '.join(app.sources) or 'none'}")
+        _work(app, [app.connector_worker(source)])
+
+
+@cli.command()
+@click.pass_obj
+def aggregator(path: Path) -> None:
+    """Fold events and assess projects, as a process of its own.
+
+    On Kafka several of them share the partitions; each needs a name of its own (bus.member).
+    """
+    with _app(load(path), _now) as app:
+        _work(app, [app.aggregator_worker()])
+
+
+@cli.command()
+@click.pass_obj
+def notifier(path: Path) -> None:
+    """Deliver messages, as a process of its own."""
+    with _app(load(path), _now) as app:
+        _work(app, [app.notifier_worker()])
 
 
 @cli.command()
@@ -459,15 +486,13 @@ def _report(outcome: Outcome) -> None:
         raise click.exceptions.Exit(FAILED)
 
 
-def _run_for_ever(app: App, config: Config, *, web: bool) -> None:
-    with app.running() as stop:
+def _work(app: App, workers: Sequence[Worker], pages: tuple[str, int] | None = None) -> None:
+    """Until a signal, or until a worker died."""
+    with app.running(workers) as stop:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
-        structlog.get_logger().info("pmsync.started", sources=sorted(app.sources))
-        if web:
-            with _pages(app, config.web.host, config.web.port):
-                stop.wait()
-        else:
+        structlog.get_logger().info("pmsync.started", workers=sorted(worker.name for worker in workers))
+        with _pages(app, *pages) if pages else nullcontext():
             stop.wait()
     if app.died:
         raise click.ClickException("a worker died; the log says why")

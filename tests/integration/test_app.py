@@ -87,7 +87,7 @@ def test_a_connector_that_breaks_its_promise_stops_nobody_else(install: Any) -> 
 def test_the_end_does_not_wait_for_a_long_read(install: Any) -> None:
     source = Source("long", pages=10**9)
     with closing(install(source)) as app:
-        with app.running():
+        with app.running(app.workers()):
             assert source.read.wait(SECONDS)
         assert not [thread for thread in threading.enumerate() if thread.name == "long"]
     assert source.listed < 10**9
