@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Protocol
 
-from connectors.base import Clock, Mark, Read, Reader, Ref, Withheld
+from connectors.base import Clock, Mark, Naming, Read, Reader, Ref, Withheld
 from pmsync.core.events import Content, Event, Snapshot, Synced, Thing, Tombstone, body, digest, version_at
 
 OVERLAP = timedelta(minutes=5)
@@ -116,10 +116,12 @@ class Ledger(Protocol):
 
 
 class Bus(Protocol):
-    """Where a reader publishes; both calls return once everything is acknowledged."""
+    """Where a reader publishes; each call returns once everything is acknowledged."""
 
     def publish(self, events: Sequence[Event]) -> None: ...
     def bury(self, letters: Sequence[DeadLetter]) -> None: ...
+    def mend(self, source: str, letters: Sequence[str]) -> None:
+        """The letters of these ids are of the past: what they are about can be read again, or is gone."""
 
 
 Routes = Mapping[str, Mapping[str, int]]
@@ -172,6 +174,8 @@ class Pump:
         self._routes, self._here, self._withheld = routes, "", []
         self._epoch = self.ledger.lease(self._source, self.owner)
         self.step("leased")
+        if isinstance(self.connector, Naming):
+            self.connector.expect(routes)
         cursors = self.ledger.cursors(self._source)
         # Before anything of a container is published, or a kill and the end of its mapping would leave it unforgotten.
         for container in sorted(routes.keys() - cursors.keys()):
@@ -365,17 +369,23 @@ class Pump:
         notes: dict[Ref, Pending] = {}
         events: list[Event] = []
         letters: list[DeadLetter] = []
+        mended: list[str] = []
         for ref, read in latest.items():
             self.counts.read += 1
-            entry, news = self._entry(read, known.get(ref), pending.get(ref))
+            before = known.get(ref)
+            entry, news = self._entry(read, before, pending.get(ref))
             if entry is None:
                 continue
             entries[ref] = entry
+            if before and before.fate is Fate.dead and before.digest != entry.digest:
+                mended.append(_letter_id(Thing(self._source, *ref), before.digest))
             if entry.fate is Fate.dead and news:
-                letters.append(self._letter(read))
+                letters.append(self._letter(read, entry.digest))
             elif news:
                 notes[ref] = Pending(entry.version, frozenset(news))
                 events += self._events(read, entry, news)
+        if mended:
+            self.bus.mend(self._source, mended)
         self._send(entries, notes, events, letters)
 
     def _send(
@@ -480,10 +490,14 @@ class Pump:
             else:
                 yield Snapshot(project=project, thing=thing, version=entry.version, content=read.content)
 
-    def _letter(self, read: Read) -> DeadLetter:
+    def _letter(self, read: Read, content_digest: str) -> DeadLetter:
         thing = Thing(self._source, *read.ref)
-        ident = hashlib.sha256("/".join(thing).encode() + b"\0" + read.raw).hexdigest()[:32]
-        return DeadLetter(ident, thing, read.problem or "", read.raw)
+        return DeadLetter(_letter_id(thing, content_digest), thing, read.problem or "", read.raw)
+
+
+def _letter_id(thing: Thing, content_digest: str) -> str:
+    """The same for the same bytes, and known from the ledger alone."""
+    return hashlib.sha256("\0".join([*thing, content_digest]).encode()).hexdigest()[:32]
 
 
 def _is_doubtful(read: Read, known: Entry | None) -> bool:

@@ -106,12 +106,16 @@ class MemoryBus:
 
     events: list[Event] = field(default_factory=list)
     letters: list[DeadLetter] = field(default_factory=list)
+    mended: list[tuple[str, str]] = field(default_factory=list)
 
     def publish(self, events: Sequence[Event]) -> None:
         self.events += events
 
     def bury(self, letters: Sequence[DeadLetter]) -> None:
         self.letters += letters
+
+    def mend(self, source: str, letters: Sequence[str]) -> None:
+        self.mended += [(source, letter) for letter in letters]
 
 
 # --- the promises -----------------------------------------------------------------------------------------------------

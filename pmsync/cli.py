@@ -401,6 +401,7 @@ def _later(name: str, does: str) -> click.Command:
 
 for _name, _does in LATER.items():
     cli.add_command(_later(_name, _does))
+alerts.add_command(_later("snooze", "put an alert off until a time"))
 
 
 # --- wiring -----------------------------------------------------------------------------------------------------------

@@ -118,7 +118,24 @@ def _differences(key: str, before: Project | None, after: Project) -> Iterator[s
             yield from (f"~ {key}: no longer reads {pair}" for pair in sorted(was - now))
             yield from (f"~ {key}: reads {pair} from the beginning" for pair in sorted(now - was))
         elif old != new:
-            yield f"~ {key}: {name} changes" if name in {"leader", "notify"} else f"~ {key}: {name}: {old} -> {new}"
+            # People are ids here, which say nothing to anyone.
+            shown = " changes" if name in {"leader", "notify"} else f": {_spoken(old)} -> {_spoken(new)}"
+            yield f"~ {key}: {name.replace('_', ' ')}{shown}"
+
+
+def _spoken(value: object) -> str:
+    """A value of a project as people write it."""
+    match value:
+        case None | ():
+            return "none"
+        case Promise():
+            return f"{value.title} due {value.due_date}"
+        case Thresholds():
+            return ", ".join(f"{name} {_spoken(each)}" for name, each in value)
+        case tuple():
+            return ", ".join(map(_spoken, value))
+        case _:
+            return str(value)
 
 
 def _pairs(project: Project) -> set[str]:

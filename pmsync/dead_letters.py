@@ -66,7 +66,7 @@ def replay(bus: Bus, ledger: Ledger, letters: Sequence[Letter]) -> str:
         else:
             ledger.ask(letter.key, [_ref(letter)])
         # Last: a kill before it has the letter tried once more, which changes nothing.
-        bus.publish(DEAD_LETTERS, [closed(letter, "replayed", "")])
+        bus.publish(DEAD_LETTERS, [closed(letter.key, letter.id, "replayed")])
     stages = Counter(letter.stage for letter in letters)
     return (
         f"{stages['translate']} will be fetched from their sources and {stages['fold']} folded again, at the next round "
@@ -76,7 +76,7 @@ def replay(bus: Bus, ledger: Ledger, letters: Sequence[Letter]) -> str:
 
 def discard(bus: Bus, letters: Sequence[Letter], reason: str) -> str:
     """Go on without letters. The record of it stays in the log, with the reason."""
-    bus.publish(DEAD_LETTERS, [closed(letter, "discarded", reason) for letter in letters])
+    bus.publish(DEAD_LETTERS, [closed(letter.key, letter.id, "discarded", reason) for letter in letters])
     return f"discarded {len(letters)}: {reason}"
 
 

@@ -1,7 +1,8 @@
 """Dead letters: what could not be read, with the bytes and the reason, in a topic of their own.
 
 A letter's id is the same whenever the same bytes are met again, and its key is that of what it is about, so all that is
-ever said of one letter lies in one partition, in order: that it was buried, and later that people closed it.
+ever said of one letter lies in one partition, in order: that it was buried, and later that it was closed, by people or
+because its thing can be read again.
 """
 
 from __future__ import annotations
@@ -59,13 +60,13 @@ def buried(letter: Letter) -> Record:
     )
 
 
-def closed(letter: Letter, how: str, reason: str) -> Record:
-    """The record that closes a letter: `how` is replayed or discarded."""
-    return _record(letter.key, id=letter.id, closed=how, reason=reason)
+def closed(key: str, letter: str, how: Literal["mended", "replayed", "discarded"], reason: str = "") -> Record:
+    """The record that closes the letter of this id and key."""
+    return _record(key, id=letter, closed=how, reason=reason)
 
 
 def open_letters(bus: Bus) -> list[Letter]:
-    """The letters that nobody has closed since they were last buried, by key and id."""
+    """The letters that have not been closed since they were last buried, by key and id."""
     found: dict[str, Letter] = {}
     for record in _records(bus):
         said: dict[str, Any] = json.loads(record.value)

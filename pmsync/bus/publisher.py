@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from connectors.pump import DeadLetter
-from pmsync.bus.letters import buried, translation_letter
+from pmsync.bus.letters import buried, closed, translation_letter
 from pmsync.bus.port import DEAD_LETTERS, EVENTS, Bus, Record
 from pmsync.core.events import Event, encode
 
@@ -21,3 +21,6 @@ class Publisher:
 
     def bury(self, letters: Sequence[DeadLetter]) -> None:
         self._bus.publish(DEAD_LETTERS, [buried(translation_letter(letter)) for letter in letters])
+
+    def mend(self, source: str, letters: Sequence[str]) -> None:
+        self._bus.publish(DEAD_LETTERS, [closed(source, letter, "mended") for letter in letters])

@@ -381,6 +381,23 @@ def test_a_mapping_that_ends_and_comes_back_begins_anew_even_if_the_clock_runs_b
     assert begins > began
 
 
+def test_a_plan_is_written_for_people(store: ConfigurationStore) -> None:
+    apply(configured(apollo={}), store, NOW)
+    values = {
+        "milestones": [{"title": "2.1", "due": "2027-01-29"}],
+        "thresholds": {"ladder": [5]},
+        "deadline": "2027-03-01",
+    }
+    assert apply(configured(apollo=values), store, NOW).lines == (
+        "~ apollo: deadline: none -> 2027-03-01",
+        "~ apollo: milestones: none -> 2.1 due 2027-01-29",
+        (
+            "~ apollo: thresholds: ladder 14, 7, 3, 1, 0, blocked_days 2, stale_days 10, on_time 700 -> "
+            "ladder 5, blocked_days 2, stale_days 10, on_time 700"
+        ),
+    )
+
+
 def test_a_removed_project_is_removed(store: ConfigurationStore) -> None:
     apply(configured(apollo=APOLLO, beacon={}), store, NOW)
     assert apply(configured(beacon={}), store, NOW).lines == ("- apollo: removed",)

@@ -139,7 +139,7 @@ def _commands(group: click.Group, before: str = "") -> Iterator[str]:
     for name, command in group.commands.items():
         if isinstance(command, click.Group):
             yield from _commands(command, f"{before}{name} ")
-        elif name not in LATER:
+        elif not command.hidden:
             yield before + name
 
 

@@ -489,6 +489,21 @@ def test_a_note_on_what_is_known_to_be_unreadable_is_struck(desk: Desk) -> None:
     assert desk.ledger.pending("sim") == {}
 
 
+@pytest.mark.parametrize("then", ["read", "gone", "other bytes"])
+def test_a_letter_of_the_past_is_closed(desk: Desk, then: str) -> None:
+    desk.source.put(dead("1"))
+    desk.sync()
+    (letter,) = desk.bus.letters
+    desk.sync()
+    assert desk.bus.mended == []
+    if then == "gone":
+        desk.source.things.clear()
+    else:
+        desk.source.put(read("1", NOW) if then == "read" else dead("1", b"other", NOW))
+    desk.sync()
+    assert desk.bus.mended == [("sim", letter.id)]
+
+
 def test_what_is_asked_for_is_fetched_by_id_and_buried_again_if_it_is_dead(desk: Desk) -> None:
     desk.source.put(dead("1"), read("2"))
     desk.sync()
