@@ -157,8 +157,15 @@ def test_a_topic_that_takes_less_than_it_should_is_said(
     with closing(KafkaAdminClient(**cluster.options())) as admin:
         admin.alter_configs([ConfigResource("topic", prefix + EVENTS, {"max.message.bytes": "1000"})])
     bus = connect(compression=None)
-    with pytest.raises(BusUnavailable, match="larger than the topic takes; `pmsync topics apply`"):
-        bus.publish(EVENTS, records("apollo", "x" * 5000))
+
+    def refused() -> bool:
+        try:
+            bus.publish(EVENTS, records("apollo", "x" * 5000))
+        except BusUnavailable as error:
+            return "larger than the topic takes; `pmsync topics apply`" in str(error)
+        return False
+
+    until(refused)  # a broker takes a moment to follow a new setting
     bus.publish(EVENTS, records("apollo", "one"))
 
 
@@ -195,8 +202,16 @@ def test_a_broker_that_went_down_is_said_and_one_that_came_back_is_used(own_brok
                 use()
             assert time.monotonic() - begun < 10
         own_broker.start()
+        until(lambda: answers(bus))
         bus.publish(EVENTS, records("apollo", "two"))
         assert values(read_all(bus, EVENTS, APOLLO)) == ["one", "two"], "what was given up does not arrive later"
+
+
+def answers(bus: Bus) -> bool:
+    try:
+        return bus.end_offset(EVENTS, APOLLO) >= 0
+    except BusUnavailable:
+        return False
 
 
 def test_killed_while_publishing_nothing_acknowledged_is_lost_doubled_or_out_of_order(own_broker: Broker) -> None:
@@ -295,19 +310,15 @@ def test_members_share_the_partitions_and_those_of_a_leaver_are_taken_over(membe
     until(lambda: members.share(4, 4))
 
 
-def test_an_assignment_that_comes_between_two_rounds_is_not_missed(
-    connect: Callable[..., KafkaBus], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """kafka-python forgets one that comes while nobody waits for it: as here, where for some rounds nobody does."""
+def test_an_assignment_that_comes_between_two_rounds_is_not_missed(connect: Callable[..., KafkaBus]) -> None:
+    """kafka-python forgets one that comes while nobody waits for it. It does so seldom but on a busy machine, so that
+    the state in which it then stays is made by hand."""
     bus = connect()
     bus.join()
-    bus.assigned()
-    with monkeypatch.context() as hasty:
-        for name in ("MEMBER_MS", "JOIN_MS"):
-            hasty.setattr(f"pmsync.bus.apache_kafka.{name}", 1)
-        for _ in range(20):
-            time.sleep(0.05)
-            bus.assigned()
+    until(lambda: len(bus.assigned()) == 8)
+    consumer = bus._member._consumer
+    consumer._subscription.assign_from_subscribed([])
+    consumer._coordinator.rejoining = True
     until(lambda: len(bus.assigned()) == 8)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bus_contract import records, values
+from bus_contract import records, until, values
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -142,13 +142,17 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256"])
 def test_a_wrong_password_is_said_and_not_shown(guarded: Broker, prefix: str, mechanism: str) -> None:
     config = configured(guarded.addresses["sasl"], prefix, sasl(mechanism, password="WRONG_PASSWORD"))
-    with (
-        closing(open_bus(config)) as bus,
-        pytest.raises(BusUnavailable, match="the sign-in was refused; check") as said,
-    ):
-        bus.publish(EVENTS, records("apollo", "one"))
-    assert "hunter2" not in str(said.value)
-    assert "hunter2" not in repr(config)
+    said: list[str] = []
+
+    def refused() -> bool:
+        with pytest.raises(BusUnavailable, match=r"bus\.security") as error:
+            bus.publish(EVENTS, records("apollo", "one"))
+        said.append(str(error.value))
+        return "the sign-in was refused; check the mechanism, the user and the password" in said[-1]
+
+    with closing(open_bus(config)) as bus:
+        until(refused)  # a busy broker may hang up before it has said why
+    assert not any("hunter2" in each for each in [*said, repr(config)])
 
 
 @pytest.mark.usefixtures("impatient")
