@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from pmsync.bus.letters import buried, fold_letter
+from pmsync.bus.letters import DeadLimit, buried, fold_letter
 from pmsync.bus.port import DEAD_LETTERS, EVENTS, Bus, BusUnavailable, Delivered, Record
 from pmsync.core.alerts import Transition, alerts, transitions
 from pmsync.core.events import Event, Project, Undecodable, decode, instant
@@ -29,6 +29,10 @@ from pmsync.store.state import Letter, LogEntry, PartitionTransaction, StateStor
 BATCH = 500
 REASSESS = timedelta(hours=1)
 """The longest that a rule which time alone makes true can go unnoticed."""
+STOPPED = (
+    "They are dead letters, and nothing is lost. If a newer pmsync wrote them, upgrade this one; if something else writes "
+    "into the log, end that. Started again, it goes on until it meets as many more"
+)
 PATIENCE = timedelta(minutes=15)
 """How long a project waits for its containers to be read before it is assessed without those that are missing."""
 
@@ -54,6 +58,9 @@ class Aggregator:
         self._step = step
         self._epochs: dict[int, int] = {}
         self._offsets: dict[int, int] = {}
+        self._limits: dict[int, DeadLimit] = {}
+        self.stopped: dict[int, str] = {}
+        """Partitions that stand still until they are taken anew, and why: too much of them cannot be decoded."""
 
     @property
     def partitions(self) -> frozenset[int]:
@@ -68,12 +75,15 @@ class Aggregator:
         lost_log(self._bus, offsets)
         self._epochs |= epochs
         self._offsets |= offsets
+        for partition in epochs:
+            self._limits[partition] = DeadLimit()
+            self.stopped.pop(partition, None)
         self._step("taken")
 
     def drop(self, partition: int) -> None:
         """Leave a partition to others."""
-        self._epochs.pop(partition, None)
-        self._offsets.pop(partition, None)
+        for known in (self._epochs, self._offsets, self._limits, self.stopped):
+            known.pop(partition, None)
 
     def follow(self) -> tuple[frozenset[int], frozenset[int]]:
         """Take what the bus has assigned to this worker since, and drop what it no longer does; returns both."""
@@ -90,33 +100,42 @@ class Aggregator:
         for partition in self._epochs:
             end = self._bus.end_offset(EVENTS, partition)
             _refuse_shorter(partition, end, self._offsets[partition])
-            while self._offsets[partition] < end:
+            while self._offsets[partition] < end and partition not in self.stopped:
                 batch = self._bus.read(EVENTS, partition, self._offsets[partition], BATCH)
                 if not batch:
                     break  # not to be had just now; the next round goes on here
                 self._step("read")
-                self._apply(partition, batch)
-                folded += len(batch)
+                folded += self._apply(partition, batch)
         if folded:
             self._bus.commit(self._offsets)
         return folded
 
-    def _apply(self, partition: int, batch: Sequence[Delivered]) -> None:
-        """Fold one batch of one partition: rows and the next offset in one transaction."""
+    def _apply(self, partition: int, batch: Sequence[Delivered]) -> int:
+        """Fold one batch of one partition: rows and the next offset in one transaction. Returns how many records that
+        were: not all of them if the partition has to stop on the way."""
         events, letters = _decoded(batch)
+        read = {offset for offset, _ in events}
+        limit, passed, why = self._limits[partition].after([record.offset not in read for record in batch])
+        if why:
+            batch = batch[:passed]
+            events, letters = _decoded(batch)
         if letters:
             self._bus.publish(DEAD_LETTERS, letters)
             self._step("buried")
         with self._store.owned(partition, self._epochs[partition]) as owned:
             if self._believed_too_much(partition, owned):
-                return
+                return 0
             fresh = [event for offset, event in events if offset >= owned.next_offset]
             known = owned.rows({key for event in fresh for key in keys(event)})
             next_offset = max(owned.next_offset, batch[-1].offset + 1)
             owned.save(fold(known, fresh), next_offset)
             self._step("folded")
         self._offsets[partition] = next_offset
+        self._limits[partition] = limit
+        if why:
+            self.stopped[partition] = f"partition {partition} stands still at offset {next_offset}: {why}. {STOPPED}"
         self._step("committed")
+        return len(batch)
 
     def _believed_too_much(self, partition: int, owned: PartitionTransaction) -> bool:
         """Whether the store stands further back than this worker has folded, as a standby or a backup in its place may;

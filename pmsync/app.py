@@ -176,6 +176,7 @@ class App:
                 outcome.dead += pump.counts.dead
         self.aggregator.take(range(self.bus.partitions))
         self.aggregator.catch_up()
+        outcome.problems |= {f"log/{partition}": why for partition, why in self.aggregator.stopped.items()}
         outcome.transitions = self.aggregator.tick(self._clock(), patience=timedelta(0))
         outcome.delivery = self.notifier.drain()
         return outcome
@@ -250,7 +251,11 @@ class App:
         return loop
 
     def _aggregate(self, stop: threading.Event) -> None:
+        said: set[str] = set()
         while not stop.wait(TICK_SECONDS):
+            for why in sorted(set(self.aggregator.stopped.values()) - said):
+                log.error("partition.stopped", error=why)
+                said.add(why)
             try:
                 taken, dropped = self.aggregator.follow()
                 if taken or dropped:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,6 +19,8 @@ from connectors.pump import DeadLetter
 from pmsync.bus.port import DEAD_LETTERS, Bus, Record
 
 PAGE = 200
+IN_A_ROW, SHARE, WINDOW = 100, 0.05, 1000
+"""So many dead records in a row, or more than this share of so many, are no accident."""
 
 
 Stage = Literal["translate", "fold"]
@@ -63,6 +66,26 @@ def buried(letter: Letter) -> Record:
 def closed(key: str, letter: str, how: Literal["mended", "replayed", "discarded"], reason: str = "") -> Record:
     """The record that closes the letter of this id and key."""
     return _record(key, id=letter, closed=how, reason=reason)
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLimit:
+    """Counts what of a partition could not be decoded: to go on past the limit would only bury the rest."""
+
+    row: int = 0
+    last: tuple[bool, ...] = ()
+
+    def after(self, dead: Sequence[bool]) -> tuple[DeadLimit, int, str]:
+        """The limit after these records, oldest first; how many of them it lets pass, and why not more."""
+        row, last = self.row, deque(self.last, maxlen=WINDOW)
+        for n, each in enumerate(dead, start=1):
+            row = row + 1 if each else 0
+            last.append(each)
+            if row >= IN_A_ROW:
+                return DeadLimit(), n, f"{row} records in a row cannot be decoded"
+            if each and len(last) == WINDOW and (count := sum(last)) > SHARE * WINDOW:
+                return DeadLimit(), n, f"{count} of its last {len(last)} records cannot be decoded"
+        return DeadLimit(row, tuple(last)), len(dead), ""
 
 
 def open_letters(bus: Bus) -> list[Letter]:

@@ -208,6 +208,38 @@ def test_what_cannot_be_decoded_is_a_dead_letter_and_the_partition_goes_on(world
     assert len(world.letters()) == 2
 
 
+def garbage(*dead: bool) -> list[Record]:
+    """Records of Apollo's, of which some cannot be decoded."""
+    good = encode(Tombstone(project="apollo", thing=Thing(JIRA, "milestone", "none"), version=1))
+    return [Record("apollo", b"garbage %d" % n if each else good) for n, each in enumerate(dead)]
+
+
+def test_a_partition_stops_at_a_hundred_dead_records_in_a_row(world: World) -> None:
+    world.bus.publish(EVENTS, garbage(*[True] * 99, False, *[True] * 101, False))
+    assert world.aggregator.catch_up() == 200
+    assert world.aggregator.stopped[APOLLO].startswith(
+        f"partition {APOLLO} stands still at offset 200: 100 records in a row cannot be decoded. "
+    )
+    assert len(world.letters()) == 100, "the first page of those that were buried"
+    assert world.aggregator.catch_up() == 0, "it stands still"
+    assert world.aggregator.tick(NOW) == 0, "and nothing of it is assessed"
+    again = world.another()
+    assert again.catch_up() == 2, "started again it goes on"
+    assert again.stopped == {}
+
+
+def test_a_partition_stops_where_one_record_in_twenty_is_dead(world: World) -> None:
+    world.bus.publish(EVENTS, garbage(*(n % 10 == 0 for n in range(2000))))
+    assert world.aggregator.catch_up() == 1001
+    assert "100 of its last 1000 records cannot be decoded" in world.aggregator.stopped[APOLLO]
+
+
+def test_a_few_dead_records_stop_nothing(world: World) -> None:
+    world.bus.publish(EVENTS, garbage(*(n % 25 == 0 for n in range(3000))))
+    assert world.aggregator.catch_up() == 3000
+    assert world.aggregator.stopped == {}
+
+
 def test_a_dead_letter_is_written_before_its_offset_is_passed(world: World) -> None:
     world.bus.publish(EVENTS, [Record("apollo", b"garbage")])
     world.crash = "buried"
