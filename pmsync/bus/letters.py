@@ -19,6 +19,7 @@ from connectors.pump import DeadLetter
 from pmsync.bus.port import DEAD_LETTERS, Bus, Record
 
 PAGE = 200
+MOST_BYTES = 4 << 20
 IN_A_ROW, SHARE, WINDOW = 100, 0.05, 1000
 """So many dead records in a row, or more than this share of so many, are no accident."""
 
@@ -52,14 +53,16 @@ def fold_letter(partition: int, offset: int, key: str, reason: str, raw: bytes) 
 
 
 def buried(letter: Letter) -> Record:
-    """The record that buries a letter."""
+    """The record that buries a letter. Of what is larger than any event only the beginning is kept: a record that no log
+    takes would be tried for ever."""
+    cut = f" (of {len(letter.raw)} bytes the first {MOST_BYTES} are kept)" if len(letter.raw) > MOST_BYTES else ""
     return _record(
         letter.key,
         id=letter.id,
         stage=letter.stage,
         subject=letter.subject,
-        reason=letter.reason,
-        raw=base64.b64encode(letter.raw).decode(),
+        reason=letter.reason + cut,
+        raw=base64.b64encode(letter.raw[:MOST_BYTES]).decode(),
     )
 
 

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ import yaml
 
 from connectors.pump import DeadLetter
 from pmsync.app import App
-from pmsync.bus.letters import open_letters
+from pmsync.bus.letters import MOST_BYTES, open_letters
 from pmsync.bus.port import DEAD_LETTERS, EVENTS, Record, partition_of
 from pmsync.cli import LATER, cli, main
 from pmsync.config import load
@@ -385,6 +385,16 @@ def test_the_doctor_counts_dead_letters(folder: Folder, letters: list[str]) -> N
     said = folder.run("doctor")
     assert said.code == 1
     assert "BAD  dead letters: 2 of apollo, jira cannot be read; `pmsync dead-letters list` says why" in said.out
+
+
+def test_a_huge_dead_letter_is_cut(folder: Folder) -> None:
+    """A record that no log takes would be tried for ever."""
+    folder.holds()
+    with closing(folder.app()) as app:
+        app.publisher.bury([replace(DEAD, raw=b"x" * (MOST_BYTES + 1))])
+        (letter,) = open_letters(app.bus)
+    assert len(letter.raw) == MOST_BYTES
+    assert letter.reason.endswith(f"(of {MOST_BYTES + 1} bytes the first {MOST_BYTES} are kept)")
 
 
 def test_dead_letters_are_tried_again(folder: Folder, letters: list[str]) -> None:
