@@ -61,7 +61,7 @@ FAULTS = (
         "connectors/pump.py",
         "doubtful = {read.ref for read in page if _is_doubtful(read, known.get(read.ref))}",
         "doubtful: set[Ref] = set()",
-        MACHINE,
+        f"{PUMP} {MACHINE}",
     ),
     Fault(
         "a doubtful listed read is dropped",
@@ -87,7 +87,7 @@ FAULTS = (
     Fault(
         "what moved on is not fetched for a new mapping",
         "connectors/pump.py",
-        "            self._fetch(self.ledger.ever_in(self._source, container))\n",
+        "            self._fetch(self._live(self.ledger.ever_in(self._source, container)))\n",
         "",
         MACHINE,
     ),
@@ -108,8 +108,8 @@ FAULTS = (
     Fault(
         "what a sweep misses is not asked for",
         "connectors/pump.py",
-        "if _differs(mark, known.get(mark.ref))} | missing)",
-        "if _differs(mark, known.get(mark.ref))})",
+        "        self._bury_missing(container, sorted(known.keys() - there.keys()), len(known))\n",
+        "",
         MACHINE,
     ),
     Fault(
@@ -227,8 +227,8 @@ FAULTS = (
     Fault(
         "a replaced log is not noticed",
         "pmsync/aggregator.py",
-        "if (end := bus.end_offset(EVENTS, partition)) < offset:",
-        "if (end := bus.end_offset(EVENTS, partition)) < 0:",
+        "    if end < offset:\n",
+        "    if end < 0:\n",
         AGGREGATOR,
     ),
     Fault(
@@ -262,7 +262,7 @@ FAULTS = (
     Fault(
         "a sweep that misses everything is believed",
         "connectors/pump.py",
-        "        self._doubt_bulk(container, len(missing), len(known))\n",
+        "        self._doubt_bulk(container, len(gone), known)\n",
         "",
         PUMP,
     ),
@@ -297,8 +297,8 @@ FAULTS = (
     Fault(
         "a reader writes without its lease",
         "pmsync/store/ledger.py",
-        "mine = and_(leases.c.source == source, leases.c.epoch == epoch)",
-        "mine = and_(leases.c.source == source, leases.c.epoch >= epoch)",
+        "return and_(leases.c.source == source, leases.c.epoch == epoch)",
+        "return and_(leases.c.source == source, leases.c.epoch >= epoch)",
         LEDGER,
     ),
     Fault(
@@ -391,6 +391,48 @@ FAULTS = (
         "for container in sorted(routes.keys() - cursors.keys()):",
         "for container in ():",
         PUMP,
+    ),
+    Fault(
+        "one withheld container stops the others",
+        "connectors/pump.py",
+        "            except Withheld as problem:\n                self._withheld",
+        "            except ZeroDivisionError as problem:\n                self._withheld",
+        PUMP,
+    ),
+    Fault(
+        "what moved in bulk is missing",
+        "connectors/pump.py",
+        "- {read.ref for read in there})",
+        ")",
+        PUMP,
+    ),
+    Fault(
+        "who may have got what cannot be read any more is forgotten",
+        "connectors/pump.py",
+        "told={**base.told, **maybe},",
+        "told=base.told,",
+        PUMP,
+    ),
+    Fault(
+        "another log is published into",
+        "pmsync/aggregator.py",
+        "    if known and known != (found := bus.identity()):",
+        "    if known and not (found := bus.identity()):",
+        "tests/integration/test_app.py",
+    ),
+    Fault(
+        "a partition never stops",
+        "pmsync/bus/letters.py",
+        "            if row >= IN_A_ROW:",
+        "            if row < 0:",
+        AGGREGATOR,
+    ),
+    Fault(
+        "a connector's fault ends the process",
+        "pmsync/app.py",
+        "        except Exception as error:\n            # A connector",
+        "        except ZeroDivisionError as error:\n            # A connector",
+        "tests/integration/test_app.py",
     ),
     Fault(
         "a mapping forgets its beginning",

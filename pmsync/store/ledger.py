@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, and_, delete, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, select, tuple_, update
 from sqlalchemy.engine import Row
 
 from connectors.base import Ref
@@ -44,9 +44,8 @@ class SqlLedger:
             return int(epoch)
 
     def release(self, source: str, epoch: int) -> None:
-        mine = and_(leases.c.source == source, leases.c.epoch == epoch)
         with self._store.write() as db:
-            db.execute(update(leases).where(mine).values(expires_at=0))
+            db.execute(update(leases).where(_held(source, epoch)).values(expires_at=0))
 
     def pending(self, source: str) -> Mapping[Ref, Pending]:
         with self._store.read() as db:
@@ -122,11 +121,16 @@ class SqlLedger:
     def _fenced(self, source: str, epoch: int) -> Iterator[Connection]:
         """A write that happens only while this epoch holds the lease, and renews it."""
         with self._store.write() as db:
-            mine = and_(leases.c.source == source, leases.c.epoch == epoch)
-            renewed = db.execute(update(leases).where(mine).values(expires_at=micros(self._clock() + LEASE)))
+            expires = micros(self._clock() + LEASE)
+            renewed = db.execute(update(leases).where(_held(source, epoch)).values(expires_at=expires))
             if renewed.rowcount == 0:
                 raise LeaseLost(f"another reader has taken over {source}; this one has stopped")
             yield db
+
+
+def _held(source: str, epoch: int) -> ColumnElement[bool]:
+    """The lease of a source, while this epoch holds it."""
+    return and_(leases.c.source == source, leases.c.epoch == epoch)
 
 
 def _entry(row: Row[Any]) -> tuple[Ref, Entry]:
