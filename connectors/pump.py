@@ -414,8 +414,11 @@ class Pump:
         last = max(known.version if known else 0, pending.version if pending else 0)
         version = max(last + 1, version_at(self.clock()))
         told = dict(known.told) if known else {}
-        if read.problem is not None:
-            return self._dead_entry(read, known, pending, version)
+        # In which container something unreadable is, only the one that is being read can tell. Where none can, it is out of
+        # sight: no sweep would find out that it is gone. Its container's own turn will find that it is there.
+        where = (known.container if known else "") or self._here
+        if read.problem is not None and where:
+            return self._dead_entry(read, known, pending, version, where)
         container = read.content.container if read.content is not None else ""
         if read.content is None or container not in self._routes:
             return self._gone_entry(read, known, pending, version)
@@ -460,15 +463,13 @@ class Pump:
         )
 
     def _dead_entry(
-        self, read: Read, known: Entry | None, pending: Pending | None, version: int
+        self, read: Read, known: Entry | None, pending: Pending | None, version: int, container: str
     ) -> tuple[Entry | None, set[str]]:
         """The last readable version stays in place; the ledger remembers that what is there now cannot be read."""
         content_digest = f"dead:{hashlib.sha256(read.raw).hexdigest()[:32]}"
         base = known or Entry("", version, read.time, "", frozenset(), {})
-        # Which container it is in, only the one that is being read can tell.
-        container = base.container or self._here
         buried = base.digest == content_digest
-        if buried and container == base.container and not pending:
+        if buried and not pending:
             return None, set()
         maybe = dict.fromkeys(pending.projects, pending.version) if pending else {}
         entry = Entry(

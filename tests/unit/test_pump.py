@@ -478,6 +478,27 @@ def test_what_was_under_way_and_cannot_be_read_any_more_is_not_under_way(desk: D
     assert [(e.project, type(e)) for e in desk.told()] == [("apollo", Tombstone)]
 
 
+@pytest.mark.parametrize("before", ["new", "gone before"])
+def test_what_was_under_way_and_is_gone_before_its_container_s_turn_is_told(desk: Desk, before: str) -> None:
+    """Killed after the bus had it; the next reader finds it unreadable and is killed as well; then it is gone."""
+    if before == "gone before":
+        desk.source.put(read("1"))
+        desk.sync()
+        desk.source.things.clear()
+        desk.sync()
+        desk.told()
+    desk.source.put(read("1", NOW))
+    with pytest.raises(Broken):
+        desk.sync(step=_break_at("published"))
+    assert [type(e) for e in desk.told()] == [Snapshot]
+    desk.source.put(dead("1", time=NOW))
+    with pytest.raises(Broken):
+        desk.sync(step=_break_at("settled"))
+    desk.source.things.clear()
+    desk.sync()
+    assert {type(e) for e in desk.told()} == {Tombstone}
+
+
 def test_a_note_on_what_is_known_to_be_unreadable_is_struck(desk: Desk) -> None:
     desk.source.put(dead("1"))
     desk.sync()
