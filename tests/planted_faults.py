@@ -30,6 +30,8 @@ class Fault(NamedTuple):
 
 MACHINE = "tests/unit/test_pump_machine.py"
 PUMP = "tests/unit/test_pump.py"
+READER = f"{PUMP} {MACHINE}"
+"""Rule by rule first: what only the state machine's chance would find is not found in every run."""
 LAWS = "tests/unit/test_laws.py"
 AGGREGATOR = "tests/integration/test_aggregator.py"
 STORE = "tests/integration/test_store.py"
@@ -47,77 +49,77 @@ FAULTS = (
         "connectors/pump.py",
         "        self._publish_pending()\n",
         "",
-        MACHINE,
+        READER,
     ),
     Fault(
         "pending notes are not written",
         "connectors/pump.py",
         "            self.ledger.note(self._source, self._epoch, notes)\n",
         "",
-        MACHINE,
+        READER,
     ),
     Fault(
         "a listed read is always believed",
         "connectors/pump.py",
         "doubtful = {read.ref for read in page if _is_doubtful(read, known.get(read.ref))}",
         "doubtful: set[Ref] = set()",
-        f"{PUMP} {MACHINE}",
+        READER,
     ),
     Fault(
         "a doubtful listed read is dropped",
         "connectors/pump.py",
         "        self._fetch(doubtful)\n",
         "",
-        MACHINE,
+        READER,
     ),
     Fault(
         "versions follow the clock alone",
         "connectors/pump.py",
         "version = max(last + 1, version_at(self.clock()))",
         "version = version_at(self.clock())",
-        MACHINE,
+        READER,
     ),
     Fault(
         "who was told is not compared",
         "connectors/pump.py",
         "return same and all(known.told.get(project) == known.version for project in projects)",
         "return same",
-        MACHINE,
+        READER,
     ),
     Fault(
         "what moved on is not fetched for a new mapping",
         "connectors/pump.py",
         "            self._fetch(self._live(self.ledger.ever_in(self._source, container)))\n",
         "",
-        MACHINE,
+        READER,
     ),
     Fault(
         "an unmapped container is forgotten silently",
         "connectors/pump.py",
         "            self._publish([Read(ref) for ref in refs])\n",
         "            pass\n",
-        MACHINE,
+        READER,
     ),
     Fault(
         "a thing out of sight is still shown",
         "connectors/pump.py",
         "if read.content is None or container not in self._routes:",
         "if read.content is None:",
-        MACHINE,
+        READER,
     ),
     Fault(
         "what a sweep misses is not asked for",
         "connectors/pump.py",
         "        self._bury_missing(container, sorted(known.keys() - there.keys()), len(known))\n",
         "",
-        MACHINE,
+        READER,
     ),
     Fault(
         "tombstones go only to present routes",
         "connectors/pump.py",
         "told=dict.fromkeys(told, version),\n                fate=Fate.gone,\n            ),\n            set(told),",
         "told=dict.fromkeys(told, version),\n                fate=Fate.gone,\n            ),\n            set(),",
-        MACHINE,
+        READER,
     ),
     Fault(
         "a repeat counts as a change",
