@@ -459,7 +459,7 @@ FAULTS = (
     ),
     Fault(
         "who opens a new log with others is refused",
-        "pmsync/bus/embedded.py",
+        "pmsync/sqlite.py",
         "if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > patience:",
         "if time.monotonic() > 0:",
         BUS,

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from pmsync.bus.port import BusUnavailable, Delivered, Record, by_partition
+from pmsync.sqlite import BUSY_SECONDS, write_ahead
 
 PARTITIONS = 8
-BUSY_SECONDS = 30.0
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS log (
@@ -36,7 +35,7 @@ class EmbeddedBus:
         except sqlite3.Error as error:
             raise _unusable(path, error) from error
         try:
-            _write_ahead(self._db)
+            write_ahead(self._db)
             self._db.execute("PRAGMA synchronous=FULL")
             self._db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
         except sqlite3.Error as error:
@@ -125,16 +124,3 @@ def _unusable(path: Path, error: sqlite3.Error) -> BusUnavailable:
         f"cannot open the embedded log {path}: {error}; bus.path must be a file of its own, in a folder that is there "
         "and writable"
     )
-
-
-def _write_ahead(db: sqlite3.Connection) -> None:
-    """Switch to WAL; of several processes that do so at once SQLite refuses some instead of letting them wait."""
-    patience = time.monotonic() + BUSY_SECONDS
-    while True:
-        try:
-            db.execute("PRAGMA journal_mode=WAL")
-            return
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > patience:
-                raise
-            time.sleep(0.01)

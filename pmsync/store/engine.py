@@ -20,9 +20,8 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, OperationalError, SQLAlchemyError
 
 from pmsync.core.events import instant, version_at
+from pmsync.sqlite import BUSY_SECONDS, write_ahead
 
-BUSY_SECONDS = 30
-"""How long a transaction waits for another one, on either database."""
 IDLE_SECONDS = 60
 """How long a PostgreSQL transaction may do nothing: a stopped owner must not hold its partition for ever. It is more than
 the longest assessment of one project takes between two statements."""
@@ -242,22 +241,9 @@ def _advice(error: SQLAlchemyError, reason: str) -> str:
 
 def _prepare_sqlite(connection: Any, _: Any) -> None:
     connection.isolation_level = None  # SQLAlchemy, not the driver, says BEGIN
-    _write_ahead(connection)
+    write_ahead(connection)
     for pragma in ("synchronous=FULL", "temp_store=MEMORY"):
         connection.execute(f"PRAGMA {pragma}")
-
-
-def _write_ahead(db: sqlite3.Connection) -> None:
-    """Switch to WAL; of several processes that do so at once SQLite refuses some instead of letting them wait."""
-    patience = time.monotonic() + BUSY_SECONDS
-    while True:
-        try:
-            db.execute("PRAGMA journal_mode=WAL")
-            return
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > patience:
-                raise
-            time.sleep(0.01)
 
 
 def _begin_sqlite(db: Connection) -> None:
