@@ -6,8 +6,6 @@ reads before it writes locks the row that it decides by: `FOR UPDATE`, or an ins
 
 from __future__ import annotations
 
-import sqlite3
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
