@@ -42,7 +42,7 @@ MAIL = "tests/integration/test_mail.py"
 CLI = "tests/integration/test_cli.py"
 CONFIG = "tests/unit/test_config.py"
 KAFKA = "tests/integration/test_kafka_bus.py"
-PARITY = "tests/acceptance/test_parity.py"
+PARITY = "tests/acceptance/test_parity_kafka.py"
 FAULTS = (
     Fault(
         "pending notes are not fetched again",
