@@ -25,6 +25,7 @@ check: .venv/ready-dev ## format, lint, types, layers and unit tests: what every
 	$(BIN)/ruff format --check . .ci/check-demo
 	$(BIN)/ruff check . .ci/check-demo
 	$(BIN)/mypy
+	$(BIN)/mypy docs/examples/pmsync-gitlab/pmsync_gitlab.py
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q $(TESTFLAGS) tests/unit
 
@@ -45,6 +46,7 @@ constraints: ## write the pins again
 	@command -v $(UV) >/dev/null || { echo "make constraints needs uv (pip install uv)" >&2; exit 1; }
 	echo setuptools | $(COMPILE) $(COMPILEFLAGS) --extra dev -o constraints-dev.txt pyproject.toml -
 	echo setuptools | $(COMPILE) --constraints constraints-dev.txt --no-annotate -o constraints.txt pyproject.toml -
+	$(COMPILE) --extra bench --no-annotate -o constraints-bench.txt pyproject.toml
 
 clean: ## remove what was made here
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol, Self, runtime_checkable
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from pmsync.core.events import Content
 
@@ -106,6 +106,21 @@ def http_date(value: str | None) -> datetime | None:
         return when.replace(tzinfo=when.tzinfo or UTC).astimezone(UTC)
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
+
+
+def problem(error: ValidationError) -> str:
+    """What is wrong with a thing, in one line and without its content: the shape, the field, and what it should be."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(step) for step in first["loc"])
+    return f"{error.title.lstrip('_').lower()}{'.' if where else ''}{where}: {first['msg']}"
+
+
+def usable_token(token: str, key: str) -> str:
+    """The token, if it can stand in a header at all: an error of the HTTP library would print it. `key` is its place in
+    the configuration. Raises `Fatal`."""
+    if not token or not token.isascii() or not token.isprintable() or " " in token:
+        raise Fatal(f"the token is empty or holds characters that no token has; look at {key}")
+    return token
 
 
 class Ref(NamedTuple):

@@ -23,7 +23,7 @@ from github import Auth, Github
 from github.Requester import Requester
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from connectors import base
+from connectors import base, github_webhooks, webhooks
 from connectors.base import (
     Clock,
     ConnectorError,
@@ -37,8 +37,10 @@ from connectors.base import (
     Withheld,
     bounded_wait,
     http_date,
+    problem,
     retry_after,
     unreached,
+    usable_token,
 )
 from pmsync.core.events import MAX_CHANGES, Change, ChangeRequest, Milestone, Review, Scalar, StatusCategory, WorkItem
 
@@ -62,7 +64,7 @@ class GitHubAuth(BaseModel):
     token: SecretRef
 
 
-class GitHubSettings(base.Settings):
+class GitHubSettings(webhooks.HookedSettings):
     """A GitHub, or a GitHub Enterprise Server with `url: https://HOST/api/v3`."""
 
     kind: Literal["github"] = "github"
@@ -75,6 +77,7 @@ class GitHubConnector:
     """Reads repositories (`owner/repo` as configured is the container)."""
 
     Settings: ClassVar[type[base.Settings]] = GitHubSettings
+    webhooks: ClassVar[webhooks.Webhooks] = github_webhooks.WEBHOOKS
 
     def __init__(self, name: str, requester: Requester, clock: Clock, page_size: int) -> None:
         self.name = name
@@ -88,7 +91,7 @@ class GitHubConnector:
     def connect(cls, settings: GitHubSettings, clock: Clock) -> Self:
         """A connector for these settings; PyGithub keeps the session, without its own retries and pauses."""
         client = Github(
-            auth=Auth.Token(usable_token(settings.auth.token.reveal())),
+            auth=Auth.Token(usable_token(settings.auth.token.reveal(), "auth.token")),
             base_url=settings.url.rstrip("/"),
             timeout=TIMEOUT_SECONDS,
             user_agent="pmsync",
@@ -379,13 +382,6 @@ def repository(body: Any, container: str | None) -> Home:
     return Home(body["id"], body["full_name"], container or body["full_name"], {})
 
 
-def usable_token(token: str) -> str:
-    """The token, if it can stand in a header at all: an error of the HTTP library would print it."""
-    if not token or not token.isascii() or not token.isprintable() or " " in token:
-        raise Fatal("the GitHub token is empty or holds characters that no token has; look at auth.token")
-    return token
-
-
 # --- answers and failures ---------------------------------------------------------------------------------------------
 
 
@@ -612,13 +608,6 @@ def read_thing(home: Home, parts: Parts) -> Read:
     except ValidationError as error:
         return Read(ref, time, problem=problem(error), raw=raw(parts._asdict()))
     return Read(ref, time, content)
-
-
-def problem(error: ValidationError) -> str:
-    """One line: the field, and what is wrong with it."""
-    first = error.errors(include_url=False, include_input=False)[0]
-    where = ".".join(str(step) for step in first["loc"])
-    return f"{error.title.lstrip('_').lower()}{'.' if where else ''}{where}: {first['msg']}"
 
 
 def raw(body: Any) -> bytes:

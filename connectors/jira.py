@@ -28,7 +28,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from requests import RequestException, Response
 from requests.exceptions import InvalidURL, JSONDecodeError
 
-from connectors import base
+from connectors import base, jira_webhooks, webhooks
 from connectors.base import (
     ConnectorError,
     Fatal,
@@ -89,7 +89,7 @@ class JiraAuth(BaseModel):
     token: base.SecretRef
 
 
-class JiraSettings(base.Settings):
+class JiraSettings(webhooks.HookedSettings):
     """A Jira Cloud site. `story_points` names the field of the estimate where it is neither of Jira's own two;
     `dropped_resolutions` are the names, in any case of letters, of those that say that nothing was done."""
 
@@ -160,6 +160,7 @@ class JiraConnector:
     """Reads one Jira Cloud site. The client must not retry by itself; `connect` makes one that does not."""
 
     Settings: ClassVar[type[base.Settings]] = JiraSettings
+    webhooks: ClassVar[webhooks.Webhooks] = jira_webhooks.WEBHOOKS
 
     def __init__(self, settings: JiraSettings, client: JIRA) -> None:
         self.name = settings.name

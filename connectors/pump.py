@@ -1,7 +1,7 @@
 """The pump: drives one connector and publishes what it reads, so that nothing is lost and nothing old wins.
 
 Under a lease the pump (1) fetches again whatever a killed reader had under way, (2) lists what changed, (3) sweeps each
-container for what the listing missed. Every publication is noted as pending before it is sent and entered in the
+container for what the listing missed; and at any moment of these, or by itself (`hear`), it fetches what was hinted at. Every publication is noted as pending before it is sent and entered in the
 ledger after the bus has acknowledged it; the cursor moves last. A listed read that is not newer than what the ledger
 knows is never trusted: the thing is fetched by id (listed finds, by id decides).
 
@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from connectors.base import Clock, Mark, Naming, Read, Reader, Ref, Withheld
+from connectors.webhooks import Hint
 from pmsync.core.events import Content, Event, Snapshot, Synced, Thing, Tombstone, body, digest, version_at
 
 OVERLAP = timedelta(minutes=5)
@@ -30,6 +32,12 @@ DEAD = ""
 """Stands for the dead letters among the projects to be told."""
 PAGE = 200
 """Things fetched and published together; bounds memory and what a kill has to do again."""
+
+
+WHOLE = "container"
+"""The kind of a hint at a whole container: to read it from its beginning."""
+HINT_PAGES = 50
+"""Pages of hints that are taken one after the other before what is under way goes on."""
 
 
 class Fate(StrEnum):
@@ -60,6 +68,13 @@ class Pending:
 
     version: int
     projects: frozenset[str]
+
+
+class Noted(NamedTuple):
+    """A hint as it is kept: the container that its source named (or ""), and when it was heard last, in µs."""
+
+    container: str
+    at: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +123,18 @@ class Ledger(Protocol):
     def ask(self, source: str, refs: Iterable[Ref]) -> None:
         """Have these things fetched by id in the reader's next round; no lease is needed for that."""
 
+    def hint(self, source: str, heard: Iterable[Hint]) -> None:
+        """Keep these until the reader has fetched them, each thing once; no lease is needed for that."""
+
+    def hints(self, source: str, limit: int) -> Mapping[Ref, Noted]:
+        """So many of the hints at things, those that have waited longest."""
+
+    def again(self, source: str) -> Mapping[Ref, Noted]:
+        """The hints at whole containers (of the kind `WHOLE`)."""
+
+    def heed(self, source: str, epoch: int, noted: Mapping[Ref, Noted]) -> None:
+        """Strike these hints, but for those that were heard again since."""
+
     def settle(self, source: str, epoch: int, entries: Mapping[Ref, Entry]) -> None:
         """Enter what was acknowledged and strike its pending notes. Entries only move to higher versions."""
 
@@ -144,7 +171,8 @@ Progress = Callable[[str, str, int], None]
 
 @dataclass(slots=True)
 class Pump:
-    """Drives one connector. `step` is called with a name between any two steps; tests end a reader there."""
+    """Drives one connector. `step` is called with a name between any two steps; tests end a reader there. `reading` is
+    entered with the name of each container while that one is read."""
 
     connector: Reader
     ledger: Ledger
@@ -154,6 +182,7 @@ class Pump:
     step: Callable[[str], None] = lambda _: None
     progress: Progress = lambda *_: None
     accept_missing: frozenset[str] = frozenset()
+    reading: Callable[[str], AbstractContextManager[object]] = lambda _: nullcontext()
     counts: Counts = field(default_factory=Counts)
     _epoch: int = 0
     _routes: Routes = field(default_factory=dict)
@@ -170,6 +199,30 @@ class Pump:
         Raises what the connector, the bus or the ledger raises; the next round carries on where this one stopped. What is
         withheld does not stop the rest: `Withheld` is raised at the end, and says all of it.
         """
+        cursors = self._begin(routes)
+        for container in sorted(cursors.keys() - routes.keys()):
+            self._forget(container)
+        for container in sorted(routes):
+            self._here = container
+            try:
+                with self.reading(container):
+                    self._read_container(container, cursors.get(container), sweep_every)
+            except Withheld as problem:
+                self._withheld.append(str(problem))
+        if self._withheld:
+            raise Withheld("; ".join(dict.fromkeys(self._withheld)))
+        return self.counts
+
+    def hear(self, routes: Routes) -> Counts:
+        """Fetch what was hinted at since the last round, and what was under way before: a round without its listings.
+
+        Raises what the connector, the bus or the ledger raises; the hints then wait for the next round.
+        """
+        self._begin(routes)
+        return self.counts
+
+    def _begin(self, routes: Routes) -> Mapping[str, Cursor]:
+        """Take the lease, and do what waits for no container's turn; returns the cursors that there were."""
         self.counts = Counts()
         self._routes, self._here, self._withheld = routes, "", []
         self._epoch = self.ledger.lease(self._source, self.owner)
@@ -181,17 +234,20 @@ class Pump:
         for container in sorted(routes.keys() - cursors.keys()):
             self._move(container, Cursor(since=None, mapped={}))
         self._publish_pending()
-        for container in sorted(cursors.keys() - routes.keys()):
-            self._forget(container)
-        for container in sorted(routes):
-            self._here = container
-            try:
-                self._read_container(container, cursors.get(container), sweep_every)
-            except Withheld as problem:
-                self._withheld.append(str(problem))
-        if self._withheld:
-            raise Withheld("; ".join(dict.fromkeys(self._withheld)))
-        return self.counts
+        self._take_hints()
+        return {**cursors, **self._begin_again(cursors)}
+
+    def _begin_again(self, cursors: Mapping[str, Cursor]) -> Mapping[str, Cursor]:
+        """Forget how far those containers were read that are to be read again."""
+        if not (noted := self.ledger.again(self._source)):
+            return {}
+        begun = {
+            ref.id: Cursor(since=None, mapped=cursors[ref.id].mapped) for ref in sorted(noted) if ref.id in cursors
+        }
+        for container, cursor in begun.items():
+            self._move(container, cursor)
+        self.ledger.heed(self._source, self._epoch, noted)
+        return begun
 
     def _read_container(self, container: str, known: Cursor | None, sweep_every: timedelta) -> None:
         cursor = self._changes(container, self._cursor(container, known))
@@ -241,6 +297,7 @@ class Pump:
         read = 0
         for page in self.connector.changed(container, cursor.since):
             self._settle_listed(page)
+            self._take_hints()
             read += len(page)
             self.progress(self._source, container, read)
             times = [item.time for item in page if item.time is not None]
@@ -264,6 +321,31 @@ class Pump:
             reads, withheld = self._by_id(some)
             self._withheld += withheld.values()
             self._publish(reads)
+            self._take_hints()
+
+    def _take_hints(self) -> None:
+        """Fetch what was hinted at, a page at a time. Called between the pages of all that takes long, so that what
+        happens now does not wait for it."""
+        here, self._here = self._here, ""  # a hint is of no container's turn
+        for _ in range(HINT_PAGES):
+            noted = self.ledger.hints(self._source, PAGE)
+            if noted:
+                self._publish(self._hinted(noted))
+                self.ledger.heed(self._source, self._epoch, noted)
+                self.step("heeded")
+            if len(noted) < PAGE:
+                break
+        self._here = here
+
+    def _hinted(self, noted: Mapping[Ref, Noted]) -> list[Read]:
+        """These things as they are now. What is withheld is left to its container's own turn, and so is a page in which
+        suddenly much is missing: only a sweep, which counts, is believed then."""
+        known = self.ledger.entries(self._source, noted)
+        ours = [ref for ref, each in noted.items() if ref in known or each.container in {"", *self._routes}]
+        reads, _ = self._by_id(ours)
+        missing = {read.ref for read in reads if read.content is None and read.problem is None}
+        many = sum(ref in known and known[ref].fate is not Fate.gone for ref in missing) > BULK_COUNT
+        return [read for read in reads if not (many and read.ref in missing)]
 
     def _by_id(self, refs: Sequence[Ref]) -> tuple[list[Read], dict[Ref, str]]:
         """These things as they are now, and why others of them are withheld, which must not hide the rest."""
@@ -281,7 +363,10 @@ class Pump:
 
     def _sweep(self, container: str) -> None:
         """Compare what is there with the ledger, fetch by id whatever differs, and say that the container is synced."""
-        there = {mark.ref: mark for page in self.connector.sweep(container) for mark in page}
+        there: dict[Ref, Mark] = {}
+        for page in self.connector.sweep(container):
+            there |= {mark.ref: mark for mark in page}
+            self._take_hints()
         known = self._things_in(container)
         self._fetch({mark.ref for mark in there.values() if _differs(mark, known.get(mark.ref))})
         self._bury_missing(container, sorted(known.keys() - there.keys()), len(known))
@@ -384,9 +469,10 @@ class Pump:
             elif news:
                 notes[ref] = Pending(entry.version, frozenset(news))
                 events += self._events(read, entry, news)
+        self.step("fetched")
         if mended:
             self.bus.mend(self._source, mended)
-        self._send(entries, notes, events, letters)
+        self._send(entries, notes, events, letters, "republished" if pending else "published")
 
     def _send(
         self,
@@ -394,6 +480,7 @@ class Pump:
         notes: Mapping[Ref, Pending],
         events: Sequence[Event],
         letters: Sequence[DeadLetter],
+        done: str,
     ) -> None:
         if notes:
             self.ledger.note(self._source, self._epoch, notes)
@@ -402,7 +489,7 @@ class Pump:
             self.bus.bury(letters)
         if events:
             self.bus.publish(events)
-            self.step("published")
+            self.step(done)
         if entries:
             self.ledger.settle(self._source, self._epoch, entries)
             self.step("settled")

@@ -18,7 +18,8 @@ from typing import ClassVar
 from unittest.mock import patch
 
 from connectors.base import Connector, Fatal, Read, Ref, Retryable
-from connectors.pump import Cursor, DeadLetter, Entry, Fate, LeaseLost, Pending, Pump
+from connectors.pump import WHOLE, Cursor, DeadLetter, Entry, Fate, LeaseLost, Noted, Pending, Pump
+from connectors.webhooks import Hint
 from pmsync.core.events import Event, Snapshot, Synced, Thing, Tombstone, decode, encode
 
 
@@ -33,6 +34,8 @@ class MemoryLedger:
     _entries: dict[tuple[str, Ref], Entry] = field(default_factory=dict)
     _pending: dict[tuple[str, Ref], Pending] = field(default_factory=dict)
     _cursors: dict[tuple[str, str], Cursor] = field(default_factory=dict)
+    _hints: dict[tuple[str, Ref], Noted] = field(default_factory=dict)
+    _heard: int = 0
 
     def lease(self, source: str, owner: str) -> int:
         holder, epoch = self._leases.get(source, (owner, 1))
@@ -79,6 +82,23 @@ class MemoryLedger:
     def ask(self, source: str, refs: Iterable[Ref]) -> None:
         for ref in refs:
             self._pending.setdefault((source, ref), Pending(0, frozenset()))
+
+    def hint(self, source: str, heard: Iterable[Hint]) -> None:
+        self._heard += 1
+        self._hints.update({(source, each.ref): Noted(each.container, self._heard) for each in heard})
+
+    def hints(self, source: str, limit: int) -> Mapping[Ref, Noted]:
+        mine = {ref: noted for (name, ref), noted in self._hints.items() if name == source and ref.kind != WHOLE}
+        return dict(sorted(mine.items(), key=lambda hint: (hint[1].at, hint[0]))[:limit])
+
+    def again(self, source: str) -> Mapping[Ref, Noted]:
+        return {ref: noted for (name, ref), noted in self._hints.items() if name == source and ref.kind == WHOLE}
+
+    def heed(self, source: str, epoch: int, noted: Mapping[Ref, Noted]) -> None:
+        self._check(source, epoch)
+        for ref, each in noted.items():
+            if self._hints.get((source, ref)) == each:
+                del self._hints[source, ref]
 
     def settle(self, source: str, epoch: int, entries: Mapping[Ref, Entry]) -> None:
         self._check(source, epoch)

@@ -1,46 +1,68 @@
 """The aggregator: reads the log, folds it into state, and on a tick assesses what changed.
 
-A batch of a partition is one transaction (rows and the next offset together), and so is a tick (alert log and outbox
-together); both begin by checking that the partition is still this worker's. Only a tick assesses.
+A batch of a partition is one transaction (rows and the next offset together). A tick thinks outside of any, and writes
+what came of each project (alert log and outbox together) in one. Each begins by checking that the partition is still this
+worker's. Only a tick assesses.
 
-Next on the way of an event: `pmsync/core/project.py`, whose `fold` turns events into rows.
+Next on the way of an event: `pmsync/core/project.py`, whose `fold` turns events into rows
+(`pmsync/folding.py` brings the two together).
 """
 
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
-from pmsync.bus.letters import DeadLimit, buried, fold_letter
-from pmsync.bus.port import DEAD_LETTERS, EVENTS, Bus, BusUnavailable, Delivered, Record
+import structlog
+
+from pmsync.bus.letters import DeadLimit, buried
+from pmsync.bus.port import DEAD_LETTERS, EVENTS, Bus, BusUnavailable, Delivered
 from pmsync.core.alerts import Transition, alerts, transitions
-from pmsync.core.events import Event, Project, Undecodable, decode, instant
+from pmsync.core.events import Project, instant
 from pmsync.core.measures.forecast import forecast, pace
 from pmsync.core.measures.progress import progress
 from pmsync.core.messages import compose
-from pmsync.core.project import ProjectState, day_end, fold, keys, load, local_day, shown_containers, view
+from pmsync.core.project import ProjectState, day_end, load, local_day, shown_containers, view
 from pmsync.core.rules import episodes
 from pmsync.core.summary import unread
-from pmsync.store.state import Letter, LogEntry, PartitionTransaction, StateStore
+from pmsync.folding import BATCH, fold_into, read_batch
+from pmsync.outputs import Outputs
+from pmsync.store.state import Letter, LogEntry, StateStore
 
-BATCH = 500
+log = structlog.get_logger()
+
+WAIT_SECONDS = 5.0
+"""How long something that is in the log may take to come."""
 REASSESS = timedelta(hours=1)
 """The longest that a rule which time alone makes true can go unnoticed."""
 STOPPED = (
     "They are dead letters, and nothing is lost. If a newer pmsync wrote them, upgrade this one; if something else writes "
     "into the log, end that. Started again, it goes on until it meets as many more"
 )
+BACKLOG = timedelta(minutes=1)
+"""How long a backlog of any partition is folded before thinking takes time from it."""
 PATIENCE = timedelta(minutes=15)
 """How long a project waits for its containers to be read before it is assessed without those that are missing."""
 
 
-class Aggregator:
-    """Folds and assesses the partitions that it has taken. `step` is called between any two steps (tests end it there).
+class Batch(NamedTuple):
+    """What was folded in one transaction: records, how many of them were dead, the newest version among them (0: none)."""
 
-    `channels` are the ways to people that the notifier has: a message is written to the outbox once for each.
+    records: int
+    dead: int
+    newest: int
+
+
+class Aggregator:
+    """Folds and assesses the partitions that it has taken. `step` is called between any two steps (tests end it there),
+    `folded` after each batch.
+
+    `channels` are the ways to people that the notifier has: a message is written to the outbox once for each. `outputs`
+    writes what other programs are told.
     """
 
     def __init__(
@@ -50,15 +72,27 @@ class Aggregator:
         owner: str,
         channels: Sequence[str] = ("console",),
         step: Callable[[str], None] = lambda _: None,
+        outputs: Outputs | None = None,
+        folded: Callable[[Batch], None] = lambda _: None,
     ) -> None:
         self._bus = bus
+        self._outputs = outputs or Outputs()
         self._store = store
         self._owner = owner
         self._channels = channels
         self._step = step
+        self._folded = folded
         self._epochs: dict[int, int] = {}
         self._offsets: dict[int, int] = {}
         self._limits: dict[int, DeadLimit] = {}
+        self._traces: dict[int, dict[str, str]] = {}
+        """partition -> project -> the trace of what was folded last of it since it was last assessed."""
+        self._goals: dict[int, int] = {}
+        """What a partition must have folded before it is assessed."""
+        self._leaving: dict[int, int] = {}
+        self._behind_since: datetime | None = None
+        self._owning = threading.Lock()
+        """Held while what is owned changes: one thread folds, another one may assess."""
         self.stopped: dict[int, str] = {}
         """Partitions that stand still until they are taken anew, and why: too much of them cannot be decoded."""
 
@@ -67,26 +101,50 @@ class Aggregator:
         """The partitions that are this worker's, as far as it knows."""
         return frozenset(self._epochs)
 
+    @property
+    def following(self) -> dict[int, int]:
+        """partition -> the offset of what it folds next, of those that do not stand still."""
+        return {partition: offset for partition, offset in self._offsets.items() if partition not in self.stopped}
+
+    @property
+    def offsets(self) -> Mapping[int, int]:
+        """partition -> the offset of the record that is folded next."""
+        return dict(self._offsets)
+
     def take(self, partitions: Iterable[int]) -> None:
         """Become the owner of these partitions, besides those that are this worker's already."""
+        self._step("assigned")
         epochs = {partition: self._store.take(partition, self._owner) for partition in partitions}
         stored = self._store.offsets()
         offsets = {partition: stored[partition] for partition in epochs}
         lost_log(self._bus, offsets)
-        self._epochs |= epochs
-        self._offsets |= offsets
-        for partition in epochs:
-            self._limits[partition] = DeadLimit()
-            self.stopped.pop(partition, None)
+        with self._owning:
+            self._epochs |= epochs
+            self._offsets |= offsets
+            for partition in epochs:
+                self._limits[partition] = DeadLimit()
+                self._traces[partition] = {}
+                self._goals.pop(partition, None)
+                self.stopped.pop(partition, None)
         self._step("taken")
+
+    def leave(self, partition: int, epoch: int) -> None:
+        """Drop a partition at the next `follow`, unless it was taken anew since: for another thread than the one that
+        folds."""
+        self._leaving[partition] = epoch
 
     def drop(self, partition: int) -> None:
         """Leave a partition to others."""
-        for known in (self._epochs, self._offsets, self._limits, self.stopped):
-            known.pop(partition, None)
+        with self._owning:
+            for known in (self._epochs, self._offsets, self._limits, self._traces, self._goals, self.stopped):
+                known.pop(partition, None)
 
     def follow(self) -> tuple[frozenset[int], frozenset[int]]:
         """Take what the bus has assigned to this worker since, and drop what it no longer does; returns both."""
+        while self._leaving:
+            partition, epoch = self._leaving.popitem()
+            if self._epochs.get(partition) == epoch:
+                self.drop(partition)
         assigned, mine = self._bus.assigned(), self.partitions
         for partition in mine - assigned:
             self.drop(partition)
@@ -97,90 +155,135 @@ class Aggregator:
     def catch_up(self) -> int:
         """Fold everything that is in the log now; returns how many records that were."""
         folded = 0
-        for partition in self._epochs:
-            end = self._bus.end_offset(EVENTS, partition)
-            _refuse_shorter(partition, end, self._offsets[partition])
-            while self._offsets[partition] < end and partition not in self.stopped:
-                batch = self._bus.read(EVENTS, partition, self._offsets[partition], BATCH)
-                if not batch:
-                    break  # not to be had just now; the next round goes on here
-                self._step("read")
-                folded += self._apply(partition, batch)
-        if folded:
-            self._bus.commit(self._offsets)
+        ends = self._ends(self._offsets)
+        while any(self._offsets[partition] < end for partition, end in ends.items() if partition not in self.stopped):
+            before = dict(self._offsets)
+            folded += self.fold(WAIT_SECONDS)
+            if self._offsets == before:
+                break  # not to be had just now; the next round goes on here
+        self._bus.commit(self._offsets)
         return folded
 
-    def _apply(self, partition: int, batch: Sequence[Delivered]) -> int:
-        """Fold one batch of one partition: rows and the next offset in one transaction. Returns how many records that
-        were: not all of them if the partition has to stop on the way."""
-        events, letters = _decoded(batch)
-        read = {offset for offset, _ in events}
-        limit, passed, why = self._limits[partition].after([record.offset not in read for record in batch])
+    def fold(self, wait: float) -> int:
+        """Fold what the log has next, some batches at the most; returns how many records that were. If it has nothing
+        new, it is waited for, `wait` seconds at the most."""
+        folded, asked = 0, self.following
+        for partition, batch in self._bus.poll(asked, BATCH, wait).items():
+            self._step("read")
+            folded += self._apply(partition, batch, asked[partition])
+        return folded
+
+    def _ends(self, offsets: Mapping[int, int]) -> dict[int, int]:
+        """partition -> where the log ends now, which is not before the offset that was folded."""
+        ends = {partition: self._bus.end_offset(EVENTS, partition) for partition in offsets}
+        for partition, end in ends.items():
+            _refuse_shorter(partition, end, offsets[partition])
+        return ends
+
+    def _apply(self, partition: int, batch: Sequence[Delivered], asked: int) -> int:
+        """Fold one batch of one partition, read from the offset `asked` on: rows and the next offset in one transaction.
+        Returns how many records that were: not all of them if the partition has to stop on the way.
+
+        A store that stands further back, as a standby or a backup in its place may, lacks what is before the batch; the
+        partition is read again from there. (After a commit of unknown outcome it may stand further on: what is read twice
+        is skipped.)
+        """
+        claims, letters, traces = read_batch(batch, self._bus.partitions)
+        known = {offset for offset, _ in claims}
+        limit, passed, why = self._limits[partition].after([record.offset not in known for record in batch])
         if why:
             batch = batch[:passed]
-            events, letters = _decoded(batch)
+            claims, letters, traces = read_batch(batch, self._bus.partitions)
         if letters:
-            self._bus.publish(DEAD_LETTERS, letters)
+            self._bus.publish(DEAD_LETTERS, [buried(letter) for letter in letters])
+            for letter in letters:
+                log.warning("record.buried", letter=letter.id, place=letter.subject, traceparent=letter.traceparent)
             self._step("buried")
         with self._store.owned(partition, self._epochs[partition]) as owned:
-            if self._believed_too_much(partition, owned):
+            if owned.next_offset < asked:
+                self._offsets[partition] = owned.next_offset
                 return 0
-            fresh = [event for offset, event in events if offset >= owned.next_offset]
-            known = owned.rows({key for event in fresh for key in keys(event)})
-            next_offset = max(owned.next_offset, batch[-1].offset + 1)
-            owned.save(fold(known, fresh), next_offset)
+            self._step("begun")
+            next_offset = fold_into(owned, claims, batch[-1].offset + 1)
             self._step("folded")
         self._offsets[partition] = next_offset
+        with self._owning:
+            self._traces.get(partition, {}).update(traces)
         self._limits[partition] = limit
         if why:
             self.stopped[partition] = f"partition {partition} stands still at offset {next_offset}: {why}. {STOPPED}"
         self._step("committed")
+        newest = max((claim.version for _, claim in claims), default=0)
+        self._folded(Batch(len(batch), len(letters), newest))
         return len(batch)
-
-    def _believed_too_much(self, partition: int, owned: PartitionTransaction) -> bool:
-        """Whether the store stands further back than this worker has folded, as a standby or a backup in its place may;
-        then the partition is read again from there. (After a commit of unknown outcome it may stand further on: what is
-        read twice is skipped.)"""
-        if owned.next_offset >= self._offsets[partition]:
-            return False
-        self._offsets[partition] = owned.next_offset
-        return True
 
     def tick(self, now: datetime, patience: timedelta = PATIENCE) -> int:
         """Assess every project that changed or whose moment has come; returns how many transitions that gave.
 
-        A partition that has not caught up with the log is left for the next tick: half a batch is no picture. Nor is a
-        project of which some containers are still being read for the first time; it is waited for, up to `patience`.
-        Each project is a transaction of its own, so that a large one keeps nobody else from the database for long.
+        A partition is left for the next tick until what was in the log when this one became due is folded: half a batch
+        is no picture. Nor is a project of which some containers are still being read for the first time; it is waited
+        for, up to `patience`. May be called by another thread than the one that folds.
         """
-        told = 0
-        for partition, epoch in self._epochs.items():
-            if self._offsets[partition] < self._bus.end_offset(EVENTS, partition):
-                continue
-            with self._store.owned(partition, epoch) as owned:
-                if self._believed_too_much(partition, owned):
-                    continue
-                at = max(now, owned.ticked_at or now)
-                owned.ticked(at)
-                due = owned.due(at)
-            for project in due:
-                with self._store.owned(partition, epoch) as owned:
-                    told += self._assess(owned, project, at, patience)
-                    self._step("assessed")
-        return told
+        with self._owning:
+            epochs, offsets, goals = dict(self._epochs), dict(self._offsets), dict(self._goals)
+        self._step("caught up")
+        self._bus.commit(offsets)
+        new = {partition: offset for partition, offset in offsets.items() if partition not in goals}
+        goals |= self._ends(new)
+        ripe = [partition for partition, offset in offsets.items() if offset >= goals[partition]]
+        behind = set(offsets) - set(ripe) - set(self.stopped)
+        self._behind_since = (self._behind_since or now) if behind else None
+        if self._behind_since and now - self._behind_since < min(BACKLOG, patience):
+            ripe = []
+        with self._owning:
+            self._goals = {partition: goal for partition, goal in goals.items() if partition not in ripe}
+        return sum(self._assess_partition(each, epochs[each], offsets[each], now, patience) for each in ripe)
 
-    def _assess(self, owned: PartitionTransaction, project: str, now: datetime, patience: timedelta) -> int:
-        state = load(owned.project_rows(project))
-        before = owned.shown(project)
+    def _assess_partition(self, partition: int, epoch: int, offset: int, now: datetime, patience: timedelta) -> int:
+        with self._store.owned(partition, epoch) as owned:
+            if owned.next_offset < offset:  # a store in its place that stands further back
+                self.leave(partition, epoch)
+                return 0
+            at = max(now, owned.ticked_at or now)
+            owned.ticked(at)
+            due = owned.due(at)
+        return sum(self._assess(partition, epoch, project, at, patience) for project in due)
+
+    def _assess(self, partition: int, epoch: int, project: str, now: datetime, patience: timedelta) -> int:
+        """Look at a project, think without keeping anybody from the database, and write down what came of it. What is
+        folded meanwhile makes the project due again."""
+        look = self._store.look(project)
+        state = load(look.rows)
         shown = shown_containers(state)[0] if state else set()
-        if state is None or _is_waiting(state.project, shown, before or (), now - patience):
-            owned.assessed(project, before, now + PATIENCE)
+        if state is None or _is_waiting(state.project, shown, look.shown or (), now - patience):
+            gone = self._outputs.removed(project, now, look.metrics) if state is None else None
+            with self._store.owned(partition, epoch) as owned:
+                if gone:
+                    owned.tell(*gone, now)
+                owned.assessed(project, look.shown, now + PATIENCE, look.changed)
             return 0
-        moves = transitions(owned.logged(project), alerts(episodes(state, now), state.facts), now)
-        first = before is None
+        found = alerts(episodes(state, now), state.facts)
+        moves = transitions(look.logged, found, now)
+        with self._owning:
+            trace = self._traces.get(partition, {}).pop(project, None)
+        first = look.shown is None
         letters = self._letters(state, moves, now, first=first) if moves or first else []
-        owned.log(project, [_line(move) for move in moves], letters, now)
-        owned.assessed(project, {f"{source}/{container}" for source, container in shown}, _next_due(state.project, now))
+        letters += self._outputs.letters(project, moves)
+        measured = self._outputs.measured(state, found, now, look.metrics)
+        covered = {f"{source}/{container}" for source, container in shown}
+        self._step("compared")
+        with self._store.owned(partition, epoch) as owned:
+            owned.log(project, [_line(move) for move in moves], letters, now)
+            if measured:
+                owned.tell(*measured, now)
+            owned.assessed(project, covered, _next_due(state.project, now), look.changed)
+            self._step("assessed")
+        self._step("told")
+        if moves or letters:
+            # What turned an alert is the newest read since the last look, as far as this process saw it.
+            log.debug(
+                "project.assessed", project=project, transitions=len(moves), messages=len(letters), traceparent=trace
+            )
         return len(moves)
 
     def _letters(self, state: ProjectState, moves: Sequence[Transition], now: datetime, *, first: bool) -> list[Letter]:
@@ -241,18 +344,6 @@ def _refuse_shorter(partition: int, end: int, offset: int) -> None:
             f"the log ends at {end} in partition {partition}, but the store has read it up to {offset}: the log was "
             "lost or replaced. Put the log and the store of the same day back, or begin anew without either"
         )
-
-
-def _decoded(batch: Sequence[Delivered]) -> tuple[list[tuple[int, Event]], list[Record]]:
-    """The events of a batch with their offsets, and dead letters for what is none."""
-    events: list[tuple[int, Event]] = []
-    letters: list[Record] = []
-    for partition, offset, key, value in batch:
-        try:
-            events.append((offset, decode(value)))
-        except Undecodable as error:
-            letters.append(buried(fold_letter(partition, offset, key, str(error), value)))
-    return events, letters
 
 
 def _line(move: Transition) -> LogEntry:

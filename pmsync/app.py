@@ -5,9 +5,10 @@ Next on the way of an event: `connectors/base.py`, the port through which a sour
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -17,31 +18,58 @@ import structlog
 
 from connectors.base import Clock, ConnectorError, Fatal, Reader, Retryable
 from connectors.pump import Counts, LeaseLost, Progress, Pump, Routes
-from pmsync.aggregator import Aggregator, check_log
-from pmsync.bus.port import BusUnavailable
+from connectors.webhooks import Hint
+from pmsync.aggregator import Aggregator, Batch, check_log
+from pmsync.bus.port import EVENTS, Bus, BusUnavailable
 from pmsync.bus.publisher import Publisher
-from pmsync.buses import open_bus
+from pmsync.buses import open_bus, outputs
 from pmsync.config import Config, connector_kinds
 from pmsync.configuration import ConfigurationReader, Plan, apply, configuration_routes, mails, plan, routes
-from pmsync.core.events import CONFIGURATION
+from pmsync.core.events import CONFIGURATION, instant
+from pmsync.folding import BATCH
+from pmsync.health import STARTING, Health
 from pmsync.notify.notifier import Delivery, Notifier
 from pmsync.notify.senders import ConsoleSender, MailSender, Sender
+from pmsync.notify.topics import TOPIC, TopicSender
+from pmsync.outputs import Outputs
+from pmsync.owners import owner
 from pmsync.store.configuration import ConfigurationStore
 from pmsync.store.engine import Store, StoreUnavailable
+from pmsync.store.freshness import Freshness
 from pmsync.store.ledger import SqlLedger
 from pmsync.store.outbox import Outbox
-from pmsync.store.owners import owner
 from pmsync.store.state import Fenced, StateStore
+from pmsync.tracing import trace
 
 log = structlog.get_logger()
 
+AGGREGATOR, ASSESSOR = "aggregator", "assessor"
 TICK_SECONDS = 2.0
+QUICK_SWITCH, SWITCH = 0.0005, 0.005
+"""How long the thread that thinks may keep the interpreter from the one that folds, in seconds. Python's own 5 ms are too
+long for a single event, since one batch gives it up several times; with a backlog to fold, to change hands that often would
+cost a quarter of the rate."""
+FOLLOW_SECONDS = 0.5
+"""How long an aggregator waits for news at a time, before it looks whether it is to end."""
+FENCED_SECONDS = 4.0
+"""How soon one whose partitions others have taken asks what is assigned to it: by then its group has told it so."""
 FATAL_SECONDS = 60.0
 """An authorisation fault is tried at most once a minute."""
 BACKOFF_SECONDS = 5.0, 300.0
+HINT_SECONDS = 1.0
+"""How often it is looked whether a source's webhooks have hinted at something."""
+AWAY_SECONDS = 30.0
+"""Store and log are missed by everyone, and asked for again soon."""
 LONGEST_SECONDS = 3600.0
 """No source's limits last longer than an hour; one that asks for more is asked again after that."""
-DRAIN_SECONDS = 20.0
+DRAIN_SECONDS, CLOSE_SECONDS = 14.0, 4.0
+"""With the 5 s that a server gives its last answers these are less than the 25 s that a process has to end in."""
+LOOK_SECONDS = 5.0
+"""How often store and log are looked at for `/readyz` and `/metrics`."""
+
+
+MAY_END = frozenset({"committed", "told"})
+"""Steps of the aggregator after which it may end, however much there is still to do."""
 
 
 class Worker(NamedTuple):
@@ -49,6 +77,7 @@ class Worker(NamedTuple):
 
     name: str
     loop: Callable[[threading.Event], None]
+    needs_log: bool = True
 
 
 class Stopped(Exception):
@@ -67,7 +96,7 @@ class Outcome:
 
 
 class App:
-    """A configured pmsync. `clock` says what time it is for events and alerts; leases go by `wall`.
+    """A configured pmsync. `clock` says what time it is for events and alerts; leases and claims go by the database's.
 
     `step` is called between any two steps of the work, for tests that end it there; `write` prints a message.
     """
@@ -77,40 +106,57 @@ class App:
         config: Config,
         clock: Clock,
         *,
-        wall: Clock | None = None,
         step: Callable[[str], None] = lambda _: None,
         progress: Progress = lambda *_: None,
         write: Callable[[str], None] = print,
         accept_missing: frozenset[str] = frozenset(),
+        health: Health | None = None,
+        stop: threading.Event | None = None,
     ) -> None:
         self.config = config
+        self.health = health or Health(clock)
         self.died = False
-        self._clock, self._wall = clock, wall or clock
+        self._clock = clock
         self._step, self._progress, self._accept_missing = step, progress, accept_missing
         self.store = Store(config.store.url, config.store.secret())
-        self.store.migrate()
-        self.bus = open_bus(config.bus)
+        try:
+            self.store.migrate(step)
+            self.bus = open_bus(config.bus, step)
+        except Exception:
+            self.store.close()
+            raise
         self.state = StateStore(self.store)
         self.projects = ConfigurationStore(self.store)
         self.outbox = Outbox(self.store)
-        self._publisher: Publisher | None = None
+        self.ledger = SqlLedger(self.store, self.store.now)
+        self._is_checked = False
         senders = self._senders(write)
-        self.aggregator = Aggregator(self.bus, self.state, owner(), tuple(senders), step)
-        self.notifier = Notifier(self.outbox, senders, self._wall, owner(), step)
+        told = Outputs(outputs(config))
+        self.freshness = Freshness(self.store, self.sources, config.poll.allowed)
+        self.aggregator = Aggregator(
+            self.bus, self.state, owner(), tuple(senders), self._paced(step), told, self._folded
+        )
+        self.notifier = Notifier(self.outbox, senders, self.store.now, owner(), step)
         self._pumps: dict[str, Pump] = {}
-        self._stop = threading.Event()
+        self._stop = stop or threading.Event()
+        self._began_at = self.store.now()
+        self._batch_at, self._next_look = 0.0, 0.0
 
     @property
     def sources(self) -> list[str]:
-        return [source.name for source in self.config.sources]
+        return self.config.source_names
 
     @property
     def publisher(self) -> Publisher:
         """Publishes into the log; raises `BusUnavailable` if that is not the one that the store is built from."""
-        if self._publisher is None:
+        return Publisher(self._checked_bus())
+
+    def _checked_bus(self) -> Bus:
+        """The bus, once it is known to be the one that the store is built from."""
+        if not self._is_checked:
             self.check_log()
-            self._publisher = Publisher(self.bus)
-        return self._publisher
+            self._is_checked = True
+        return self.bus
 
     def check_log(self) -> None:
         """Before anything is published: what goes into another log is entered in the ledger, and lost."""
@@ -147,20 +193,49 @@ class App:
 
     def read(self, source: str, sweep_every: timedelta = timedelta(0)) -> Counts:
         """One round over a source. Only now is it connected to: to look at what was read needs no secrets."""
+        counts = self._drive(source, lambda pump, mapped: pump.sync(mapped, sweep_every))
+        if source == CONFIGURATION:
+            self._pumps[source].release()  # `pmsync apply` is a process of its own, and should not have to wait
+        else:
+            self.freshness.read(source, self.store.now())
+        return counts
+
+    def hint(self, source: str, heard: Sequence[Hint]) -> None:
+        """Make durable what a webhook hinted at."""
+        self._step("verified")
+        self.ledger.hint(source, heard)
+        self._step("kept")
+
+    def hear(self, source: str) -> Counts:
+        """Fetch what webhooks have hinted at; without any hints neither source nor log is asked anything."""
+        if not self.ledger.hints(source, 1):
+            return Counts()
+        return self._drive(source, lambda pump, mapped: pump.hear(mapped))
+
+    def _drive(self, source: str, act: Callable[[Pump, Routes], Counts]) -> Counts:
         if source not in self._pumps:
             self._pumps[source] = self._pump(self._connect(source))
-        pump = self._pumps[source]
+        pump, mapped = self._pumps[source], self._routes(source)
         try:
-            counts = pump.sync(self._routes(source), sweep_every)
+            # For what is of no container's turn: what was under way, and containers that nobody maps any more.
+            with trace():
+                return act(pump, mapped)
         except (ConnectorError, LeaseLost, BusUnavailable, StoreUnavailable, Stopped):
             raise
         except Exception as error:
             # A connector promises two errors; a third one is its fault, and must not stop the others' work.
             log.exception("source.broken", source=source)
             raise Retryable(f"{source}: its connector failed ({type(error).__name__}); the log says where") from error
-        if source == CONFIGURATION:
-            pump.release()  # `pmsync apply` is a process of its own, and should not have to wait
-        return counts
+        finally:
+            self.health.metrics.published.inc(pump.counts.published)
+            self.health.metrics.dead.labels("translate").inc(pump.counts.dead)
+
+    def containers(self, source: str) -> Mapping[str, int]:
+        """The containers of a source that somebody maps, and how many things are known of each."""
+        return {
+            container: sum(ref.kind != "synced" for ref in self.ledger.in_container(source, container))
+            for container in self._routes(source)
+        }
 
     def once(self) -> Outcome:
         """Catch up with every source, assess, deliver. A source that fails is named; the others go on."""
@@ -187,29 +262,30 @@ class App:
         """Reads one source, for ever; the configuration is one."""
         return Worker(source, self._reader_loop(source))
 
-    def aggregator_worker(self) -> Worker:
-        """Folds and assesses the partitions that the bus assigns to this process."""
+    def aggregator_workers(self) -> list[Worker]:
+        """Fold and assess the partitions that the bus assigns to this process."""
         self.check_log()
         self.bus.join()
-        return Worker("aggregator", self._aggregate)
+        return [Worker(AGGREGATOR, self._aggregate), Worker(ASSESSOR, self._assess)]
 
     def notifier_worker(self) -> Worker:
         """Delivers what the outbox holds."""
-        return Worker("notifier", self._deliver)
+        return Worker("notifier", self._deliver, needs_log=False)
 
     def workers(self) -> list[Worker]:
         """Everything that there is to do, by the configuration of this process's own file."""
         self.apply()
         readers = [self.connector_worker(source) for source in (CONFIGURATION, *self.sources)]
-        return [self.aggregator_worker(), self.notifier_worker(), *readers]
+        return [*self.aggregator_workers(), self.notifier_worker(), *readers]
 
     @contextmanager
     def running(self, workers: Sequence[Worker]) -> Iterator[threading.Event]:
         """Workers at it in threads while the block runs. The event is set when one died or it is time to stop."""
         stop = self._stop
+        workers = [*workers, self._watcher(workers)]
         threads = [
             # Daemons: whoever has not ended by then is ended with the process, which may happen at any moment anyway.
-            threading.Thread(target=self._guarded, args=(*worker, stop), name=worker.name, daemon=True)
+            threading.Thread(target=self._guarded, args=(worker.name, worker.loop, stop), name=worker.name, daemon=True)
             for worker in workers
         ]
         for thread in threads:
@@ -229,54 +305,195 @@ class App:
         sweep_every = timedelta(seconds=self.config.poll.sweep_seconds)
 
         def loop(stop: threading.Event) -> None:
-            failures = 0
-            wait = 0.0
+            failures, wait, next_round = 0, 0.0, 0.0
             while not stop.wait(wait):
+                is_round = time.monotonic() >= next_round
                 try:
-                    counts = self.read(source, sweep_every)
+                    counts = self.read(source, sweep_every) if is_round else self.hear(source)
                 except Stopped:
                     return
-                except (ConnectorError, LeaseLost, BusUnavailable, StoreUnavailable) as error:
+                except (BusUnavailable, StoreUnavailable) as error:
                     failures += 1
                     wait = _pause(error, failures)
+                    next_round = 0.0
+                    self._waits(f"source {source}", str(error))
+                    continue
+                except (ConnectorError, LeaseLost) as error:
+                    failures += 1
+                    wait = _pause(error, failures)
+                    next_round = 0.0  # hints alone do not tell whether the source is well again
+                    self.health.metrics.source_failures.labels(_kind(error)).inc()
                     # One failure that another try mends (a connection that was kept too long, say) is daily life.
                     say = log.debug if failures == 1 and isinstance(error, Retryable) else log.warning
                     say("source.failed", source=source, error=str(error), tries=failures, again_in=wait)
                 else:
-                    if failures > 1:
-                        log.info("source.recovered", source=source, tries=failures)
-                    failures, wait = 0, every
-                    log.debug("source.read", source=source, published=counts.published)
+                    if is_round:
+                        next_round = time.monotonic() + every
+                        if failures > 1:
+                            log.info("source.recovered", source=source, tries=failures)
+                        failures = 0
+                    if is_round or counts.read:
+                        log.debug("source.read", source=source, published=counts.published, hinted=not is_round)
+                    left = max(0.0, next_round - time.monotonic())
+                    wait = left if source == CONFIGURATION else min(HINT_SECONDS, left)
+                # What is wrong with a source keeps neither this process from working nor its pages from being shown.
+                self._works(f"source {source}")
 
         return loop
 
     def _aggregate(self, stop: threading.Event) -> None:
-        said: set[str] = set()
-        while not stop.wait(TICK_SECONDS):
-            for why in sorted(set(self.aggregator.stopped.values()) - said):
-                log.error("partition.stopped", error=why)
-                said.add(why)
-            try:
-                taken, dropped = self.aggregator.follow()
-                if taken or dropped:
-                    log.info("partitions.assigned", taken=sorted(taken), dropped=sorted(dropped))
-                self.aggregator.catch_up()
-                self.aggregator.tick(self._clock())
-            except (BusUnavailable, StoreUnavailable) as error:
-                log.warning("aggregator.waiting", error=str(error))
-            except Fenced as error:
-                log.warning("partition.fenced", partition=error.partition)
-                self.aggregator.drop(error.partition)  # and taken again if it is still assigned
+        """Folds what comes as it comes, and keeps up with who has which partitions."""
+        while not stop.is_set():
+            with self._at_work(AGGREGATOR, stop):
+                if time.monotonic() >= self._next_look:
+                    self._next_look = time.monotonic() + TICK_SECONDS
+                    self._follow()
+                if self.aggregator.following:
+                    folded = self.aggregator.fold(min(FOLLOW_SECONDS, max(0.0, self._next_look - time.monotonic())))
+                    sys.setswitchinterval(SWITCH if folded >= BATCH // 4 else QUICK_SWITCH)
+                else:
+                    stop.wait(FOLLOW_SECONDS)
+
+    def _follow(self) -> None:
+        taken, dropped = self.aggregator.follow()
+        if taken or dropped:
+            log.info("partitions.assigned", taken=sorted(taken), dropped=sorted(dropped))
+            self.health.metrics.taken.inc(len(taken))
+            self.health.metrics.dropped.inc(len(dropped))
+
+    def _assess(self, stop: threading.Event) -> None:
+        """Ticks, in a thread of its own, so that thinking keeps nothing from being folded; it thinks half of the time at
+        the most."""
+        metrics = self.health.metrics
+        wait = TICK_SECONDS
+        while not stop.wait(wait):
+            began = time.monotonic()
+            with self._at_work(ASSESSOR, stop), metrics.ticks.time():
+                metrics.transitions.inc(self.aggregator.tick(self._clock()))
+            wait = max(TICK_SECONDS, time.monotonic() - began)
+
+    @contextmanager
+    def _at_work(self, part: str, stop: threading.Event) -> Iterator[None]:
+        """An aggregator's work, which waits where log or store are away and leaves what is another one's."""
+        try:
+            yield
+        except Stopped:
+            return
+        except (BusUnavailable, StoreUnavailable) as error:
+            self._waits(part, str(error))
+            stop.wait(TICK_SECONDS)
+        except Fenced as error:
+            log.warning("partition.fenced", partition=error.partition)
+            self.health.metrics.fenced.inc()
+            # And taken again if it is still assigned, but not at once: one that slept long has partitions by its own book
+            # that went to others, and would take them back. Only the thread that folds takes and drops.
+            if part == AGGREGATOR:
+                self.aggregator.drop(error.partition)
+                self._next_look = time.monotonic() + FENCED_SECONDS
+            else:
+                self.aggregator.leave(error.partition, error.epoch)
+        else:
+            self._works(part)
 
     def _deliver(self, stop: threading.Event) -> None:
         while not stop.wait(TICK_SECONDS):
             try:
                 done = self.notifier.drain(stop.is_set)
             except StoreUnavailable as error:
-                log.warning("notifier.waiting", error=str(error))
+                self._waits("notifier", str(error))
                 continue
+            self._works("notifier")
+            self._delivered(done)
             if done.failed or done.dead:
-                log.warning("messages.undelivered", failed=done.failed, dead=done.dead)
+                log.warning("messages.undelivered", failed=done.failed, dead=done.dead, error=done.problem)
+
+    # --- how it is ----------------------------------------------------------------------------------------------------
+
+    def _watcher(self, workers: Sequence[Worker]) -> Worker:
+        """Looks at what these workers rest on, for `/readyz` and `/metrics`: while nothing changes, they would not notice
+        that a broker is gone."""
+        names = {worker.name for worker in workers}
+        looks: dict[str, Callable[[], None]] = {"store": lambda: self._look_at_store(names)}
+        if any(worker.needs_log for worker in workers):
+            looks["log"] = self._look_at_log
+        if AGGREGATOR in names:
+            looks["partitions"] = self._look_at_partitions
+
+        def watch(stop: threading.Event) -> None:
+            while not stop.is_set():
+                for part, look in looks.items():
+                    try:
+                        look()
+                    except (StoreUnavailable, BusUnavailable) as error:
+                        self._waits(part, str(error))
+                    else:
+                        self._works(part)
+                self.health.heard()
+                self.health.works(STARTING)
+                stop.wait(LOOK_SECONDS)
+
+        return Worker("watch", watch, needs_log=False)
+
+    def _look_at_store(self, workers: Collection[str]) -> None:
+        if problem := self.store.schema_problem(running=True):
+            raise StoreUnavailable(problem)
+        metrics, known = self.health.metrics, self.freshness.known()
+        metrics.outbox = self.outbox.counts()
+        metrics.read_at = {source: known.get(source, self._began_at) for source in self.sources if source in workers}
+
+    def _look_at_log(self) -> None:
+        ahead = self.aggregator.offsets
+        ends = {partition: self.bus.end_offset(EVENTS, partition) for partition in ahead or (0,)}
+        self.health.metrics.lag = {partition: max(0, ends[partition] - offset) for partition, offset in ahead.items()}
+
+    def _look_at_partitions(self) -> None:
+        stopped = dict(self.aggregator.stopped)
+        self.health.metrics.partitions, self.health.metrics.stopped = len(self.aggregator.partitions), len(stopped)
+        for partition in range(self.bus.partitions):
+            part = f"partition {partition}"
+            if partition not in stopped:
+                self.health.works(part)
+            elif self.health.waits(part, stopped[partition]):
+                log.error("partition.stopped", error=stopped[partition])
+        if self.bus.joined():
+            self.health.works("group")
+        else:
+            self.health.waits("group", "it has not joined the group of aggregators yet, or they are sharing out anew")
+
+    def _waits(self, part: str, reason: str) -> None:
+        """A part cannot work: once in the log for each reason, however often it is tried."""
+        if self.health.waits(part, reason):
+            log.warning("work.waiting", part=part, error=reason)
+
+    def _works(self, part: str) -> None:
+        if self.health.works(part):
+            log.info("work.resumed", part=part)
+
+    def _paced(self, step: Callable[[str], None]) -> Callable[[str], None]:
+        def stepped(name: str) -> None:
+            if name == "read":
+                self._batch_at = time.monotonic()
+            step(name)
+            if name in MAY_END and self._stop.is_set():
+                raise Stopped
+
+        return stepped
+
+    def _folded(self, batch: Batch) -> None:
+        metrics = self.health.metrics
+        metrics.batches.observe(time.monotonic() - self._batch_at)
+        metrics.folded.inc(batch.records)
+        metrics.dead.labels("fold").inc(batch.dead)
+        if batch.newest:
+            newest = instant(batch.newest)
+            metrics.newest = max(newest, metrics.newest or newest)
+
+    def _delivered(self, done: Delivery) -> None:
+        metrics = self.health.metrics
+        metrics.sent.inc(done.sent)
+        metrics.failed.inc(done.failed)
+        metrics.given_up.inc(done.dead)
+        metrics.doubtful.inc(done.possible_duplicates)
 
     def _guarded(self, name: str, loop: Callable[[threading.Event], None], stop: threading.Event) -> None:
         """Run a worker; whatever it did not expect is logged and stops the process, for a supervisor to start it anew."""
@@ -299,6 +516,10 @@ class App:
         applied = self.projects.projects()
         return configuration_routes(applied) if source == CONFIGURATION else routes(applied).get(source, {})
 
+    def reader(self, source: str) -> Reader:
+        """A connection to a source, beside that of its worker."""
+        return self._connect(source)
+
     def _connect(self, source: str) -> Reader:
         if source == CONFIGURATION:
             return ConfigurationReader(self.projects, self._clock)
@@ -308,14 +529,21 @@ class App:
     def _pump(self, reader: Reader) -> Pump:
         return Pump(
             reader,
-            SqlLedger(self.store, self._wall),
+            self.ledger,
             self.publisher,
             self._clock,
             owner(),
             step=self._between,
             progress=self._progress if reader.name != CONFIGURATION else lambda *_: None,
             accept_missing=self._accept_missing,
+            reading=lambda container: self._reading(reader.name, container),
         )
+
+    @contextmanager
+    def _reading(self, source: str, container: str) -> Iterator[None]:
+        with trace():
+            log.debug("container.reading", source=source, container=container)
+            yield
 
     def _senders(self, write: Callable[[str], None]) -> Mapping[str, Sender]:
         senders: dict[str, Sender] = {}
@@ -323,6 +551,7 @@ class App:
             senders["console"] = ConsoleSender(write)
         if self.config.notify.mail:
             senders["mail"] = MailSender(self.config.notify.mail, self.projects.mail)
+        senders[TOPIC] = TopicSender(self._checked_bus)  # also for what was written before outputs were switched off
         return senders
 
 
@@ -334,4 +563,13 @@ def _pause(error: Exception, failures: int) -> float:
     if isinstance(error, Retryable) and error.after is not None:
         return min(max(1.0, error.after), LONGEST_SECONDS)
     low, high = BACKOFF_SECONDS
+    if isinstance(error, BusUnavailable | StoreUnavailable):
+        high = AWAY_SECONDS
     return min(high, low * 2.0 ** min(failures - 1, 10))
+
+
+def _kind(error: Exception) -> str:
+    """What kind of failure of a source that is, as `/metrics` counts it."""
+    if isinstance(error, LeaseLost):
+        return "lease"
+    return "fatal" if isinstance(error, Fatal) else "retryable"

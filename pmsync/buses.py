@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import re
 import socket
+import ssl
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from connectors.base import Fatal, SecretRef
 from pmsync.bus.embedded import EmbeddedBus
-from pmsync.bus.port import Bus, BusUnavailable
-from pmsync.config import BusConfig, EmbeddedBusConfig, KafkaBusConfig, KafkaSecurityConfig
+from pmsync.bus.port import ALERTS, METRICS, Bus, BusUnavailable
+from pmsync.config import BusConfig, Config, EmbeddedBusConfig, KafkaBusConfig, KafkaSecurityConfig
 
 if TYPE_CHECKING:
     from pmsync.bus.cluster import Cluster
     from pmsync.bus.topics import Layout
 
 
-def open_bus(config: BusConfig) -> Bus:
+def open_bus(config: BusConfig, step: Callable[[str], None] = lambda _: None) -> Bus:
     """The configured bus. A log on Kafka is only connected to when it is first used."""
     if isinstance(config, EmbeddedBusConfig):
-        return EmbeddedBus(config.path)
+        return EmbeddedBus(config.path, step=step)
     from pmsync.bus.apache_kafka import KafkaBus  # an embedded installation need not load a client of Kafka
 
     return KafkaBus(
@@ -30,6 +31,7 @@ def open_bus(config: BusConfig) -> Bus:
         member=config.member or _host(),
         session=config.session_seconds,
         compression=None if config.compression == "none" else config.compression,
+        step=step,
     )
 
 
@@ -39,7 +41,15 @@ def layout(config: BusConfig) -> Sequence[Layout]:
         return []
     from pmsync.bus.topics import Layout, wanted
 
-    return [Layout(_cluster(config), wanted(config.partitions, config.replication, config.prefix))]
+    topics = wanted(config.partitions, config.replication, config.prefix, config.retention_days)
+    return [Layout(_cluster(config), topics)]
+
+
+def outputs(config: Config) -> frozenset[str]:
+    """The topics that others are told by."""
+    shared = not isinstance(config.bus, EmbeddedBusConfig)
+    wanted = {METRICS: config.outputs.metrics, ALERTS: config.outputs.alerts}
+    return frozenset(topic for topic, said in wanted.items() if (shared if said is None else said))
 
 
 def place(config: BusConfig) -> str:
@@ -57,7 +67,8 @@ def _cluster(config: KafkaBusConfig) -> Cluster:
 
 
 def sign_in(security: KafkaSecurityConfig) -> Mapping[str, Any]:
-    """kafka-python's options for `bus.security`; raises `BusUnavailable` where a secret is not to be had."""
+    """kafka-python's options for `bus.security`; raises `BusUnavailable` where a secret or a file is not to be had."""
+    _check_files(security)
     options: dict[str, Any] = {
         "security_protocol": security.protocol,
         "sasl_mechanism": security.mechanism,
@@ -71,6 +82,31 @@ def sign_in(security: KafkaSecurityConfig) -> Mapping[str, Any]:
     if security.token:
         options["sasl_oauth_token_provider"] = _tokens(lambda: _secret(security.token))
     return {name: value for name, value in options.items() if value is not None}
+
+
+def _check_files(security: KafkaSecurityConfig) -> None:
+    """Refuse what kafka-python would meet in silence: it tries a file that is not there again until its time is over."""
+    context = ssl.create_default_context()
+    password = _secret(security.key_password)
+    try:
+        if security.ca:
+            context.load_verify_locations(security.ca)
+    except OSError as error:
+        raise BusUnavailable(_unusable("ca", error, "certificates in PEM")) from error
+    try:
+        if security.certificate:
+            # Without a password OpenSSL would ask for one on the terminal.
+            context.load_cert_chain(security.certificate, security.key, password or "")
+    except (OSError, ValueError) as error:
+        wanted = "a certificate and its own key in PEM, with the right key_password"
+        raise BusUnavailable(_unusable("certificate and key", error, wanted)) from error
+
+
+def _unusable(what: str, error: Exception, wanted: str) -> str:
+    return (
+        f"cannot sign in to Kafka: bus.security.{what} cannot be used "
+        f"({getattr(error, 'strerror', None) or error}); it must be {wanted}"
+    )
 
 
 def _tokens(read: Callable[[], str | None]) -> Any:

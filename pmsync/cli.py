@@ -7,25 +7,28 @@ A newcomer who follows one event from a Jira issue to an alert opens, in this or
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
-import structlog
 from rich.console import Console
-from rich.progress import Progress, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from connectors.base import ConnectorError
-from connectors.pump import LeaseLost
+from connectors.base import ConnectorError, Ref
+from connectors.pump import WHOLE, LeaseLost
+from connectors.webhooks import Hint
 from pmsync import answers, dead_letters, doctor, export
-from pmsync.app import App, Outcome, Worker
+from pmsync import reconcile as reconciling
+from pmsync.app import App, Outcome
 from pmsync.bus.letters import open_letters
 from pmsync.bus.port import BusUnavailable
 from pmsync.buses import layout, place
@@ -33,10 +36,16 @@ from pmsync.config import Config, ConfigError, load
 from pmsync.core.events import rfc3339
 from pmsync.core.exports import TABLES
 from pmsync.crash import crash_points
+from pmsync.health import Health
 from pmsync.logs import configure
+from pmsync.move import Move, MoveRefused, opened
+from pmsync.owners import owner
+from pmsync.rebuild import Rebuild, Rebuilt
+from pmsync.service import Begin, work
 from pmsync.status import show_status, status_json
-from pmsync.store.engine import StoreUnavailable
-from pmsync.store.ledger import SqlLedger
+from pmsync.store.engine import StoreUnavailable, StoreUnusable
+from pmsync.store.moves import AWAY, MoveStore
+from pmsync.store.rebuilds import RebuildRefused, RebuildStore
 from pmsync.store.state import Fenced
 from pmsync.web.serve import CannotListen
 
@@ -44,9 +53,6 @@ FAILED, UNUSABLE = 1, 2
 """Exit codes: something failed on the way (the rest was done); the command or the configuration cannot be used."""
 
 LATER = {
-    "rebuild": "fold the log again from its beginning",
-    "reread": "read a whole source again",
-    "move": "carry an embedded installation to Kafka and PostgreSQL",
     "import": "load whole things from files",
     "forecast": "ask what if",
     "backtest": "show how early and how right the warnings would have been",
@@ -56,6 +62,12 @@ LATER = {
     "people": "link and forget people",
 }
 """Commands of the contract that are not there yet."""
+
+
+EXPECTED = (
+    StoreUnavailable, BusUnavailable, ConnectorError, LeaseLost, Fenced, CannotListen, RebuildRefused, MoveRefused
+)  # fmt: skip
+"""What is expected to go wrong: said in one line, exit code 1."""
 
 
 class _Instant(click.ParamType[datetime]):
@@ -85,10 +97,10 @@ def main() -> None:
     except click.ClickException as error:
         _say(_one_line(error))
         sys.exit(UNUSABLE)
-    except ConfigError as error:
+    except (ConfigError, StoreUnusable) as error:
         _say(str(error))
         sys.exit(UNUSABLE)
-    except (StoreUnavailable, BusUnavailable, ConnectorError, LeaseLost, Fenced, CannotListen) as error:
+    except EXPECTED as error:
         _say(str(error))
         sys.exit(FAILED)
     except BrokenPipeError:
@@ -153,13 +165,13 @@ def run(path: Path, once: bool, now: datetime | None, no_web: bool, accept_missi
     if accept_missing and not once:
         raise click.UsageError("--accept-missing goes with --once: what goes missing later must be doubted again")
     config = load(path)
+    if not once:
+        _work(config, App.workers, None if no_web else (config.web.host, config.web.port))
+        return
     clock = (lambda: now) if now else _now
-    with _progress(once) as progress, _app(config, clock, progress, frozenset(accept_missing)) as app:
-        if once:
-            _refuse_to_go_back(app.state.ticked_at(), now or _now())
-            _report(app.once())
-        else:
-            _work(app, app.workers(), (config.web.host, config.web.port) if not no_web else None)
+    with _progress() as progress, _app(config, clock, progress, frozenset(accept_missing)) as app:
+        _refuse_to_go_back(app.state.ticked_at(), now or _now())
+        _report(app.once())
 
 
 @cli.command()
@@ -167,10 +179,83 @@ def run(path: Path, once: bool, now: datetime | None, no_web: bool, accept_missi
 @click.pass_obj
 def connector(path: Path, source: str) -> None:
     """Read one source, as a process of its own; its single reader, whoever else is started for it."""
-    with _app(load(path), _now) as app:
-        if source not in app.sources:
-            raise click.UsageError(f"there is no source {source!r}; known: {', '.join(app.sources) or 'none'}")
-        _work(app, [app.connector_worker(source)])
+    _work(_with_source(path, source), lambda app: [app.connector_worker(source)])
+
+
+@cli.command()
+@click.argument("source")
+@click.option("--container", "containers", multiple=True, metavar="CONTAINER", help="Only this one (may be repeated).")
+@click.option("--repair", is_flag=True, help="Have the worker of this source fetch what differs.")
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@click.pass_obj
+def reconcile(path: Path, source: str, containers: tuple[str, ...], repair: bool, as_json: bool) -> None:
+    """Prove that what is here of a source is complete: counted there, counted here, each difference by name.
+
+    It asks the source, beside the worker that reads it, and changes nothing. Exit code 1 if anything differs.
+    """
+    with _app(_with_source(path, source), _now) as app, _progress() as progress:
+        chosen = _containers(app, source, containers)
+        found = list(reconciling.reconcile(app.reader(source), app.ledger, chosen, partial(progress, source)))
+        if repair:
+            for each in found:
+                reconciling.repair(app.ledger, source, each)
+    if as_json:
+        click.echo(json.dumps(reconciling.as_json(source, found), indent=2, ensure_ascii=False))
+    else:
+        for each in found:
+            click.echo(_reconciled(each))
+    if different := [each for each in found if not each.is_equal]:
+        _say(_advice(source, different, repair))
+        raise click.exceptions.Exit(FAILED)
+
+
+def _reconciled(found: reconciling.Reconciliation) -> str:
+    differs = len(found.differences) + found.unchecked
+    lines = [
+        f"{found.container}: {found.listed} at the source, {found.here} here"
+        + (f" ({found.dead} of them unreadable)" if found.dead else "")
+        + f", {differs} differences" * bool(differs)
+        + ", equal" * (not differs)
+    ]
+    lines += [f"  {each.what}: {each.ref.kind} {each.ref.id} {each.name}".rstrip() for each in found.differences]
+    if found.unchecked:
+        lines.append(f"  and {found.unchecked} more that seem to differ, not looked at one by one")
+    return "\n".join(lines)
+
+
+def _advice(source: str, different: Sequence[reconciling.Reconciliation], repair: bool) -> str:
+    where = ", ".join(each.container for each in different)
+    if repair:
+        return (
+            f"{where}: what differs will be fetched within seconds by the worker that reads {source}; look again then"
+        )
+    return f"{where}: not the same; the next sweep mends that, and --repair has it mended now"
+
+
+@cli.command()
+@click.argument("source")
+@click.option("--container", "containers", multiple=True, metavar="CONTAINER", help="Only this one (may be repeated).")
+@click.option("--dry-run", is_flag=True, help="Only say what would be read.")
+@click.pass_obj
+def reread(path: Path, source: str, containers: tuple[str, ...], dry_run: bool) -> None:
+    """Have a source read again from its beginning, as after an upgrade that reads more of it.
+
+    Its worker does so with its next round. What is the same is not published again, and nothing is told twice; what
+    happens meanwhile does not wait if the source sends webhooks.
+    """
+    with _app(_with_source(path, source), _now) as app:
+        known = app.containers(source)
+        if unknown := sorted(set(containers) - known.keys()):
+            raise click.UsageError(
+                f"{source} has no container {unknown[0]!r}; known: {', '.join(sorted(known)) or 'none'}"
+            )
+        chosen = sorted(containers or known)
+        for container in chosen:
+            click.echo(f"{container}: {known[container]} things known")
+        if not dry_run:
+            app.ledger.hint(source, [Hint(Ref(WHOLE, container)) for container in chosen])
+        said = "would be read again" if dry_run else "will be read again with the next round of the worker that reads"
+        click.echo(f"{len(chosen)} of {len(known)} containers {said}{'' if dry_run else f' {source}'}", err=True)
 
 
 @cli.command()
@@ -178,18 +263,16 @@ def connector(path: Path, source: str) -> None:
 def aggregator(path: Path) -> None:
     """Fold events and assess projects, as a process of its own.
 
-    On Kafka several of them share the partitions; each needs a name of its own (bus.member).
+    Several of them share the partitions; on Kafka each needs a name of its own (bus.member).
     """
-    with _app(load(path), _now) as app:
-        _work(app, [app.aggregator_worker()])
+    _work(load(path), lambda app: app.aggregator_workers())
 
 
 @cli.command()
 @click.pass_obj
 def notifier(path: Path) -> None:
     """Deliver messages, as a process of its own."""
-    with _app(load(path), _now) as app:
-        _work(app, [app.notifier_worker()])
+    _work(load(path), lambda app: [app.notifier_worker()])
 
 
 @cli.command()
@@ -215,10 +298,11 @@ def status(path: Path, project: str | None, as_of: datetime | None, as_json: boo
     at = _past(as_of, now)
     with _app(load(path), lambda: now) as app:
         states = export.states(app.state, project, past=at < now)
+        stale = {} if at < now else app.freshness.stale(now)
         if as_json:
-            click.echo(status_json(states, at))
+            click.echo(status_json(states, at, stale))
         else:
-            show_status(Console(), states, at)
+            show_status(Console(), states, at, stale)
 
 
 @cli.command("export")
@@ -313,7 +397,7 @@ def letters_replay(path: Path, letters: tuple[str, ...], everything: bool) -> No
     with _app(load(path), _now) as app:
         app.check_log()
         found = dead_letters.chosen(app.bus, letters, everything=everything)
-        click.echo(dead_letters.replay(app.bus, SqlLedger(app.store, _now), found))
+        click.echo(dead_letters.replay(app.bus, app.ledger, found))
 
 
 @letters.command("discard")
@@ -335,8 +419,7 @@ def letters_discard(path: Path, letters: tuple[str, ...], everything: bool, reas
 def web(path: Path, host: str | None, port: int | None) -> None:
     """Serve the pages."""
     config = load(path)
-    with _app(config, _now) as app, _pages(app, host or config.web.host, config.web.port if port is None else port):
-        _wait_for_signal()
+    _work(config, lambda _: [], (host or config.web.host, config.web.port if port is None else port))
 
 
 @cli.command("doctor")
@@ -377,12 +460,79 @@ def topics_apply(path: Path, dry_run: bool) -> None:
             raise click.exceptions.Exit(FAILED)
 
 
+@cli.command()
+@click.option("--partition", "wanted", type=click.IntRange(0), multiple=True, help="Only this one; may be repeated.")
+@click.option("--dry-run", is_flag=True, help="Fold and compare, and leave the state as it is.")
+@click.pass_obj
+def rebuild(path: Path, wanted: tuple[int, ...], dry_run: bool) -> None:
+    """Fold the log again from its beginning, beside whatever runs; nothing is told again."""
+    with _app(load(path), _now) as app, _bars() as progress:
+        partitions = sorted(set(wanted)) or range(app.bus.partitions)
+        if unknown := [n for n in partitions if n >= app.bus.partitions]:
+            raise click.UsageError(f"there is no partition {unknown[0]}; they are 0 to {app.bus.partitions - 1}")
+        app.check_log()
+        store = RebuildStore(app.store, owner(), app.store.now)
+        work = Rebuild(
+            app.bus, app.state, store, crash_points(os.environ), lambda n, *at: progress(f"partition {n}", *at)
+        )
+        for rebuilt in work.run(partitions, dry_run=dry_run):
+            click.echo(_rebuilt(rebuilt, dry_run=dry_run))
+
+
+def _rebuilt(rebuilt: Rebuilt, *, dry_run: bool) -> str:
+    """What became of a partition, in a line."""
+    if rebuilt.edition is None:
+        return f"partition {rebuilt.partition}: nothing of it was ever folded"
+    written, removed = rebuilt.difference
+    would = "would be " if dry_run else ""
+    dead = f", {rebuilt.unreadable} cannot be decoded (`pmsync dead-letters list`)" if rebuilt.unreadable else ""
+    return (
+        f"partition {rebuilt.partition}: {rebuilt.records} records folded{dead}; rows {would}written {written}, "
+        f"removed {removed}; edition {rebuilt.edition}"
+    )
+
+
+@cli.command()
+@click.option("--to", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="The new configuration.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be carried, and what stands in the way.")
+@click.option("--undo", is_flag=True, help="Let this installation, which was moved, be started again.")
+@click.pass_obj
+def move(path: Path, to: Path | None, dry_run: bool, undo: bool) -> None:
+    """Carry this installation to another log and another store, while nothing of it runs.
+
+    Both configurations must name the same sources and projects. Run it again if it was ended on the way.
+    """
+    if undo == bool(to):
+        raise click.UsageError("say either --to FILE or --undo")
+    with opened(load(path)) as old:
+        old.store.migrate()
+        if not to:
+            click.echo(_come_back(MoveStore(old.store, old.store.now)))
+            return
+        with opened(load(to)) as new, _bars() as progress:
+            work = Move(old, new, owner(), old.store.now, crash_points(os.environ), progress)
+            for line in work.look() if dry_run else work.run():
+                click.echo(line)
+
+
+def _come_back(store: MoveStore) -> str:
+    note = store.note()
+    if note is None or note.role not in AWAY:
+        raise click.UsageError("this installation was not moved away: there is nothing to undo")
+    store.come_back()
+    return f"it may be started again; what {note.place} has read and told since is not known here: never start both"
+
+
 @cli.command("schema")
-def schema() -> None:
-    """Print the JSON Schema of pmsync.yaml, for editors."""
+@click.argument("of", type=click.Choice(["config", "events", "asyncapi"]), default="config")
+def schema(of: str) -> None:
+    """Print a schema: of the configuration (the default, for editors), of the events on the log, or of all its topics
+    (an AsyncAPI document)."""
+    from pmsync import schemas
     from pmsync.config import json_schema
 
-    click.echo(json_schema())
+    printed = {"config": json_schema, "events": schemas.events_schema, "asyncapi": schemas.asyncapi}
+    click.echo(printed[of]())
 
 
 def _later(name: str, does: str) -> click.Command:
@@ -407,8 +557,28 @@ alerts.add_command(_later("snooze", "put an alert off until a time"))
 # --- wiring -----------------------------------------------------------------------------------------------------------
 
 
+def _with_source(path: Path, source: str) -> Config:
+    """The configuration, which has to have this source."""
+    config = load(path)
+    if source not in config.source_names:
+        raise click.UsageError(f"there is no source {source!r}; known: {', '.join(config.source_names) or 'none'}")
+    return config
+
+
+def _containers(app: App, source: str, wanted: Collection[str]) -> Sequence[str]:
+    """These containers of a source, or all that it has."""
+    known = app.containers(source).keys()
+    if unknown := sorted(set(wanted) - known):
+        raise click.UsageError(f"{source} has no container {unknown[0]!r}; known: {', '.join(sorted(known)) or 'none'}")
+    return sorted(set(wanted) or known)
+
+
 def _now() -> datetime:
     return datetime.now(UTC)
+
+
+def _open(config: Config, clock: Callable[[], datetime], **options: Any) -> App:
+    return App(config, clock, step=crash_points(os.environ), write=click.echo, **options)
 
 
 @contextmanager
@@ -418,15 +588,7 @@ def _app(
     progress: Callable[[str, str, int], None] = lambda *_: None,
     accept_missing: frozenset[str] = frozenset(),
 ) -> Iterator[App]:
-    app = App(
-        config,
-        clock,
-        wall=_now,
-        step=crash_points(os.environ),
-        progress=progress,
-        write=click.echo,
-        accept_missing=accept_missing,
-    )
+    app = _open(config, clock, progress=progress, accept_missing=accept_missing)
     try:
         yield app
     finally:
@@ -434,10 +596,10 @@ def _app(
 
 
 @contextmanager
-def _progress(wanted: bool) -> Iterator[Callable[[str, str, int], None]]:
+def _progress() -> Iterator[Callable[[str, str, int], None]]:
     """A line of progress for each container that is being read, where somebody looks on."""
     console = Console(stderr=True)
-    if not (wanted and console.is_terminal):
+    if not console.is_terminal:
         yield lambda *_: None
         return
     with Progress(TextColumn("{task.description}"), TextColumn("{task.completed} read"), console=console) as bars:
@@ -448,6 +610,25 @@ def _progress(wanted: bool) -> Iterator[Callable[[str, str, int], None]]:
             if name not in tasks:
                 tasks[name] = bars.add_task(name, total=None)
             bars.update(tasks[name], completed=read)
+
+        yield show
+
+
+@contextmanager
+def _bars() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar for each name, where somebody looks on: how much of how much is done."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda *_: None
+        return
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+    with Progress(*columns, console=console, transient=True) as bars:
+        tasks: dict[str, Any] = {}
+
+        def show(name: str, done: int, total: int) -> None:
+            if name not in tasks:
+                tasks[name] = bars.add_task(name)
+            bars.update(tasks[name], completed=done, total=total)
 
         yield show
 
@@ -487,27 +668,14 @@ def _report(outcome: Outcome) -> None:
         raise click.exceptions.Exit(FAILED)
 
 
-def _work(app: App, workers: Sequence[Worker], pages: tuple[str, int] | None = None) -> None:
+def _work(config: Config, begin: Begin, pages: tuple[str, int] | None = None) -> None:
     """Until a signal, or until a worker died."""
-    with app.running(workers) as stop:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: stop.set())
-        structlog.get_logger().info("pmsync.started", workers=sorted(worker.name for worker in workers))
-        with _pages(app, *pages) if pages else nullcontext():
-            stop.wait()
-    if app.died:
+
+    def open_app(health: Health, stop: threading.Event) -> App:
+        return _open(config, _now, health=health, stop=stop)
+
+    if not work(config, _now, open_app, begin, lambda line: click.echo(line, err=True), pages):
         raise click.ClickException("a worker died; the log says why")
-
-
-@contextmanager
-def _pages(app: App, host: str, port: int) -> Iterator[str]:
-    from pmsync.web.app import create_app
-    from pmsync.web.reader import StoreReader
-    from pmsync.web.serve import serve
-
-    with serve(create_app(StoreReader(app.state, app.bus.partitions), _now), host, port) as url:
-        click.echo(f"pages: {url}", err=True)
-        yield url
 
 
 def _wait_for_signal() -> None:

@@ -9,7 +9,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
-from datetime import date
+from datetime import date, timedelta
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -37,6 +37,8 @@ from pmsync.core.events import CONFIGURATION, Thresholds
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 WEEKDAYS: tuple[Weekday, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 GROUP = "pmsync.connectors"
+STALE_ROUNDS = 10
+"""A source is called stale after so many rounds that should have been."""
 _PASSWORD = re.compile(r"[\w+]+://[^/@]*:[^@]*@|.*[?&]password=")
 """An address with a password in it."""
 
@@ -153,6 +155,7 @@ class KafkaBusConfig(_Section):
     bootstrap_servers: Servers
     partitions: int = Field(default=8, ge=1, le=1000)
     replication: int = Field(default=3, ge=1, le=10)
+    retention_days: int | None = Field(default=None, ge=1, le=36500)
     compression: Literal["zstd", "gzip", "none"] = "zstd"
     prefix: Annotated[str, AfterValidator(_kafka_name)] = ""
     member: Annotated[str, AfterValidator(_kafka_name)] | None = None
@@ -192,11 +195,24 @@ class NotifyConfig(_Section):
     mail: MailConfig | None = None
 
 
+class OutputsConfig(_Section):
+    """What other programs are told by topics of the log. Unless said, it goes with Kafka: an embedded log has no other
+    readers."""
+
+    metrics: bool | None = None
+    alerts: bool | None = None
+
+
 class PollConfig(_Section):
     """How often sources are read: changes every minute, a sweep for what a listing misses every hour."""
 
     every_seconds: int = Field(default=60, ge=1)
     sweep_seconds: int = Field(default=3600, ge=0)
+
+    @property
+    def allowed(self) -> timedelta:
+        """How long a source may go unread before that is said."""
+        return STALE_ROUNDS * timedelta(seconds=self.every_seconds)
 
 
 class WebConfig(_Section):
@@ -204,6 +220,13 @@ class WebConfig(_Section):
 
     host: str = "127.0.0.1"
     port: int = Field(default=8080, ge=0, le=65535)
+
+
+class HealthConfig(_Section):
+    """Where a process says how it is (`/healthz`, `/readyz`, `/metrics`) beside the pages, which say it too."""
+
+    host: str = "127.0.0.1"
+    port: int | None = Field(default=None, ge=0, le=65535)
 
 
 class PromiseConfig(_Section):
@@ -254,8 +277,14 @@ class Config(_Section):
     sources: tuple[Any, ...] = ()
     projects: tuple[ProjectConfig, ...] = ()
     notify: NotifyConfig = NotifyConfig()
+    outputs: OutputsConfig = OutputsConfig()
     poll: PollConfig = PollConfig()
     web: WebConfig = WebConfig()
+    health: HealthConfig = HealthConfig()
+
+    @property
+    def source_names(self) -> list[str]:
+        return [source.name for source in self.sources]
 
     @field_validator("bus", mode="before")
     @classmethod
@@ -278,7 +307,7 @@ class Config(_Section):
 
 def _faults(config: Config) -> Iterator[tuple[tuple[str | int, ...], str]]:
     """What is wrong between the parts: where, and what."""
-    names = [source.name for source in config.sources]
+    names = config.source_names
     yield from _twice("source", names, "sources", "name")
     yield from _twice("project", [project.key for project in config.projects], "projects", "key")
     if CONFIGURATION in names:

@@ -36,8 +36,15 @@ def show_letter(letter: Letter) -> str:
         "what": letter.subject,
         "reason": letter.reason,
     }
-    raw = letter.raw.decode(errors="backslashreplace")
-    return "\n".join([*(f"{name}: {value}" for name, value in said.items()), f"bytes: {len(letter.raw)}", "", raw])
+    if letter.traceparent:
+        said["traceparent"] = letter.traceparent
+    said |= {f"header {name}": _text(value) for name, value in letter.headers}
+    said["bytes"] = str(len(letter.raw))
+    return "\n".join([*(f"{name}: {value}" for name, value in said.items()), "", _text(letter.raw)])
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode(errors="backslashreplace")
 
 
 def chosen(bus: Bus, beginnings: Sequence[str], *, everything: bool) -> list[Letter]:
@@ -62,7 +69,7 @@ def replay(bus: Bus, ledger: Ledger, letters: Sequence[Letter]) -> str:
     is put at its end. Whatever still cannot be read is buried again."""
     for letter in letters:
         if letter.stage == "fold":
-            bus.publish(EVENTS, [Record(letter.key, letter.raw)])
+            bus.publish(EVENTS, [Record(letter.key, letter.raw, letter.headers)])
         else:
             ledger.ask(letter.key, [_ref(letter)])
         # Last: a kill before it has the letter tried once more, which changes nothing.

@@ -20,6 +20,7 @@ from pmsync.config import Config
 from pmsync.core.project import ProjectState
 from pmsync.core.summary import summary, worst_first
 from pmsync.export import states
+from pmsync.health import STARTING
 from pmsync.standins.portfolio import Portfolio
 from pmsync.status import show_status, status_json
 from pmsync.web.app import create_app
@@ -42,8 +43,11 @@ def run_demo(*, once: bool, as_json: bool, port: int, browser: bool, now: dateti
             else:
                 _show(console, found, outcome, messages, now, time.monotonic() - started)
             if not once:
+                app.health.works(STARTING)
                 with serve(
-                    create_app(StoreReader(app.state, app.bus.partitions), lambda: now), "127.0.0.1", port
+                    create_app(StoreReader(app.state, app.bus.partitions, app.freshness), lambda: now, app.health),
+                    "127.0.0.1",
+                    port,
                 ) as url:
                     console.print(f"\n[bold]The portfolio: {url}[/]   (Ctrl-C ends the demo)")
                     if browser:

@@ -14,13 +14,16 @@ from pmsync.aggregator import check_log
 from pmsync.bus.letters import Letter, open_letters
 from pmsync.bus.port import BusUnavailable
 from pmsync.buses import layout, open_bus, place
-from pmsync.config import Config, ConfigError, connector_kinds, load
+from pmsync.config import BusConfig, Config, ConfigError, KafkaBusConfig, connector_kinds, load
 from pmsync.notify.notifier import Unreachable
 from pmsync.notify.senders import MailSender
 from pmsync.store.configuration import ConfigurationStore
 from pmsync.store.engine import Store, StoreUnavailable
+from pmsync.store.freshness import Freshness
+from pmsync.store.moves import check_moved
 from pmsync.store.outbox import Outbox
 from pmsync.store.state import StateStore
+from pmsync.web.words import last_read
 
 TOPICS_ADVICE = "; run `pmsync topics apply`"
 
@@ -43,7 +46,7 @@ def findings(path: Path, clock: Callable[[], datetime]) -> Iterator[Finding]:
         return
     yield Finding("configuration", True, f"{len(config.sources)} sources, {len(config.projects)} projects")
     yield from _log(config)
-    yield from _store(config)
+    yield from _store(config, clock)
     for source in config.sources:
         yield from _source(config, source.name, clock)
     yield from _mail(config)
@@ -68,11 +71,21 @@ def _log(config: Config) -> Iterator[Finding]:
                 check_log(bus, StateStore(store))
             if not wrong:
                 yield Finding("log", True, what)
+            yield from _retention(config.bus)
             yield from _letters(open_letters(bus))
     except BusUnavailable as error:
         yield Finding("log", False, str(error))
     except (StoreUnavailable, ConnectorError):
         yield Finding("log", True, what)  # what is wrong with the store is said there
+
+
+def _retention(bus: BusConfig) -> Iterator[Finding]:
+    if isinstance(bus, KafkaBusConfig) and bus.retention_days:
+        words = (
+            f"events are kept for {bus.retention_days} days only (bus.retention_days): to build state from the log again "
+            "then needs all sources read again, and loses what people answered before"
+        )
+        yield Finding("retention", True, words)
 
 
 def _letters(letters: Sequence[Letter]) -> Iterator[Finding]:
@@ -82,12 +95,13 @@ def _letters(letters: Sequence[Letter]) -> Iterator[Finding]:
         yield Finding("dead letters", False, words)
 
 
-def _store(config: Config) -> Iterator[Finding]:
+def _store(config: Config, clock: Callable[[], datetime]) -> Iterator[Finding]:
     try:
         with closing(Store(config.store.url, config.store.secret())) as store:
             if problem := store.schema_problem():
                 yield Finding("store", False, problem)
                 return
+            check_moved(store)
             yield Finding("store", True)
             applied = set(ConfigurationStore(store).projects())
             missing = sorted({project.key for project in config.projects} - applied)
@@ -95,6 +109,11 @@ def _store(config: Config) -> Iterator[Finding]:
                 yield Finding("projects", False, f"not applied yet: {', '.join(missing)}; run `pmsync apply`")
             for project, recipient, error in Outbox(store).dead():
                 yield Finding("delivery", False, f"a message of {project} to {recipient} was given up: {error}")
+            now = clock()
+            for line in last_read(Freshness(store, config.source_names, config.poll.allowed).stale(now), now):
+                yield Finding(
+                    "freshness", False, f"{line}; is its connector running? Its log says why it reads nothing"
+                )
     except (StoreUnavailable, ConnectorError) as error:  # the latter: the secret is not where it should be
         yield Finding("store", False, str(error))
 

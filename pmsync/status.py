@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 
 from rich.console import Console
 from rich.markup import escape
@@ -16,7 +17,7 @@ from pmsync.core.project import ProjectState
 from pmsync.core.rules.outlook import yesterday
 from pmsync.core.summary import Due, Summary, series, summary, worst_first
 from pmsync.web import api
-from pmsync.web.words import shown
+from pmsync.web.words import last_read, shown
 
 _MARKS = {"critical": "[red]■ critical[/]", "warning": "[yellow]▲ warning[/]", "info": "[blue]● info[/]"}
 MOST = 8
@@ -25,8 +26,12 @@ FEW = 3
 """Alerts shown of each, where there are several."""
 
 
-def show_status(console: Console, states: Sequence[ProjectState], at: datetime) -> None:
-    """A table of all projects, worst first; of one project, its deadlines and alerts too."""
+def show_status(
+    console: Console, states: Sequence[ProjectState], at: datetime, stale: Mapping[str, datetime] = MappingProxyType({})
+) -> None:
+    """A table of all projects, worst first; of one project, its deadlines and alerts too. Before it, what is `stale`."""
+    for line in last_read(stale, at):
+        console.print(f"[yellow]{escape(line)}[/]; `pmsync doctor` says what is wrong", highlight=False)
     found = sorted((summary(state, at) for state in states), key=worst_first)
     if not found:
         console.print("no projects yet; `pmsync run --once` reads those that pmsync.yaml names")
@@ -48,10 +53,13 @@ def show_status(console: Console, states: Sequence[ProjectState], at: datetime) 
             console.print(f"  and {len(row.alerts) - most} more", highlight=False)
 
 
-def status_json(states: Sequence[ProjectState], at: datetime) -> str:
+def status_json(
+    states: Sequence[ProjectState], at: datetime, stale: Mapping[str, datetime] = MappingProxyType({})
+) -> str:
     """Where projects stand, as the API says it: every figure with its formula and evidence."""
     found = [api.project(summary(state, at), series(state, at)) for state in states]
-    return json.dumps({"as_of": rfc3339(at), "projects": found}, indent=2, ensure_ascii=False)
+    said = {"as_of": rfc3339(at), "stale_sources": api.stale_sources(stale), "projects": found}
+    return json.dumps(said, indent=2, ensure_ascii=False)
 
 
 def _words(alert: Alert) -> str:

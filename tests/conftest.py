@@ -17,7 +17,8 @@ import pytest
 from hypothesis import Phase, settings
 
 from pmsync.store.engine import Store
-from tests import kafka_broker, postgres
+from tests import asyncapi_specs, kafka_broker, postgres
+from tests.deploy import tools
 
 DEMANDED = "PMSYNC_REQUIRE"
 
@@ -34,7 +35,9 @@ def _program(*names: str) -> Callable[[], str | None]:
 
 # part: where it is (None: absent), and what to do about it
 PARTS: Mapping[str, tuple[Callable[[], str | None], str]] = {
+    "asyncapi": (asyncapi_specs.find, f"install npm, which fetches @asyncapi/specs {asyncapi_specs.VERSION}"),
     "chromium": (_program("chromium", "chromium-browser", "google-chrome"), "install the package chromium"),
+    "helm": (tools.find, "run `python3 tests/deploy/tools.py`, which needs go and some minutes, once"),
     "kafka": (kafka_broker.find, "install java and maven, start docker, or set PMSYNC_TEST_KAFKA to HOST:PORT"),
     "postgres": (postgres.place, f"install the package postgresql, or name a server in {postgres.ADDRESS}"),
 }

@@ -45,7 +45,11 @@ class CuttingProxy:
             while True:
                 client, _ = self._listener.accept()
                 assert self._server.host
-                server = socket.create_connection((self._server.host, self._server.port or 5432), timeout=60)
+                try:
+                    server = socket.create_connection((self._server.host, self._server.port or 5432), timeout=60)
+                except OSError:  # it is down just now
+                    client.close()
+                    continue
                 threading.Thread(target=self._there, args=(client, server), daemon=True).start()
 
     def _there(self, client: socket.socket, server: socket.socket) -> None:

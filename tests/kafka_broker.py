@@ -6,6 +6,7 @@ one of a test's own, which may be killed.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -15,6 +16,7 @@ import sys
 import tempfile
 import time
 import uuid
+from base64 import urlsafe_b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
@@ -28,6 +30,8 @@ START_SECONDS = 60.0
 DOWNLOAD_SECONDS = 600.0
 IMAGE = f"apache/kafka:{VERSION}"
 USER, PASSWORD = "pmsync", "a secret with = and ;"
+SCRAM = ("SCRAM-SHA-256", "SCRAM-SHA-512")
+_OAUTH = "org.apache.kafka.common.security.oauthbearer"
 
 _POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0">
   <modelVersion>4.0.0</modelVersion><groupId>pmsync</groupId><artifactId>broker</artifactId><version>1</version>
@@ -36,6 +40,13 @@ _POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0">
   </dependency></dependencies>
 </project>
 """
+
+
+def token(subject: str = USER, *, seconds: float = 3600) -> str:
+    """An unsigned JWT that the listener `sasl` takes until so many seconds from now."""
+    now = time.time()
+    parts = {"alg": "none"}, {"sub": subject, "iat": now - 60, "exp": now + seconds}
+    return ".".join([*(urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts), ""])
 
 
 class Unstarted(Exception):
@@ -68,8 +79,8 @@ def _docker_answers() -> bool:
 class Broker:
     """A broker of our own from Maven's jars, in a folder; it may be killed and started again on the same ports.
 
-    Listeners: `plain` (no questions asked), `sasl` (PLAIN and SCRAM-SHA-256 with USER and PASSWORD), and, where
-    certificates are given, `tls` (which demands one of the client's, too).
+    Listeners: `plain` (no questions asked), `sasl` (PLAIN and SCRAM with USER and PASSWORD, OAUTHBEARER with `token`),
+    and, where certificates are given, `tls` (which demands one of the client's, too).
     """
 
     def __init__(self, folder: Path, certificates: Path | None = None) -> None:
@@ -80,11 +91,11 @@ class Broker:
         self.addresses = {name: f"127.0.0.1:{port}" for name, port in zip(names, ports, strict=False)}
         self.address = self.addresses["plain"]
         (folder / "server.properties").write_text(_properties(folder, self.addresses, ports[-1], certificates))
-        scram = f'SCRAM-SHA-256=[name="{USER}",password="{PASSWORD}"]'
+        scram = [f'{mechanism}=[name="{USER}",password="{PASSWORD}"]' for mechanism in SCRAM]
         ident = uuid.uuid4().hex[:22]
         formatted = self._java(
             "kafka.tools.StorageTool", "format", "--cluster-id", ident, "--config", str(folder / "server.properties"),
-            "--add-scram", scram,
+            *(word for each in scram for word in ("--add-scram", each)),
         )  # fmt: skip
         if formatted.wait(START_SECONDS):
             raise Unstarted((folder / "log").read_text()[-2000:])
@@ -102,8 +113,23 @@ class Broker:
         """As `kill -9` does it."""
         self._end(signal.SIGKILL)
 
+    def stop(self) -> None:
+        """As a supervisor does it."""
+        self._end(signal.SIGTERM)
+
+    def pause(self) -> None:
+        """It is there and does nothing, until `resume`."""
+        self._send(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._send(signal.SIGCONT)
+
     def close(self) -> None:
         self._end(signal.SIGKILL)
+
+    def _send(self, number: signal.Signals) -> None:
+        assert self._process
+        self._process.send_signal(number)
 
     def _end(self, number: signal.Signals) -> None:
         if self._process and self._process.poll() is None:
@@ -174,12 +200,22 @@ def _properties(folder: Path, addresses: Mapping[str, str], controller: int, cer
         # After kill -9 the controller waits that long for the broker's former self.
         "broker.session.timeout.ms": "1000",
         "broker.heartbeat.interval.ms": "200",
-        "sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256",
+        "sasl.enabled.mechanisms": ",".join(("PLAIN", "OAUTHBEARER", *SCRAM)),
         "listener.name.sasl.plain.sasl.jaas.config": (
             f'org.apache.kafka.common.security.plain.PlainLoginModule required user_{USER}="{secret}";'
         ),
-        "listener.name.sasl.scram-sha-256.sasl.jaas.config": (
-            "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+        **{
+            f"listener.name.sasl.{mechanism.lower()}.sasl.jaas.config": (
+                "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+            )
+            for mechanism in SCRAM
+        },
+        # Kafka's own for trying things out: it believes tokens that nobody signed, if their times and subject are right.
+        "listener.name.sasl.oauthbearer.sasl.jaas.config": (
+            f'{_OAUTH}.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub="broker";'
+        ),
+        "listener.name.sasl.oauthbearer.sasl.server.callback.handler.class": (
+            f"{_OAUTH}.internals.unsecured.OAuthBearerUnsecuredValidatorCallbackHandler"
         ),
     }
     if certificates:

@@ -1,14 +1,19 @@
 """Plants one fault at a time in a copy of the tree and runs the test that should catch it: `python tests/planted_faults.py`.
 
-A suite that lets a planted fault pass proves nothing. Exits 1 if any fault survives.
+Words of a fault's name choose some; `--gate` chooses those that take a guard of delivery away (`GATE`), and writes the
+table of `docs/reliability.md` into `build/soak/mutation-gate.md`. A suite that lets a planted fault pass proves nothing.
+Exits 1 if any fault survives.
 """
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +21,7 @@ ROOT = Path(__file__).parents[1]
 SECONDS = 300
 QUICKLY = ("-p", "no:cacheprovider", "--hypothesis-profile=planted")
 CACHE = Path.home() / ".cache" / "pmsync-tests"
+REPORT = ROOT / "build" / "soak" / "mutation-gate.md"
 
 
 class Fault(NamedTuple):
@@ -42,7 +48,23 @@ MAIL = "tests/integration/test_mail.py"
 CLI = "tests/integration/test_cli.py"
 CONFIG = "tests/unit/test_config.py"
 KAFKA = "tests/integration/test_kafka_bus.py"
+MOVE = "tests/integration/test_move.py"
+REBUILD = "tests/integration/test_rebuild.py"
+APP = "tests/integration/test_app.py"
+HEALTH = "tests/unit/test_health.py"
+INTAKE = "tests/integration/test_intake.py"
+HINTED = "tests/acceptance/test_webhooks.py -k mended"
+CLEAN_STARTS = "tests/acceptance/test_clean_starts.py -k takes_no_time"
+CLOUDEVENTS = "tests/unit/test_cloudevents.py"
+SCHEMAS = "tests/unit/test_schemas.py"
 PARITY = "tests/acceptance/test_parity_kafka.py"
+CHART = "tests/deploy/test_chart.py"
+COMPOSE = "tests/deploy/test_compose.py"
+EXAMPLE = "docs/examples/pmsync-gitlab/pmsync_gitlab.py"
+THIRD_PARTY = "tests/connectors/test_third_party.py"
+IMAGE = "tests/deploy/test_image.py"
+OUTPUTS = "tests/integration/test_topics_for_others.py"
+CRASHES = "tests/acceptance/test_crash_points.py"
 FAULTS = (
     Fault(
         "pending notes are not fetched again",
@@ -150,38 +172,38 @@ FAULTS = (
         LAWS,
     ),
     Fault(
-        "a batch forgets its own rows",
+        "the last of a batch wins",
         "pmsync/core/project.py",
-        "known = changed.get(key) or rows.get(key)",
-        "known = rows.get(key)",
+        "            if known is None or row > known:\n",
+        "            if True:\n",
         LAWS,
     ),
     Fault(
         "a kept version is not kept",
         "pmsync/core/project.py",
-        "            if thing.kind in KEPT:\n",
-        "            if thing.kind in KEPT and not version % 2:\n",
+        "    if claim.kind in KEPT and not claim.gone:\n",
+        "    if claim.kind in KEPT and not claim.gone and not claim.version % 2:\n",
         LAWS,
     ),
     Fault(
         "offsets that were folded are folded again",
-        "pmsync/aggregator.py",
-        "if offset >= owned.next_offset]",
-        "if offset >= 0]",
+        "pmsync/folding.py",
+        "if offset >= folding.next_offset)",
+        "if offset >= 0)",
         AGGREGATOR,
     ),
     Fault(
         "the offset can go back",
-        "pmsync/aggregator.py",
-        "next_offset = max(owned.next_offset, batch[-1].offset + 1)",
-        "next_offset = batch[-1].offset + 1",
+        "pmsync/folding.py",
+        "next_offset = max(folding.next_offset, end)",
+        "next_offset = end",
         AGGREGATOR,
     ),
     Fault(
         "the offset is saved in another transaction",
         "pmsync/aggregator.py",
-        "            owned.save(fold(known, fresh), next_offset)\n",
-        "            owned.save(fold(known, fresh), owned.next_offset)\n        with self._store.owned(partition, self._epochs[partition]) as owned:\n            owned.save({}, next_offset)\n",
+        "            next_offset = fold_into(owned, claims, batch[-1].offset + 1)\n",
+        "            next_offset = batch[-1].offset + 1\n            fold_into(owned, claims, owned.next_offset)\n        with self._store.owned(partition, self._epochs[partition]) as owned:\n            owned.save({}, next_offset)\n",
         AGGREGATOR,
     ),
     Fault(
@@ -201,15 +223,22 @@ FAULTS = (
     Fault(
         "an undecodable record is passed over silently",
         "pmsync/aggregator.py",
-        "            self._bus.publish(DEAD_LETTERS, letters)\n",
+        "            self._bus.publish(DEAD_LETTERS, [buried(letter) for letter in letters])\n",
         "",
+        AGGREGATOR,
+    ),
+    Fault(
+        "a dead letter is not waited for",
+        "pmsync/aggregator.py",
+        "            self._bus.publish(DEAD_LETTERS, [buried(letter) for letter in letters])\n",
+        '            __import__("threading").Timer(0.5, self._bus.publish, (DEAD_LETTERS, [buried(letter) for letter in letters])).start()\n',
         AGGREGATOR,
     ),
     Fault(
         "half a log is assessed",
         "pmsync/aggregator.py",
-        "if self._offsets[partition] < self._bus.end_offset(EVENTS, partition):",
-        "if False:",
+        "if offset >= goals[partition]]",
+        "if offset >= 0]",
         AGGREGATOR,
     ),
     Fault(
@@ -236,8 +265,8 @@ FAULTS = (
     Fault(
         "the cursor moves before its page is published",
         "connectors/pump.py",
-        "            self._settle_listed(page)\n            read += len(page)\n",
-        "            self._move(container, replace(cursor, since=max(item.time for item in page if item.time)))\n            self._settle_listed(page)\n            read += len(page)\n",
+        "            self._settle_listed(page)\n",
+        "            self._move(container, replace(cursor, since=max((item.time for item in page if item.time), default=cursor.since)))\n            self._settle_listed(page)\n",
         PUMP,
     ),
     Fault(
@@ -292,8 +321,8 @@ FAULTS = (
     Fault(
         "entries are made before the bus has acknowledged",
         "connectors/pump.py",
-        '        if events:\n            self.bus.publish(events)\n            self.step("published")\n        if entries:\n            self.ledger.settle(self._source, self._epoch, entries)\n            self.step("settled")\n',
-        '        if entries:\n            self.ledger.settle(self._source, self._epoch, entries)\n            self.step("settled")\n        if events:\n            self.bus.publish(events)\n            self.step("published")\n',
+        '        if events:\n            self.bus.publish(events)\n            self.step(done)\n        if entries:\n            self.ledger.settle(self._source, self._epoch, entries)\n            self.step("settled")\n',
+        '        if entries:\n            self.ledger.settle(self._source, self._epoch, entries)\n            self.step("settled")\n        if events:\n            self.bus.publish(events)\n            self.step(done)\n',
         PUMP,
     ),
     Fault(
@@ -313,30 +342,51 @@ FAULTS = (
     Fault(
         "a held message is claimed again",
         "pmsync/store/outbox.py",
-        'ripe = or_(outbox.c.next_try <= (micros(now) or 0), and_(outbox.c.state == "sending", outbox.c.owner.in_(dead)))',
-        'ripe = or_(outbox.c.next_try <= (micros(now) or 0), outbox.c.state == "sending", outbox.c.owner.in_(dead))',
+        'and_(columns.state == "sending", columns.owner.in_(dead)))',
+        'columns.state == "sending", columns.owner.in_(dead))',
         STORE,
     ),
     Fault(
         "a claim is not written",
         "pmsync/store/outbox.py",
-        "            db.execute(update(outbox).where(outbox.c.id == row.id).values(claim))\n",
+        '                db.execute(counted, [{"taken": row.id} for row in run])\n',
         "",
         f"{STORE} -k claim",
     ),
     Fault(
         "a later message overtakes an earlier one",
         "pmsync/store/outbox.py",
-        "and_(queue.c.id == outbox.c.id, queue.c.place == 1)",
-        "queue.c.id == outbox.c.id",
+        "select(outbox).where(outbox.c.id == head, mine, ",
+        "select(outbox).where(mine, ",
         STORE,
     ),
     Fault(
         "a late sender calls back what was sent",
         "pmsync/store/outbox.py",
-        'mine = and_(outbox.c.id == ident, outbox.c.state == "sending")',
-        "mine = and_(outbox.c.id == ident)",
-        STORE,
+        '    outbox.c.attempts == bindparam("held_attempts"),\n',
+        "",
+        f"{STORE} -k too_slow",
+    ),
+    Fault(
+        "a late sender calls back what another one is sending",
+        "pmsync/store/outbox.py",
+        '    outbox.c.owner == bindparam("held_owner"),\n    outbox.c.attempts == bindparam("held_attempts"),\n',
+        "",
+        f"{STORE} -k too_slow",
+    ),
+    Fault(
+        "a run goes on behind what is not due",
+        "pmsync/store/outbox.py",
+        'lambda row: row.next_try <= until or (row.state == "sending" and row.owner in dead)',
+        "lambda row: True",
+        f"{STORE} -k run",
+    ),
+    Fault(
+        "the waiting messages of a queue are searched for",
+        "pmsync/store/tables.py",
+        "WAITING = text(\"state IN ('ready', 'sending')\")",
+        "WAITING = text(\"state NOT IN ('sent', 'dead')\")",
+        f"{STORE} -k index",
     ),
     Fault(
         "the dead are waited for",
@@ -467,9 +517,9 @@ FAULTS = (
     Fault(
         "two notifiers claim one message",
         "pmsync/store/outbox.py",
-        "        .with_for_update(of=outbox, skip_locked=True)\n",
-        "",
-        STORE,
+        "query.with_for_update(skip_locked=True)",
+        "query",
+        f"{STORE} -k notifiers_at_once",
     ),
     Fault(
         "a fence that is not locked",
@@ -509,8 +559,8 @@ FAULTS = (
     Fault(
         "a NUL reaches PostgreSQL",
         "pmsync/store/tables.py",
-        '.replace("\\0", "\\x1b0")\n',
-        "\n",
+        '.replace("\\0", "\\x1b0") if',
+        " if",
         f"{STORE} -k every_text",
     ),
     Fault(
@@ -537,8 +587,8 @@ FAULTS = (
     Fault(
         "what a store lost is skipped",
         "pmsync/aggregator.py",
-        "if owned.next_offset >= self._offsets[partition]:",
-        "if owned.next_offset >= 0:",
+        "            if owned.next_offset < asked:\n",
+        "            if False:\n",
         f"{POSTGRES} -k went_back",
     ),
     Fault(
@@ -577,17 +627,101 @@ FAULTS = (
         f"{KAFKA} -k went_down",
     ),
     Fault(
+        "a producer that gave up is kept",
+        "pmsync/bus/apache_kafka.py",
+        "                self._drop(producer)\n                raise\n",
+        "                raise\n",
+        f"{KAFKA} -k outlasts",
+    ),
+    Fault(
+        "a producer's thread outlives it",
+        "pmsync/bus/apache_kafka.py",
+        "        producer._sender.force_close()\n",
+        "",
+        f"{KAFKA} -k dropped",
+    ),
+    Fault(
         "Kafka chooses the partition",
         "pmsync/bus/apache_kafka.py",
-        "name, record.value, record.key.encode(), headers, partition_of(record.key, self.partitions)",
-        "name, record.value, record.key.encode(), headers",
+        "producer.send(name, value, record.key.encode(), said, place)",
+        "producer.send(name, value, record.key.encode(), said)",
         f"{KAFKA} -k key_decides",
+    ),
+    Fault(
+        "what is less replaces what is greater",
+        "pmsync/store/state.py",
+        "WHERE (excluded.version, excluded.gone, excluded.body) > ({0}.version, {0}.gone, {0}.body)\n",
+        "WHERE true\n",
+        f"{STORE} -k greatest",
+    ),
+    Fault(
+        "what is folded during an assessment is not assessed",
+        "pmsync/store/state.py",
+        '"dirty": due.c.changed != changed',
+        '"dirty": False',
+        f"{STORE} {AGGREGATOR}",
+    ),
+    Fault(
+        "an instant of another zone stays in its zone",
+        "pmsync/core/claims.py",
+        "        if kind.in_utc(content):\n",
+        "        if True:\n",
+        "tests/unit/test_claims.py",
+    ),
+    Fault(
+        "a limit of the vocabulary is not kept by the quick reader",
+        "pmsync/core/claims.py",
+        'meta["ge"] = least',
+        "pass",
+        "tests/unit/test_claims.py",
+    ),
+    Fault(
+        "what is nested too deeply ends the worker",
+        "pmsync/core/claims.py",
+        "(KeyError, ValueError, RecursionError, OverflowError)",
+        "(KeyError, ValueError)",
+        "tests/unit/test_claims.py",
+    ),
+    Fault(
+        "what another thread leaves is never dropped",
+        "pmsync/aggregator.py",
+        "            if self._epochs.get(partition) == epoch:\n",
+        "            if False:\n",
+        AGGREGATOR,
+    ),
+    Fault(
+        "what stands still keeps all from being assessed",
+        "pmsync/aggregator.py",
+        " - set(self.stopped)\n",
+        "\n",
+        AGGREGATOR,
+    ),
+    Fault(
+        "a dead member keeps its share",
+        "pmsync/bus/embedded.py",
+        "seconds > SILENCE_SECONDS or is_dead(name)",
+        "seconds > SILENCE_SECONDS",
+        BUS,
+    ),
+    Fault(
+        "a silent member keeps its share",
+        "pmsync/bus/embedded.py",
+        "seconds > SILENCE_SECONDS or is_dead(name)",
+        "is_dead(name)",
+        BUS,
+    ),
+    Fault(
+        "one partition goes first for ever",
+        "pmsync/bus/embedded.py",
+        "self._turn = partition + 1",
+        "self._turn = 0",
+        BUS,
     ),
     Fault(
         "the reader on Kafka goes on where it is",
         "pmsync/bus/apache_kafka.py",
-        "            if self._place != (partition, offset):\n",
-        "            if self._place is None or self._place[0] != partition:\n",
+        "            if before.get(place) != offset:\n",
+        "            if place not in before:\n",
         f"{KAFKA} -k begins_at_its_offset",
     ),
     Fault(
@@ -614,7 +748,7 @@ FAULTS = (
     Fault(
         "an assignment between two rounds is missed",
         "pmsync/bus/apache_kafka.py",
-        "                _ask_again(consumer)\n",
+        "        _ask_again(consumer)\n",
         "",
         f"{KAFKA} -k between_two_rounds",
     ),
@@ -633,27 +767,711 @@ FAULTS = (
         PARITY,
     ),
     Fault(
+        "a type breaks its readers",
+        "pmsync/core/events.py",
+        "    created_at: Instant\n    status: str\n",
+        "    created_at: Instant\n    status: str = ''\n",
+        f"{SCHEMAS} -k only_grows",
+    ),
+    Fault(
+        "the model takes what the schema refuses",
+        "pmsync/core/cloudevents.py",
+        "    source: Name\n",
+        "    source: Any = None\n",
+        f"{SCHEMAS} -k wrong_type",
+    ),
+    Fault(
+        "a batch of events is taken for one",
+        "pmsync/core/cloudevents.py",
+        "    if media.startswith(_BATCH):",
+        "    if False:",
+        CLOUDEVENTS,
+    ),
+    Fault(
+        "the data's type is not looked at",
+        "pmsync/core/cloudevents.py",
+        "    if not re.fullmatch(_JSON, value):",
+        "    if False:",
+        CLOUDEVENTS,
+    ),
+    Fault(
+        "any text is a trace",
+        "pmsync/core/cloudevents.py",
+        "return value if isinstance(value, str) and re.fullmatch(_TRACEPARENT, value) else None",
+        "return value if isinstance(value, str) else None",
+        CLOUDEVENTS,
+    ),
+    Fault(
+        "the type of an envelope need not be that of its data",
+        "pmsync/core/events.py",
+        "    if type_of(event) != context.type:",
+        "    if False:",
+        CLOUDEVENTS,
+    ),
+    Fault(
+        "an event is folded wherever it lies",
+        "pmsync/folding.py",
+        "!= record.partition:",
+        "< 0:",
+        f"{AGGREGATOR} -k wrong_partition",
+    ),
+    Fault(
+        "a dead letter loses its headers",
+        "pmsync/bus/letters.py",
+        "        headers=tuple(record.headers),\n",
+        "",
+        f"{AGGREGATOR} -k keeps_headers",
+    ),
+    Fault(
+        "a replay loses the headers",
+        "pmsync/dead_letters.py",
+        "[Record(letter.key, letter.raw, letter.headers)]",
+        "[Record(letter.key, letter.raw)]",
+        f"{AGGREGATOR} -k keeps_headers",
+    ),
+    Fault(
+        "headers given on Kafka are lost",
+        "pmsync/bus/apache_kafka.py",
+        "list(record.headers) or headers\n",
+        "headers\n",
+        f"{KAFKA} -k headers_come_back",
+    ),
+    Fault(
+        "an old embedded log gets no headers",
+        "pmsync/bus/embedded.py",
+        '        db.execute("ALTER TABLE log ADD COLUMN headers TEXT")\n',
+        "        pass\n",
+        f"{BUS} -k before_headers",
+    ),
+    Fault(
+        "a container is read outside of its own trace",
+        "connectors/pump.py",
+        "                with self.reading(container):\n",
+        "                with nullcontext():\n",
+        f"{PUMP} -k read_apart",
+    ),
+    Fault(
+        "what is published has no trace",
+        "pmsync/bus/publisher.py",
+        "encode(event, current())",
+        "encode(event)",
+        "tests/integration/test_app.py -k each_read",
+    ),
+    Fault(
         "a log that lost its beginning is read on",
         "pmsync/aggregator.py",
         "if (begin := bus.begin_offset(EVENTS, partition)) > offset:",
         "if (begin := bus.begin_offset(EVENTS, partition)) > offset + 1000:",
         "tests/integration/test_kafka_topics.py",
     ),
+    Fault(
+        "a connector's successor starts beside it",
+        "deploy/chart/templates/connectors.yaml",
+        "    type: Recreate\n",
+        "    type: RollingUpdate\n",
+        f"{CHART} -k single_reader",
+    ),
+    Fault(
+        "aggregators have no name of their own",
+        "deploy/chart/templates/aggregator.yaml",
+        ' "member" true',
+        "",
+        f"{CHART} -k keeps_its_name",
+    ),
+    Fault(
+        "every role sees the tokens of sources",
+        "deploy/chart/templates/web.yaml",
+        '"secrets" .Values.existingSecrets',
+        '"secrets" (concat .Values.existingSecrets (values .Values.connectors.existingSecrets | first | default list))',
+        f"{CHART} -k own_secrets",
+    ),
+    Fault(
+        "a change of projects restarts every role",
+        "deploy/chart/templates/_helpers.tpl",
+        'omit $root.Values.config "projects" | toJson',
+        "$root.Values.config | toJson",
+        f"{CHART} -k starts_nothing_anew",
+    ),
+    Fault(
+        "the chart sets a variable that pmsync does not know",
+        "deploy/chart/templates/_helpers.tpl",
+        "  - name: PMSYNC_WEB__PORT\n",
+        "  - name: PMSYNC_WEB__POTR\n",
+        f"{CHART} -k the_environment",
+    ),
+    Fault(
+        "the schema lets an unknown value pass",
+        "deploy/chart/values.schema.json",
+        '  "required": ["config"],\n  "additionalProperties": false,\n',
+        '  "required": ["config"],\n',
+        f"{CHART} -k refused",
+    ),
+    Fault(
+        "compose opens the pages to the network",
+        "deploy/compose.yaml",
+        '"127.0.0.1:8080:8080"',
+        '"8080:8080"',
+        COMPOSE,
+    ),
+    Fault(
+        "compose's Kafka wants three brokers for a group",
+        "deploy/compose.yaml",
+        "      KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR: 1\n",
+        "",
+        f"{COMPOSE} -k serves_pmsync",
+    ),
+    Fault(
+        "the image takes packages without their hashes",
+        "deploy/Dockerfile",
+        "install --no-compile --require-hashes -r",
+        "install --no-compile -r",
+        IMAGE,
+    ),
+    Fault(
+        "the same figures are told again and again",
+        "pmsync/outputs.py",
+        "        if said.digest() == last:\n",
+        "        if False:\n",
+        f"{OUTPUTS} -k differ",
+    ),
+    Fault(
+        "the instant of a tick is part of the figures",
+        "pmsync/core/outputs.py",
+        'self.model_dump_json(exclude={"assessed_at"})',
+        "self.model_dump_json()",
+        f"tests/unit/test_outputs.py {OUTPUTS} -k digest",
+    ),
+    Fault(
+        "what was told last is forgotten",
+        "pmsync/store/state.py",
+        ".values(metrics=digest))",
+        ".values(metrics=due.c.metrics))",
+        f"{OUTPUTS} -k differ",
+    ),
+    Fault(
+        "figures that nobody sent pile up",
+        "pmsync/store/state.py",
+        '        self._db.execute(delete(outbox).where(*same, outbox.c.state == "ready"))\n',
+        "",
+        f"{OUTPUTS} -k nobody_has_sent",
+    ),
+    Fault(
+        "a project that is gone keeps its figures",
+        "pmsync/aggregator.py",
+        "            gone = self._outputs.removed(project, now, look.metrics) if state is None else None\n",
+        "            gone = None\n",
+        f"{OUTPUTS} -k gone",
+    ),
+    Fault(
+        "what is for others is given up while the log is away",
+        "pmsync/notify/topics.py",
+        "gives_up=False",
+        "gives_up=True",
+        f"{OUTPUTS} -k however_long",
+    ),
+    Fault(
+        "one that no log takes holds up its run",
+        "pmsync/notify/notifier.py",
+        "            if len(run) > 1:  # one of them; each by itself shows which\n",
+        "            if False:\n",
+        f"{OUTPUTS} -k no_log_takes",
+    ),
+    Fault(
+        "what was published is noted before it is",
+        "pmsync/notify/notifier.py",
+        "            sender.send(run)\n",
+        "            self._outbox.sent(run, keep=manner.keep)\n            sender.send(run)\n",
+        OUTPUTS,
+    ),
+    Fault(
+        "what was published is never noted",
+        "pmsync/notify/notifier.py",
+        "            self._outbox.sent(run, keep=manner.keep)\n",
+        "",
+        f"{OUTPUTS} -k killed",
+    ),
+    Fault(
+        "two lines of the alert log have one id",
+        "pmsync/core/outputs.py",
+        'f"{said.project}/{said.fingerprint}/{said.n}@{version_at(said.at)}"',
+        'f"{said.project}/{said.fingerprint}@{version_at(said.at)}"',
+        "tests/unit/test_outputs.py",
+    ),
+    Fault(
+        "the embedded log keeps what was replaced",
+        "pmsync/bus/embedded.py",
+        "                if topic in COMPACTED:\n",
+        "                if False:\n",
+        f"{BUS} -k grow",
+    ),
+    Fault(
+        "the embedded log drops what was not replaced",
+        "pmsync/bus/embedded.py",
+        '        _REMOVE + " AND key = ?",\n',
+        "        _REMOVE + \" AND ? <> ''\",\n",
+        f"{BUS} -k newest",
+    ),
+    Fault(
+        "a project that is gone is an empty document on Kafka",
+        "pmsync/bus/apache_kafka.py",
+        "nothing = None if topic in COMPACTED else b",
+        "nothing = b",
+        f"{KAFKA} -k ends_a_key",
+    ),
+    Fault(
+        "a rebuild leaves rows that the log does not have",
+        "pmsync/store/rebuilds.py",
+        "            removed += self._db.execute(delete(state).where(*_surplus(project))).rowcount\n",
+        "",
+        REBUILD,
+    ),
+    Fault(
+        "a rebuild begins with what a dead one left",
+        "pmsync/rebuild.py",
+        '        self._store.empty(partition)\n        self._step("emptied")\n',
+        '        self._step("emptied")\n',
+        f"{REBUILD} -k dead_rebuild",
+    ),
+    Fault(
+        "a rebuild flips before it has folded what the owner has",
+        "pmsync/rebuild.py",
+        "            unreadable = self._unreadable + self._rest(partition, ours, live, dry_run=dry_run)\n",
+        "            unreadable = self._unreadable\n",
+        f"{REBUILD} -k goes_on",
+    ),
+    Fault(
+        "a rebuild folds more than its owner has",
+        "pmsync/rebuild.py",
+        "        end = self._state.offsets()[partition]\n",
+        "        end = self._bus.end_offset(EVENTS, partition)\n",
+        f"{REBUILD} -k folded_for_it",
+    ),
+    Fault(
+        "two rebuild at once",
+        "pmsync/store/rebuilds.py",
+        "if held.expires_at > (micros(now) or 0) and",
+        "if not held.partition and",
+        f"{REBUILD} -k second_of_two",
+    ),
+    Fault(
+        "a rebuild that was taken over goes on",
+        "pmsync/store/rebuilds.py",
+        "here = and_(rebuilds.c.partition == partition, rebuilds.c.owner == self._owner)",
+        "here = rebuilds.c.partition == partition",
+        f"{REBUILD} -k taken_over",
+    ),
+    Fault(
+        "a rebuild buries again what was discarded",
+        "pmsync/bus/letters.py",
+        "new = {letter.id: letter for letter in letters if letter.id not in known}",
+        "new = {letter.id: letter for letter in letters}",
+        f"{REBUILD} -k discarded",
+    ),
+    Fault(
+        "what was rebuilt is not assessed",
+        "pmsync/store/rebuilds.py",
+        "        mark_dirty(self._db, self._partition, projects, -edition)  # offsets are the other changes' numbers\n",
+        "            unreadable = self._unreadable\n",
+        f"{REBUILD} -k assessed_again",
+    ),
+    Fault(
+        "a move forgets what was shown",
+        "pmsync/store/moves.py",
+        "alert_log, outbox, due",
+        "alert_log, outbox",
+        f"{MOVE} -k told_again",
+    ),
+    Fault(
+        "a move forgets the last tick",
+        "pmsync/store/moves.py",
+        "ticked_at = here.scalar(select(func.max(partitions.c.ticked_at))) or 0",
+        "ticked_at = 0",
+        f"{MOVE} -k told_again",
+    ),
+    Fault(
+        "a moved project keeps its partition",
+        "pmsync/store/moves.py",
+        "if table is due else row",
+        "if not table.columns else row",
+        f"{MOVE} -k told_again",
+    ),
+    Fault(
+        "what the target's log has is believed",
+        "pmsync/move.py",
+        "any((a.key, a.value) != (b.key, b.value) for a, b in zip(found, expected, strict=False))",
+        "len(found) > len(expected)",
+        f"{MOVE} -k way",
+    ),
+    Fault(
+        "what the target's log has too much is believed",
+        "pmsync/move.py",
+        "if more := [n for n in ends if ends[n] > places[n]]:",
+        "if more := [n for n in ends if ends[n] > places[n] + 99]:",
+        f"{MOVE} -k way",
+    ),
+    Fault(
+        "a move appends what is there",
+        "pmsync/move.py",
+        "missing += records[known:]",
+        "missing += records",
+        f"{MOVE} -k run_again",
+    ),
+    Fault(
+        "a live installation is moved",
+        "pmsync/move.py",
+        '        yield from (f"{who}: stop it, or wait until its time has run out" for who in self._from.running())\n',
+        "",
+        f"{MOVE} -k way",
+    ),
+    Fault(
+        "a log that grows is not noticed",
+        "pmsync/move.py",
+        "        if _ends(old) != ends:\n",
+        "        if len(_ends(old)) != len(ends):\n",
+        f"{MOVE} -k grows",
+    ),
+    Fault(
+        "who still works with a moved store is not fenced",
+        "pmsync/store/moves.py",
+        "            db.execute(update(partitions).values(epoch=partitions.c.epoch + 1))\n",
+        "",
+        f"{MOVE} -k until_that",
+    ),
+    Fault(
+        "who still reads for a moved store is not fenced",
+        "pmsync/store/moves.py",
+        "values(epoch=leases.c.epoch + 1, expires_at=0)",
+        "values(expires_at=0)",
+        f"{MOVE} -k until_that",
+    ),
+    Fault(
+        "a moved store is folded into",
+        "pmsync/store/state.py",
+        "            refuse_moved(db)  # now",
+        "            # now",
+        f"{MOVE} -k until_that",
+    ),
+    Fault(
+        "a moved store is published for",
+        "pmsync/store/state.py",
+        "            refuse_moved(db)\n            insert_new(",
+        "            insert_new(",
+        f"{MOVE} -k until_that",
+    ),
+    Fault(
+        "a moved store is read for",
+        "pmsync/store/ledger.py",
+        "            refuse_moved(db)\n            epoch =",
+        "            epoch =",
+        f"{MOVE} -k until_that",
+    ),
+    Fault(
+        "a moved store takes hints",
+        "pmsync/store/ledger.py",
+        "            refuse_moved(db)\n            insert =",
+        "            insert =",
+        f"{MOVE} -k until_that",
+    ),
+    Fault(
+        "a moved store sends",
+        "pmsync/store/outbox.py",
+        "                refuse_moved(db)\n",
+        "",
+        f"{MOVE} -k until_that",
+    ),
+    Fault(
+        "a role starts on a moved store",
+        "pmsync/service.py",
+        "                check_moved(app.store)\n",
+        "",
+        "tests/acceptance/test_move.py",
+    ),
+    Fault(
+        "a store that is being filled is worked with",
+        "pmsync/move.py",
+        "        self._into.fill(here, self._old.place)\n",
+        "        self._new.store.migrate()\n",
+        f"{MOVE} -k until_it",
+    ),
+    Fault(
+        "health: silence counts as health",
+        "pmsync/health.py",
+        "> SILENT_SECONDS:",
+        "> 1e9:",
+        HEALTH,
+    ),
+    Fault(
+        "health: every try is logged",
+        "pmsync/health.py",
+        "            news = reason not in self._said\n",
+        "            news = True\n",
+        HEALTH,
+    ),
+    Fault(
+        "health: a partition that stands still is no reason",
+        "pmsync/app.py",
+        "            elif self.health.waits(part, stopped[partition]):\n",
+        "            elif True:\n",
+        APP,
+    ),
+    Fault(
+        "health: ready before anything was looked at",
+        "pmsync/health.py",
+        '{STARTING: "it is starting"}',
+        "{}",
+        f"{HEALTH} {APP}",
+    ),
+    Fault(
+        "health: a round that failed counts as read",
+        "pmsync/app.py",
+        """        finally:
+            self.health.metrics.published""",
+        """        finally:
+            self.freshness.read(source, self._wall())
+            self.health.metrics.published""",
+        APP,
+    ),
+    Fault(
+        "health: who runs is not content with newer tables",
+        "pmsync/store/engine.py",
+        "return None if running else _too_new(known)",
+        "return _too_new(known)",
+        STORE,
+    ),
+    Fault(
+        "health: a role that starts too early ends",
+        "pmsync/service.py",
+        "        except (StoreUnavailable, BusUnavailable, ConnectorError) as error:\n",
+        "        except ConnectorError as error:\n",
+        CLEAN_STARTS,
+    ),
+    Fault(
+        "health: a backlog is folded to its end before a process ends",
+        "pmsync/app.py",
+        "if name in MAY_END and self._stop.is_set():",
+        "if False and self._stop.is_set():",
+        "tests/acceptance/test_clean_starts.py -k backlog",
+    ),
+    Fault(
+        "health: the producer takes everything at once",
+        "pmsync/bus/apache_kafka.py",
+        "if end > begin and size + len(record.value) > WINDOW_BYTES:",
+        "if end < begin:",
+        f"{KAFKA} -k whole",
+    ),
+    Fault(
+        "health: a file that is not there is tried again and again",
+        "pmsync/buses.py",
+        "    _check_files(security)\n",
+        "",
+        "tests/integration/test_kafka_security.py -k files_that_are_wrong",
+    ),
+    Fault(
+        "a zombie's batch is taken",
+        "pmsync/store/state.py",
+        "if found is None or found.epoch != epoch:",
+        "if found is None:",
+        f"{CRASHES} -k zombie_aggregator[embedded-C19]",
+    ),
+    Fault(
+        "a kill leaves half a batch",
+        "pmsync/aggregator.py",
+        "            next_offset = fold_into(owned, claims, batch[-1].offset + 1)\n",
+        "            next_offset = batch[-1].offset + 1\n            fold_into(owned, claims, owned.next_offset)\n        with self._store.owned(partition, self._epochs[partition]) as owned:\n            owned.save({}, next_offset)\n",
+        f"{CRASHES} -k killed_aggregator[embedded-C15]",
+    ),
+    Fault(
+        "what was under way at a kill stays so",
+        "connectors/pump.py",
+        "        self._publish_pending()\n",
+        "",
+        f"{CRASHES} -k what_goes[embedded]",
+    ),
+    Fault(
+        "a torn log is believed",
+        "pmsync/bus/embedded.py",
+        "            write_ahead(self._db)\n",
+        '            self._db.execute("PRAGMA journal_mode=MEMORY")\n',
+        f"{CRASHES} -k torn_log",
+    ),
+    Fault(
+        "a hint is struck before it is fetched",
+        "connectors/pump.py",
+        "                self._publish(self._hinted(noted))\n                self.ledger.heed(self._source, self._epoch, noted)\n",
+        "                self.ledger.heed(self._source, self._epoch, noted)\n                self._publish(self._hinted(noted))\n",
+        PUMP,
+    ),
+    Fault(
+        "a hint that came again is struck",
+        "pmsync/store/ledger.py",
+        'for name in ("kind", "id", "at")]',
+        'for name in ("kind", "id")]',
+        LEDGER,
+    ),
+    Fault(
+        "hints wait for the end of a listing",
+        "connectors/pump.py",
+        "            self._settle_listed(page)\n            self._take_hints()\n",
+        "            self._settle_listed(page)\n",
+        PUMP,
+    ),
+    Fault(
+        "hints wait for the end of a sweep",
+        "connectors/pump.py",
+        "            there |= {mark.ref: mark for mark in page}\n            self._take_hints()\n",
+        "            there |= {mark.ref: mark for mark in page}\n",
+        PUMP,
+    ),
+    Fault(
+        "hints are believed that much is gone",
+        "connectors/pump.py",
+        "if not (many and read.ref in missing)]",
+        "]",
+        PUMP,
+    ),
+    Fault(
+        "a hint of a container that nobody maps is fetched",
+        "connectors/pump.py",
+        'if ref in known or each.container in {"", *self._routes}]',
+        "]",
+        PUMP,
+    ),
+    Fault(
+        "a signature is not looked at",
+        "pmsync/web/intake.py",
+        "        if secret is not None and not is_signed(secret, body, signature):\n",
+        "        if False:\n",
+        INTAKE,
+    ),
+    Fault(
+        "SHA-1 signs",
+        "connectors/webhooks.py",
+        '    "sha512": hashlib.sha512,\n',
+        '    "sha512": hashlib.sha512,\n    "sha1": hashlib.sha1,\n',
+        "tests/connectors/test_webhooks.py",
+    ),
+    Fault(
+        "a source without a secret takes anything",
+        "pmsync/web/intake.py",
+        '        raise NotTaken("closed")\n',
+        "        return None\n",
+        INTAKE,
+    ),
+    Fault(
+        "a webhook is answered before it is kept",
+        "pmsync/web/intake.py",
+        "                self._keep(source, heard.hints)\n",
+        "                __import__('threading').Timer(1, self._keep, (source, heard.hints)).start()\n",
+        INTAKE,
+    ),
+    Fault(
+        "what a body held in memory is never given back",
+        "pmsync/web/intake.py",
+        "            self._at_once -= 1\n",
+        "            self._at_once -= 0\n",
+        f"{INTAKE} -k forged_bodies",
+    ),
+    Fault(
+        "the loop looks for no hints between its rounds",
+        "pmsync/app.py",
+        "                    wait = left if source == CONFIGURATION else min(HINT_SECONDS, left)\n",
+        "                    wait = left\n",
+        "tests/acceptance/test_webhooks.py -k before_the_next_round",
+    ),
+    Fault(
+        "reconcile: what is older here is equal",
+        "pmsync/reconcile.py",
+        'return "" if known.digest == digest(read.content) else OLD',
+        'return ""',
+        HINTED,
+    ),
+    Fault(
+        "reconcile: what is gone is not named",
+        "pmsync/reconcile.py",
+        '        return GONE if is_here else ""\n',
+        '        return ""\n',
+        HINTED,
+    ),
+    Fault(
+        "reconcile: what a listing shows late is a difference",
+        "pmsync/reconcile.py",
+        "            if what := _what(reads.get(ref, Read(ref)), entries.get(ref), container):\n",
+        "            if what := _what(reads.get(ref, Read(ref)), entries.get(ref), container) or OLD:\n",
+        HINTED,
+    ),
+    Fault(
+        "reconcile repairs unasked",
+        "pmsync/cli.py",
+        "        if repair:\n            for each in found:\n",
+        "        if found:\n            for each in found:\n",
+        HINTED,
+    ),
+    Fault(
+        "the example pages by number",
+        EXAMPLE,
+        "(1, set(), last) if since is None or last > since else (page + 1, seen, since)",
+        "(page + 1, seen, since)",
+        THIRD_PARTY,
+    ),
+    Fault("the example's errors are fatal", EXAMPLE, " or status >= 500:", ":", THIRD_PARTY),
+    Fault(
+        "the example tells its token",
+        EXAMPLE,
+        'f"{what}: {advice}"',
+        'f"{what}: {advice} {self._session.headers}"',
+        THIRD_PARTY,
+    ),
+    Fault("the example follows a redirect", EXAMPLE, "allow_redirects=False", "allow_redirects=True", THIRD_PARTY),
+    Fault("the example believes half a history", EXAMPLE, "whole = states", "whole = True or states", THIRD_PARTY),
 )
 
+GATE = {
+    "fence: a stale epoch is refused": "the epoch is not checked",
+    "fence: taking a partition raises its epoch": "taking a partition keeps its epoch",
+    "fence: the partition's row is locked": "a fence that is not locked",
+    "fence, by the judge": "a zombie's batch is taken",
+    "pending note before a publication": "pending notes are not written",
+    "pending things are fetched again": "pending notes are not fetched again",
+    "pending things are fetched again, by the judge": "what was under way at a kill stays so",
+    "acknowledgement is waited for": "Kafka's acknowledgement is not waited for",
+    "ledger after the acknowledgement": "entries are made before the bus has acknowledged",
+    "cursor after the page": "the cursor moves before its page is published",
+    "lease's epoch": "a reader writes without its lease",
+    "offset check": "offsets that were folded are folded again",
+    "offset never goes back": "the offset can go back",
+    "rows and offset in one transaction": "the offset is saved in another transaction",
+    "rows and offset in one transaction, by the judge": "a kill leaves half a batch",
+    "dead letter before the offset": "a dead letter is not waited for",
+    "outbox: a claim is written": "a claim is not written",
+    "outbox: a claim is locked": "two notifiers claim one message",
+    "outbox: a message has one id": "a message may be posted twice",
+    "log: synced before it is acknowledged": "a commit does not wait for the disk",
+    "log: the store's own": "another log is published into",
+    "producer begun anew after a time-out": "a producer that gave up is kept",
+}
+"""Guards of delivery -> the fault that takes each away."""
 
-def survives(fault: Fault) -> bool:
-    """Whether the test passes although the fault is in."""
+
+class Outcome(NamedTuple):
+    """What came of a planted fault: the test that failed (none: it survived), and how long that took."""
+
+    by: str
+    seconds: float
+
+
+def plant(fault: Fault) -> Outcome:
+    """Run the test that should fail with the fault in."""
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder) / "tree"
         shutil.copytree(
-            ROOT, tree, ignore=shutil.ignore_patterns(".venv", ".git", ".hypothesis", "*cache*", "*.egg-info")
+            ROOT, tree, ignore=shutil.ignore_patterns(".venv", ".git", ".hypothesis", "*cache*", "*.egg-info", "build")
         )
         target = tree / fault.file
         text = target.read_text()
         if text.count(fault.old) != 1:
             raise SystemExit(f"{fault.name}: the code to break is not there once in {fault.file}; mend this table")
         target.write_text(text.replace(fault.old, fault.new))
+        begun = time.monotonic()
         run = subprocess.run(
             [sys.executable, "-m", "pytest", "-x", "-q", *QUICKLY, *fault.test.split()],
             cwd=tree,
@@ -665,18 +1483,42 @@ def survives(fault: Fault) -> bool:
         )
         if run.returncode not in {0, 1}:
             raise SystemExit(f"{fault.name}: the test did not run:\n{run.stdout[-2000:]}{run.stderr[-2000:]}")
-        return run.returncode == 0
+        failed = re.search(r"^(?:FAILED|ERROR) (\S+)", run.stdout, re.MULTILINE)
+        by = failed.group(1) if failed else fault.test
+        return Outcome(by if run.returncode else "", time.monotonic() - begun)
+
+
+def chosen(words: Sequence[str], *, gate: bool) -> list[Fault]:
+    """The faults whose name holds all these words; of the gate's, those alone and in its order."""
+    by_name = {fault.name: fault for fault in FAULTS}
+    among = [by_name[name] for name in GATE.values()] if gate else FAULTS
+    return [fault for fault in among if all(word in fault.name for word in words)]
+
+
+def table(outcomes: Mapping[str, Outcome]) -> str:
+    """The gate's outcomes in Markdown."""
+    lines = ["| guard | taken away by | caught by | seconds |", "|---|---|---|---|"]
+    for guard, name in GATE.items():
+        if found := outcomes.get(name):
+            by = f"`{found.by}`" if found.by else "**nothing**"
+            lines.append(f"| {guard} | {name} | {by} | {found.seconds:.0f} |")
+    return "\n".join(lines) + "\n"
 
 
 def main() -> int:
-    """Try every fault whose name holds the words given on the command line."""
-    survivors = 0
-    for fault in FAULTS:
-        if all(word in fault.name for word in sys.argv[1:]):
-            alive = survives(fault)
-            survivors += alive
-            print(f"{'SURVIVED' if alive else 'caught':8}  {fault.name}  ({fault.test})", flush=True)
-    return 1 if survivors else 0
+    """Try the faults that the command line chooses."""
+    gate = "--gate" in sys.argv
+    outcomes: dict[str, Outcome] = {}
+    for fault in chosen([word for word in sys.argv[1:] if word != "--gate"], gate=gate):
+        outcomes[fault.name] = found = plant(fault)
+        print(
+            f"{'caught' if found.by else 'SURVIVED':8}  {fault.name}  ({fault.test}, {found.seconds:.0f} s)", flush=True
+        )
+    if gate:
+        REPORT.parent.mkdir(parents=True, exist_ok=True)
+        REPORT.write_text(table(outcomes))
+        print(f"written to {REPORT.relative_to(ROOT)}")
+    return 0 if all(found.by for found in outcomes.values()) else 1
 
 
 if __name__ == "__main__":

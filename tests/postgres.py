@@ -92,7 +92,11 @@ class Server:
 
     def cut(self, database: str) -> int:
         """End every connection to a database, as a restart of the server would; returns how many there were."""
-        return len(self.ask(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database}'"))
+        return len(
+            self.ask(
+                f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database}' AND usename = current_user"
+            )
+        )
 
     @property
     def ours(self) -> bool:

@@ -81,6 +81,9 @@ class Cluster:
         for kinds, words in _ADVICE:
             if isinstance(error, kinds):
                 return words
+        for part, words in _TLS:
+            if part in str(error).upper():
+                return f"{words} ({error})"
         if isinstance(error, _SILENCE):
             seen = f" ({error})" if isinstance(error, errors.KafkaConnectionError) else ""
             return (
@@ -116,10 +119,32 @@ def _telling(complaints: list[Exception], error: Exception) -> Exception:
 
 _SILENCE = (errors.KafkaTimeoutError, errors.KafkaConnectionError, errors.NodeNotReadyError, errors.Cancelled)
 
+_TLS = (
+    (
+        "CERTIFICATE_VERIFY_FAILED",
+        (
+            "the broker's certificate does not hold; name its authority in bus.security.ca, and in bus.bootstrap_servers a host "
+            "that it is made out to"
+        ),
+    ),
+    (
+        "ALERT_UNKNOWN_CA",
+        "the broker does not know who signed pmsync's certificate; give another one as bus.security.certificate and key",
+    ),
+    (
+        "CERTIFICATE",
+        (
+            "the broker refuses pmsync's certificate, or misses one; give one that it knows, and that has not run out, as "
+            "bus.security.certificate and key"
+        ),
+    ),
+)
+"""What to tell people of a TLS connection that failed, by OpenSSL's words; the first that fits."""
+
 _ADVICE: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str], ...] = (
     (
         (errors.SaslAuthenticationFailedError, errors.UnsupportedSaslMechanismError, errors.IllegalSaslStateError),
-        "the sign-in was refused; check the mechanism, the user and the password under bus.security",
+        "the sign-in was refused; check the mechanism, the user and the password, or the token, under bus.security",
     ),
     (
         errors.AuthorizationError,

@@ -14,11 +14,13 @@ from typing import Any, NamedTuple
 from kafka.admin import ConfigResource, KafkaAdminClient
 
 from pmsync.bus.cluster import Cluster
-from pmsync.bus.port import DEAD_LETTERS, EVENTS
+from pmsync.bus.port import ALERTS, DEAD_LETTERS, EVENTS, METRICS
 
 MIB = 1 << 20
 FOR_EVER = "-1"
-MONTH = str(30 * 24 * 3600 * 1000)
+DAY = 24 * 3600 * 1000
+MONTH = str(30 * DAY)
+CLOUD_EVENTS = "application/cloudevents+json; charset=UTF-8"
 
 
 class Topic(NamedTuple):
@@ -35,7 +37,7 @@ class Topic(NamedTuple):
 TOPICS = (
     Topic(
         EVENTS,
-        "application/cloudevents+json; charset=UTF-8",
+        CLOUD_EVENTS,
         4 * MIB,
         {"cleanup.policy": "delete", "retention.ms": FOR_EVER, "retention.bytes": FOR_EVER},
     ),
@@ -43,6 +45,13 @@ TOPICS = (
         DEAD_LETTERS,
         "application/json",
         8 * MIB,
+        {"cleanup.policy": "delete", "retention.ms": MONTH, "retention.bytes": FOR_EVER},
+    ),
+    Topic(METRICS, CLOUD_EVENTS, 4 * MIB, {"cleanup.policy": "compact"}),
+    Topic(
+        ALERTS,
+        CLOUD_EVENTS,
+        1 * MIB,
         {"cleanup.policy": "delete", "retention.ms": MONTH, "retention.bytes": FOR_EVER},
     ),
 )
@@ -80,16 +89,22 @@ class Difference(NamedTuple):
         return self.new or bool(self.mend)
 
 
-def wanted(partitions: int, replication: int, prefix: str = "") -> Sequence[Wanted]:
-    """All topics as they should be."""
+def wanted(partitions: int, replication: int, prefix: str = "", event_days: int | None = None) -> Sequence[Wanted]:
+    """All topics as they should be; events are kept for so many days (None: for ever)."""
     # With three copies, one broker may be away and two still hold what was acknowledged.
     in_sync = str(max(1, replication - 1))
+    own = {EVENTS: {"retention.ms": str(event_days * DAY)}} if event_days else {}
     return [
         Wanted(
             prefix + topic.name,
             partitions,
             replication,
-            {**topic.settings, "max.message.bytes": str(topic.largest), "min.insync.replicas": in_sync},
+            {
+                **topic.settings,
+                **own.get(topic.name, {}),
+                "max.message.bytes": str(topic.largest),
+                "min.insync.replicas": in_sync,
+            },
         )
         for topic in TOPICS
     ]

@@ -22,18 +22,14 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    TypeAdapter,
     ValidationError,
     model_validator,
 )
-from pydantic_core import from_json
+
+from pmsync.core.cloudevents import Context, Headers, Undecodable, reasons, unwrap
 
 MAX_CHANGES = 2000
 """A history longer than this is cut to its newest changes and flagged (`history_cut`)."""
-
-
-class Undecodable(Exception):
-    """The bytes are no event that this version of pmsync knows."""
 
 
 def _utc(value: datetime) -> datetime:
@@ -313,7 +309,6 @@ class Fact(_Value):
 
 Event = Snapshot | Tombstone | Fact
 
-_snapshot = TypeAdapter(Snapshot)
 _TYPES: Mapping[str, type[Snapshot] | type[Tombstone] | type[Fact]] = {
     **{f"pmsync.{kind}.v1": Snapshot for kind in KINDS},
     "pmsync.tombstone.v1": Tombstone,
@@ -343,43 +338,83 @@ def version_at(when: datetime) -> int:
     return int(when.timestamp()) * 1_000_000 + when.microsecond
 
 
-def encode(event: Event) -> bytes:
-    """The event as a CloudEvents 1.0 JSON document (structured mode); `partitionkey` is the project."""
-    kind: str
+def type_of(event: Event) -> str:
+    """The type that an event has in its envelope; a new major is another type."""
+    kind = "tombstone" if isinstance(event, Tombstone) else event.content.kind
+    return f"pmsync.{kind}.v1"
+
+
+def encode(event: Event, traceparent: str | None = None) -> bytes:
+    """The event as a CloudEvents 1.0 JSON document (structured mode); `partitionkey` is the project.
+
+    `traceparent` says which read it came from. It is the envelope's and no part of the event, so that it can neither make
+    an event news nor enter the state.
+    """
     match event:
-        case Snapshot(thing=thing, version=version):
-            kind, time, ident = event.content.kind, instant(version), f"{'/'.join(thing)}@{version}"
-            source, subject = thing.source, f"{thing.kind}/{thing.id}"
-        case Tombstone(thing=thing, version=version):
-            kind, time, ident = "tombstone", instant(version), f"{'/'.join(thing)}@{version}"
+        case Snapshot(thing=thing, version=version) | Tombstone(thing=thing, version=version):
+            time, ident = instant(version), f"{'/'.join(thing)}@{version}"
             source, subject = thing.source, f"{thing.kind}/{thing.id}"
         case Fact():
-            kind, time, ident = event.content.kind, event.at, event.id
+            time, ident = event.at, event.id
             source, subject = "people", event.content.fingerprint
+    return cloud_event(
+        ident=f"{event.project}/{ident}",
+        source=f"/sources/{source}",
+        subject=subject,
+        kind=type_of(event),
+        time=time,
+        project=event.project,
+        data=event,
+        traceparent=traceparent,
+    )
+
+
+def cloud_event(
+    *,
+    ident: str,
+    source: str,
+    subject: str,
+    kind: str,
+    time: datetime,
+    project: str,
+    data: BaseModel,
+    traceparent: str | None = None,
+) -> bytes:
+    """A CloudEvents 1.0 JSON document (structured mode)."""
     envelope = {
         "specversion": "1.0",
-        "id": f"{event.project}/{ident}",
-        "source": f"/sources/{source}",
+        "id": ident,
+        "source": source,
         "subject": subject,
-        "type": f"pmsync.{kind}.v1",
+        "type": kind,
         "time": rfc3339(time),
         "datacontenttype": "application/json",
-        "partitionkey": event.project,
-        "data": event.model_dump(mode="json", by_alias=True),
+        "partitionkey": project,
+        **({"traceparent": traceparent} if traceparent else {}),
+        "data": data.model_dump(mode="json", by_alias=True),
     }
     return json.dumps(envelope, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def decode(raw: bytes) -> Event:
-    """The event in these bytes; raises `Undecodable` with the reason for anything else, an unknown major version included."""
+def decode(raw: bytes, headers: Headers = ()) -> Event:
+    """The event in this record; raises `Undecodable` with the reason for anything else, an unknown major version included."""
+    return event_in(*unwrap(raw, headers))
+
+
+def event_in(context: Context, data: Any) -> Event:
+    """The event that a CloudEvent of pmsync's holds; raises `Undecodable` as `decode` does."""
+    cls = _TYPES.get(context.type)
+    if cls is None:
+        raise Undecodable(
+            f"unknown type {context.type[:80]!r}; is this event from a newer pmsync?", context.traceparent
+        )
     try:
-        envelope: Any = from_json(raw)
-        cls = _TYPES[envelope["type"]]
-        return cls.model_validate(envelope["data"])
-    except KeyError as error:
-        raise Undecodable(f"unknown or missing {error}; is this event from a newer pmsync?") from error
-    except (ValueError, TypeError, ValidationError) as error:
-        raise Undecodable(" ".join(str(error).split())[:500]) from error
+        event = cls.model_validate(data)
+    except ValidationError as error:
+        raise Undecodable(f"data: {reasons(error)}", context.traceparent) from error
+    if type_of(event) != context.type:
+        raise Undecodable(f"data: a {context.type} cannot be a {type_of(event)}", context.traceparent)
+    return event
 
 
 def rfc3339(when: datetime) -> str:

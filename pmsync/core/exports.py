@@ -43,8 +43,17 @@ class Table(NamedTuple):
 
 def rows(table: str, state: ProjectState, at: datetime, now: datetime) -> Iterator[Row]:
     """The rows of a table as of `at`, for a reader at `now` (which `at` never passes)."""
-    shown = view(state, min(at, now))
-    sight = Sight(state, shown, Workdays.of(shown))
+    yield from rows_of(table, sight(state, min(at, now)))
+
+
+def sight(state: ProjectState, at: datetime) -> Sight:
+    """The project as of an instant, to read several tables from."""
+    shown = view(state, at)
+    return Sight(state, shown, Workdays.of(shown))
+
+
+def rows_of(table: str, sight: Sight) -> Iterator[Row]:
+    """The rows of a table as they are seen from there."""
     subjects, columns = _TABLES[table]
     for subject in subjects(sight):
         yield {name: read(sight, subject) for name, read in columns.items()}

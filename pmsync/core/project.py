@@ -1,6 +1,6 @@
 """A project's state: rows that events fold into, and the view of them at an instant.
 
-`fold` merges by maximum and reads nothing but rows and events, so that any order, any repeats and any batches of the
+`fold` merges by maximum and reads nothing but what events claim, so that any order, any repeats and any batches of the
 same events end in the same rows (law L1). A view (`view`) shows the project as of an instant: from the sources' own
 histories for tracked fields, from kept versions for milestones, calendar entries and configuration.
 
@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import TypeAdapter
 
+from pmsync.core.claims import Claim
 from pmsync.core.events import (
     CONFIGURATION,
     KEPT,
@@ -26,23 +27,16 @@ from pmsync.core.events import (
     Change,
     ChangeRequest,
     Content,
-    Event,
     Fact,
     Meaning,
     Milestone,
     Project,
-    Snapshot,
     StatusCategory,
     Synced,
     Thing,
-    Tombstone,
     WorkItem,
-    body,
     version_at,
 )
-
-PEOPLE = "people"
-"""The source of facts."""
 
 
 class Key(NamedTuple):
@@ -63,40 +57,24 @@ class Row(NamedTuple):
     body: str
 
 
-def keys(event: Event) -> Iterator[Key]:
-    """Where an event claims to be the newest: one row, and one more if versions of its kind are kept."""
-    match event:
-        case Snapshot(project=project, thing=thing, version=version):
-            yield Key(project, *thing, 0)
-            if thing.kind in KEPT:
-                yield Key(project, *thing, version)
-        case Tombstone(project=project, thing=thing):
-            yield Key(project, *thing, 0)
-        case Fact(project=project, id=ident):
-            yield Key(project, PEOPLE, "fact", ident, 0)
+def entries(claim: Claim) -> Iterator[tuple[Key, Row]]:
+    """The rows of a claim: the newest of its thing, and one more if versions of its kind are kept."""
+    place, row = claim[:4], Row(*claim[4:])
+    yield Key(*place, 0), row
+    if claim.kind in KEPT and not claim.gone:
+        yield Key(*place, claim.version), row
 
 
-def entries(event: Event) -> Iterator[tuple[Key, Row]]:
-    """The rows that an event claims."""
-    match event:
-        case Snapshot():
-            row = Row(event.version, False, body(event.content))
-        case Tombstone():
-            row = Row(event.version, True, "")
-        case Fact():
-            row = Row(0, False, body(event))
-    return ((key, row) for key in keys(event))
-
-
-def fold(rows: Mapping[Key, Row], events: Iterable[Event]) -> dict[Key, Row]:
-    """The rows that change when these events are folded into `rows` (which must hold every row that they touch)."""
-    changed: dict[Key, Row] = {}
-    for event in events:
-        for key, row in entries(event):
-            known = changed.get(key) or rows.get(key)
+def fold(claims: Iterable[Claim]) -> dict[Key, Row]:
+    """The greatest row that these claims have for each key. What is kept of many folds is again the greatest of each
+    key (`greatest`), so neither order nor repeats nor the cut into batches matter."""
+    folded: dict[Key, Row] = {}
+    for claim in claims:
+        for key, row in entries(claim):
+            known = folded.get(key)
             if known is None or row > known:
-                changed[key] = row
-    return changed
+                folded[key] = row
+    return folded
 
 
 # --- reading rows -----------------------------------------------------------------------------------------------------
@@ -473,7 +451,6 @@ __all__ = [
     "entries",
     "fold",
     "item_at",
-    "keys",
     "load",
     "local_day",
     "segments",

@@ -134,9 +134,14 @@ def all_alerts(state: ProjectState, at: datetime) -> tuple[Alert, ...]:
 
 def unread(state: ProjectState) -> tuple[str, ...]:
     """What is mapped and not read whole; nothing can be said of it, neither good nor bad."""
+    return tuple(f"{container} in {source}" for source, container in unread_containers(state))
+
+
+def unread_containers(state: ProjectState) -> list[tuple[str, str]]:
+    """The same as (source, container)."""
     shown, _ = shown_containers(state)
     mapped = {(source, container) for source, found in state.project.mapping.items() for container in found}
-    return tuple(f"{container} in {source}" for source, container in sorted(mapped - shown))
+    return sorted(mapped - shown)
 
 
 def worst_first(row: Summary) -> tuple[int, float, int, str]:

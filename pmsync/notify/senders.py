@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import smtplib
 import ssl
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from email.message import EmailMessage
 from email.utils import format_datetime
@@ -12,36 +12,46 @@ from typing import Protocol
 
 from connectors.base import ConnectorError
 from pmsync.config import MailConfig
-from pmsync.notify.notifier import Unanswered, Undeliverable, Unreachable
+from pmsync.notify.notifier import TO_PEOPLE, Manner, Unanswered, Undeliverable, Unreachable
 from pmsync.store.outbox import Claimed
 
 SMTP_SECONDS = 20.0
 
 
 class Sender(Protocol):
-    """One way to people. Raises `Unreachable` where another try may help, `Undeliverable` where none will."""
+    """One way out. Raises `Unreachable` where another try may help, `Undeliverable` where none will."""
 
-    def send(self, message: Claimed) -> None: ...
+    @property
+    def manner(self) -> Manner: ...
+
+    def send(self, run: Sequence[Claimed]) -> None:
+        """Send messages to one recipient, in order: at most `manner.most`, all of them or, if it raises, none."""
 
 
 class ConsoleSender:
     """Writes messages where the program runs, so that a newcomer sees what would be sent."""
 
+    manner = TO_PEOPLE
+
     def __init__(self, write: Callable[[str], None]) -> None:
         self._write = write
 
-    def send(self, message: Claimed) -> None:
+    def send(self, run: Sequence[Claimed]) -> None:
+        (message,) = run
         self._write(f"{message.subject}\n{message.text}\n")
 
 
 class MailSender:
     """Sends mail over SMTP. The same message always has the same Message-ID, so that a repeat can be recognised."""
 
+    manner = TO_PEOPLE
+
     def __init__(self, config: MailConfig, address: Callable[[str], str | None]) -> None:
         self._config = config
         self._address = address
 
-    def send(self, message: Claimed) -> None:
+    def send(self, run: Sequence[Claimed]) -> None:
+        (message,) = run
         address = self._address(message.recipient)
         if address is None:
             raise Undeliverable(f"{message.recipient} has no mail address any more")

@@ -6,9 +6,10 @@ reads before it writes locks the row that it decides by: `FOR UPDATE`, or an ins
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ IDLE_SECONDS = 60
 """How long a PostgreSQL transaction may do nothing: a stopped owner must not hold its partition for ever. It is more than
 the longest assessment of one project takes between two statements."""
 STATEMENT_SECONDS = 60
-MIGRATION_SECONDS = 600
+LONG_SECONDS = 600
+"""The same for a migration, and for the moment in which a rebuild puts its rows in the place of others."""
 CONNECT_SECONDS = 10
 SILENCE_MILLISECONDS = 30_000
 """How long what was sent to PostgreSQL may stay unacknowledged by its host before the connection counts as lost."""
@@ -39,6 +41,10 @@ class StoreUnavailable(Exception):
     """The database cannot be reached, or refuses what pmsync asks of it."""
 
 
+class StoreUnusable(StoreUnavailable):
+    """The address of the database is none: to try again will not help."""
+
+
 class Store:
     """One database. `write()` and `read()` give a transaction each; nothing else touches the engine."""
 
@@ -46,7 +52,7 @@ class Store:
         try:
             self._engine = _engine(_address(url, password))
         except (SQLAlchemyError, ImportError, ValueError) as error:
-            raise StoreUnavailable(f"store.url is not usable: {error}") from error
+            raise StoreUnusable(f"store.url is not usable: {error}") from error
         self._reader = self._engine
         if self._engine.dialect.name == "postgresql":
             # By default each statement of PostgreSQL sees what was committed when it began.
@@ -67,8 +73,19 @@ class Store:
         with self._spoken(), self._reader.connect() as db, db.begin():
             yield db
 
-    def migrate(self) -> None:
-        """Bring the tables to this version's shape; does nothing if they have it. Of many that start at once one does it."""
+    def now(self) -> datetime:
+        """What time it is for the database, by which all processes that share it measure leases and claims."""
+        query = "SELECT extract(epoch FROM clock_timestamp())"
+        if self._engine.dialect.name == "sqlite":
+            query = "SELECT (julianday('now') - 2440587.5) * 86400"
+        with self.read() as db:
+            return datetime.fromtimestamp(float(db.scalar(text(query)) or 0), UTC)
+
+    def migrate(self, step: Callable[[str], None] = lambda _: None) -> None:
+        """Bring the tables to this version's shape; does nothing if they have it. Of many that start at once one does it.
+
+        `step` is called after each statement, for tests that end the process there.
+        """
         if self._revision() == _head():
             return
         # Alembic is slow to import, and most starts do not need it.
@@ -82,11 +99,12 @@ class Store:
             known = _revision(db)
             if known and known > _head():
                 raise StoreUnavailable(_too_new(known))
+            event.listen(db, "after_cursor_execute", lambda *_: step("migrating"))
             config.attributes["connection"] = db
             command.upgrade(config, "head")
 
-    def schema_problem(self) -> str | None:
-        """What is wrong with the database and its tables, if anything."""
+    def schema_problem(self, *, running: bool = False) -> str | None:
+        """What is wrong with the database and its tables, if anything. Whoever is `running` goes on beside a newer one."""
         with self.read() as db:
             known, encoding = _revision(db), _encoding(db)
         if encoding != "UTF8":
@@ -94,8 +112,12 @@ class Store:
         if known == _head():
             return None
         if known and known > _head():
-            return _too_new(known)
+            return None if running else _too_new(known)
         return f"the database is at revision {known or 'none'}, this pmsync needs {_head()}; start `pmsync run` once"
+
+    def is_bare(self) -> bool:
+        """Whether there are no tables of pmsync's yet."""
+        return self._revision() is None
 
     def close(self) -> None:
         self._engine.dispose()
@@ -109,7 +131,7 @@ class Store:
         """Put what the database refuses into one line."""
         try:
             yield
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, sqlite3.Error) as error:  # of the second kind where the driver is spoken to itself
             reason = " ".join(str(getattr(error, "orig", None) or error).split())
             where = self._engine.url.set(query={}).render_as_string(hide_password=True)  # a query may hold secrets, too
             raise StoreUnavailable(f"the database {where} answered: {reason}{_advice(error, reason)}") from error
@@ -231,10 +253,11 @@ _ADVICE = {
 """What to do, by words of PostgreSQL's answer: a failed connection has no code."""
 
 
-def _advice(error: SQLAlchemyError, reason: str) -> str:
+def _advice(error: Exception, reason: str) -> str:
     if "psycopg" in type(getattr(error, "orig", None)).__module__:
         return next((f"; {advice}" for words, advice in _ADVICE.items() if words in reason), "; it is tried again")
-    return "; is store.url right, and the place writable?" if isinstance(error, OperationalError) else ""
+    operational = isinstance(error, OperationalError | sqlite3.OperationalError)
+    return "; is store.url right, and the place writable?" if operational else ""
 
 
 def _prepare_sqlite(connection: Any, _: Any) -> None:
@@ -250,11 +273,17 @@ def _begin_sqlite(db: Connection) -> None:
     db.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
 
-def _alone(db: Connection) -> None:
-    """Wait until no other process migrates. On SQLite the transaction itself is alone."""
+def unhurried(db: Connection) -> None:
+    """Let this transaction wait and work longer than any other, on PostgreSQL: it replaces a lot at once."""
     if db.dialect.name == "postgresql":
         for limit in ("lock_timeout", "statement_timeout"):
-            db.execute(text(f"SET LOCAL {limit} = '{MIGRATION_SECONDS}s'"))
+            db.execute(text(f"SET LOCAL {limit} = '{LONG_SECONDS}s'"))
+
+
+def _alone(db: Connection) -> None:
+    """Wait until no other process migrates. On SQLite the transaction itself is alone."""
+    unhurried(db)
+    if db.dialect.name == "postgresql":
         db.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
 
 

@@ -8,14 +8,16 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, case, delete, select, tuple_, update
 from sqlalchemy.engine import Row
 
 from connectors.base import Ref
-from connectors.pump import Cursor, Entry, Fate, LeaseLost, Pending
-from pmsync.store.engine import Store, insert_new, micros, moment, upsert
-from pmsync.store.owners import is_dead
-from pmsync.store.tables import cursors, leases, ledger, ledger_containers, pending
+from connectors.pump import WHOLE, Cursor, Entry, Fate, LeaseLost, Noted, Pending
+from connectors.webhooks import Hint
+from pmsync.owners import is_dead
+from pmsync.store.engine import Store, insert_into, insert_new, micros, moment, upsert
+from pmsync.store.moves import refuse_moved
+from pmsync.store.tables import cursors, hints, leases, ledger, ledger_containers, pending
 
 LEASE = timedelta(seconds=30)
 CHUNK = 500
@@ -38,6 +40,7 @@ class SqlLedger:
             held = db.execute(select(leases).where(leases.c.source == source).with_for_update()).one()
             if held.owner != owner and held.expires_at > (micros(now) or 0) and not is_dead(held.owner):
                 raise LeaseLost(f"{source} is being read by {held.owner}; stop it, or wait for its lease to end")
+            refuse_moved(db)
             epoch = held.epoch + (held.owner != owner)
             values = {"owner": owner, "epoch": epoch, "expires_at": expires}
             db.execute(update(leases).where(leases.c.source == source).values(values))
@@ -91,6 +94,40 @@ class SqlLedger:
         rows = [{"source": source, **ref._asdict(), "version": 0, "projects": "[]"} for ref in refs]
         with self._store.write() as db:
             insert_new(db, pending, rows)
+
+    def hint(self, source: str, heard: Iterable[Hint]) -> None:
+        at = micros(self._clock())
+        rows = {
+            each.ref: {"source": source, **each.ref._asdict(), "container": each.container, "at": at} for each in heard
+        }
+        with self._store.write() as db:
+            refuse_moved(db)
+            insert = insert_into(db, hints)
+            # A hint that comes again is a newer one, whatever the clock says: what is being fetched may be from before it.
+            newer = case((hints.c.at < insert.excluded.at, insert.excluded.at), else_=hints.c.at + 1)
+            again = insert.on_conflict_do_update(
+                index_elements=hints.primary_key, set_={"container": insert.excluded.container, "at": newer}
+            )
+            for some in _chunks(sorted(rows)):  # in one order, or two of these could wait for each other
+                db.execute(again, [rows[ref] for ref in some])
+
+    def hints(self, source: str, limit: int) -> Mapping[Ref, Noted]:
+        mine = select(hints).where(hints.c.source == source, hints.c.kind != WHOLE)
+        return self._noted(mine.order_by(hints.c.at, hints.c.kind, hints.c.id).limit(limit))
+
+    def again(self, source: str) -> Mapping[Ref, Noted]:
+        return self._noted(select(hints).where(hints.c.source == source, hints.c.kind == WHOLE))
+
+    def _noted(self, query: Select[Any]) -> Mapping[Ref, Noted]:
+        with self._store.read() as db:
+            return {Ref(row.kind, row.id): Noted(row.container, row.at) for row in db.execute(query)}
+
+    def heed(self, source: str, epoch: int, noted: Mapping[Ref, Noted]) -> None:
+        this = [hints.c[name] == bindparam(f"this_{name}") for name in ("kind", "id", "at")]
+        rows = [{"this_kind": ref.kind, "this_id": ref.id, "this_at": noted[ref].at} for ref in sorted(noted)]
+        with self._fenced(source, epoch) as db:
+            if rows:
+                db.execute(delete(hints).where(hints.c.source == source, *this), rows)
 
     def settle(self, source: str, epoch: int, entries: Mapping[Ref, Entry]) -> None:
         with self._fenced(source, epoch) as db:

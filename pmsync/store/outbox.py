@@ -1,20 +1,40 @@
-"""The outbox as the notifier sees it: claim a message, then say what became of it."""
+"""The outbox as the notifier sees it: which queues are due, a run of messages of one of them, and what became of it.
+
+A queue is what goes to one recipient by one channel, in order: a later message waits while an earlier one is still on
+its way, so that a resolve never overtakes its firing.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from itertools import takewhile
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Select, and_, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, delete, func, or_, select, tuple_, update
 
 from pmsync.core.events import instant
+from pmsync.owners import is_dead
 from pmsync.store.engine import Store, micros, moment
-from pmsync.store.owners import is_dead
-from pmsync.store.tables import outbox
+from pmsync.store.moves import refuse_moved
+from pmsync.store.tables import WAITING, outbox
 
-_WAITING = outbox.c.state.in_(("ready", "sending"))
+_PLACE = outbox.c.created_at, outbox.c.id
+# Whoever took longer than their claim must not change what another one has claimed, or sent, since.
+_HELD = and_(
+    outbox.c.id == bindparam("held_id"),
+    outbox.c.state == "sending",
+    outbox.c.owner == bindparam("held_owner"),
+    outbox.c.attempts == bindparam("held_attempts"),
+)
+
+
+class Queue(NamedTuple):
+    """The messages to one recipient by one channel."""
+
+    channel: str
+    recipient: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +50,7 @@ class Claimed:
     created_at: datetime
     attempts: int
     maybe_sent: bool
+    owner: str
 
 
 class Outbox:
@@ -38,42 +59,42 @@ class Outbox:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def claim(self, owner: str, now: datetime, until: datetime) -> Claimed | None:
-        """The oldest message that is due, taken until `until` or until `owner` has died; None if there is none.
+    def due(self, now: datetime) -> Sequence[Queue]:
+        """The queues whose first message is due; the one whose has waited longest comes first."""
+        queue = (outbox.c.channel, outbox.c.recipient)
+        place = func.row_number().over(partition_by=queue, order_by=_PLACE).label("place")
+        with self._store.read() as db:
+            first = select(*queue, *_PLACE, outbox.c.state, outbox.c.next_try, outbox.c.owner, place)
+            heads = first.where(WAITING).subquery()
+            query = select(heads.c.channel, heads.c.recipient).where(heads.c.place == 1, _ripe(heads.c, now, _dead(db)))
+            return [Queue(*row) for row in db.execute(query.order_by(heads.c.created_at, heads.c.id))]
 
-        Per recipient they go in order: a later one waits while an earlier one is still on its way, so that a resolve
-        never overtakes its firing.
+    def claim(self, queue: Queue, owner: str, now: datetime, until: datetime, most: int = 1) -> Sequence[Claimed]:
+        """The first messages of a queue that are due, taken until `until` or until `owner` has died.
+
+        None while another one is claiming the first: what stands behind it is not taken for the first.
         """
         with self._store.write() as db:
-            row = db.execute(_next(now, _dead_owners(db))).first()
-            if row is None:
-                return None
-            claim = {"state": "sending", "owner": owner, "attempts": row.attempts + 1, "next_try": micros(until)}
-            db.execute(update(outbox).where(outbox.c.id == row.id).values(claim))
-        return Claimed(
-            id=row.id,
-            project=row.project,
-            channel=row.channel,
-            recipient=row.recipient,
-            subject=row.subject,
-            text=row.text,
-            created_at=instant(row.created_at),
-            attempts=row.attempts + 1,
-            maybe_sent=row.state == "sending",
-        )
+            dead = _dead(db)
+            run = _run(db, queue, now, dead, most)
+            if run:
+                refuse_moved(db)
+                claim = {"state": "sending", "owner": owner, "next_try": micros(until)}
+                taken = update(outbox).where(outbox.c.id == bindparam("taken"))
+                counted = taken.values(**claim, attempts=outbox.c.attempts + 1)
+                db.execute(counted, [{"taken": row.id} for row in run])
+        return [_claimed(row, owner) for row in run]
 
-    def sent(self, ident: str) -> None:
-        with self._store.write() as db:
-            db.execute(update(outbox).where(outbox.c.id == ident).values(state="sent", error=""))
+    def sent(self, run: Sequence[Claimed], *, keep: bool = True) -> None:
+        """They were sent, and stay as a record of that unless they need not be kept."""
+        change = update(outbox).where(_HELD).values(state="sent", error="") if keep else delete(outbox).where(_HELD)
+        self._settle(change, run)
 
-    def failed(self, ident: str, error: str, again: datetime | None, *, maybe_sent: bool = False) -> None:
-        """It was not sent, as far as is known; it is tried again at `again`, or never."""
+    def failed(self, run: Sequence[Claimed], error: str, again: datetime | None, *, maybe_sent: bool = False) -> None:
+        """They were not sent, as far as is known; they are tried again at `again`, or never."""
         state = "dead" if again is None else "sending" if maybe_sent else "ready"
         values = {"state": state, "error": error, "next_try": micros(again) or 0}
-        # Whoever took longer than their claim must not call back what another one has sent meanwhile.
-        mine = and_(outbox.c.id == ident, outbox.c.state == "sending")
-        with self._store.write() as db:
-            db.execute(update(outbox).where(mine).values(**values))
+        self._settle(update(outbox).where(_HELD).values(**values), run)
 
     def counts(self) -> dict[str, int]:
         """state -> how many messages are in it."""
@@ -89,33 +110,56 @@ class Outbox:
 
     def next_try(self) -> datetime | None:
         """When the next waiting message is due, if any is waiting."""
-        query = select(func.min(outbox.c.next_try)).where(or_(outbox.c.state == "ready", outbox.c.state == "sending"))
         with self._store.read() as db:
-            return moment(db.scalar(query))
+            return moment(db.scalar(select(func.min(outbox.c.next_try)).where(WAITING)))
+
+    def _settle(self, change: Any, run: Sequence[Claimed]) -> None:
+        # One by one, in their order: whoever claims them meanwhile locks them in the same order.
+        held = [{"held_id": each.id, "held_owner": each.owner, "held_attempts": each.attempts} for each in run]
+        with self._store.write() as db:
+            db.execute(change, held)
 
 
-def _next(now: datetime, dead: Sequence[str]) -> Select[Any]:
-    """The oldest message that is due and has no earlier one of its recipient before it, locked.
-
-    One that another notifier is claiming just now is passed over. What stands behind it is not taken for the first of its
-    recipient: this statement sees it still waiting, or sees that it has been dealt with.
-    """
-    place = func.row_number().over(
-        partition_by=(outbox.c.channel, outbox.c.recipient), order_by=(outbox.c.created_at, outbox.c.id)
-    )
-    queue = select(outbox.c.id, place.label("place")).where(_WAITING).subquery()
-    ripe = or_(outbox.c.next_try <= (micros(now) or 0), and_(outbox.c.state == "sending", outbox.c.owner.in_(dead)))
-    return (
-        select(outbox)
-        .join(queue, and_(queue.c.id == outbox.c.id, queue.c.place == 1))
-        .where(_WAITING, ripe)
-        .order_by(outbox.c.created_at, outbox.c.id)
-        .limit(1)
-        .with_for_update(of=outbox, skip_locked=True)
-    )
+def _run(db: Connection, queue: Queue, now: datetime, dead: Sequence[str], most: int) -> Sequence[Row[Any]]:
+    """The first messages of a queue as far as they are due, locked. One whose first another notifier is claiming just now
+    gives none; when that one is done, this statement sees that the first is no longer due, or is no longer waiting."""
+    mine = and_(outbox.c.channel == queue.channel, outbox.c.recipient == queue.recipient, WAITING)
+    head = select(outbox.c.id).where(mine).order_by(*_PLACE).limit(1).scalar_subquery()
+    query = select(outbox).where(outbox.c.id == head, mine, _ripe(outbox.c, now, dead))
+    first = db.execute(query.with_for_update(skip_locked=True)).first()
+    if first is None or most == 1:
+        return [first] if first else []
+    # Only who holds the first one takes those behind it: another one waits here for a moment, if at all.
+    behind = and_(mine, tuple_(*_PLACE) > tuple_(first.created_at, first.id))
+    rows = db.execute(select(outbox).where(behind).order_by(*_PLACE).limit(most - 1).with_for_update())
+    until = micros(now) or 0
+    return [
+        first,
+        *takewhile(lambda row: row.next_try <= until or (row.state == "sending" and row.owner in dead), rows),
+    ]
 
 
-def _dead_owners(db: Connection) -> Sequence[str]:
+def _ripe(columns: Any, now: datetime, dead: Sequence[str]) -> ColumnElement[bool]:
+    """Whether a waiting message is due: its time has come, or who was sending it has died."""
+    return or_(columns.next_try <= (micros(now) or 0), and_(columns.state == "sending", columns.owner.in_(dead)))
+
+
+def _dead(db: Connection) -> Sequence[str]:
     """Who claimed a message and has died since: nobody waits for their claims to run out."""
     owners = db.scalars(select(outbox.c.owner).where(outbox.c.state == "sending").distinct())
     return [owner for owner in owners if is_dead(owner)]
+
+
+def _claimed(row: Row[Any], owner: str) -> Claimed:
+    return Claimed(
+        id=row.id,
+        project=row.project,
+        channel=row.channel,
+        recipient=row.recipient,
+        subject=row.subject,
+        text=row.text,
+        created_at=instant(row.created_at),
+        attempts=row.attempts + 1,
+        maybe_sent=row.state == "sending",
+        owner=owner,
+    )

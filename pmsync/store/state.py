@@ -7,24 +7,37 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, and_, func, or_, select, update
+from sqlalchemy import Connection, Table, and_, delete, func, or_, select, update
 
 from pmsync.core.alerts import Logged
 from pmsync.core.project import Key, Row
-from pmsync.store.engine import Store, insert_into, insert_new, micros, moment, upsert
-from pmsync.store.tables import alert_log, due, log, outbox, partitions, state
+from pmsync.store.engine import Store, insert_into, insert_new, micros, moment
+from pmsync.store.moves import refuse_moved
+from pmsync.store.tables import alert_log, due, escaped, log, outbox, partitions, state, unescaped
 
-_BEGINNING = state.c.project, state.c.source, state.c.kind
+ROW = (*Key._fields, *Row._fields)
+"""The columns that `state` and `rebuilt` share."""
+_KEEP_GREATEST = """
+ON CONFLICT (project, source, kind, id, at) DO UPDATE
+SET version = excluded.version, gone = excluded.gone, body = excluded.body
+WHERE (excluded.version, excluded.gone, excluded.body) > ({0}.version, {0}.gone, {0}.body)
+"""
+# Written by hand, since this is where a batch spends its time: SQLAlchemy's own way took three times as long on either
+# database. SQLite is quickest row by row, PostgreSQL by columns (500 rows: 10 ms, 16 ms as one statement each).
+_ON_SQLITE = f"INSERT INTO {{0}} ({{1}}) VALUES ({{2}}) {_KEEP_GREATEST}"  # noqa: S608 - filled from here alone
+_ON_POSTGRESQL = f"INSERT INTO {{0}} ({{1}}) SELECT * FROM unnest({{2}}) {_KEEP_GREATEST} RETURNING project"  # noqa: S608
+_TYPES = {"at": "int8", "version": "int8", "gone": "bool", "partition": "int4"}
+"""PostgreSQL's, of what is not text."""
 
 
 class Fenced(Exception):
     """Another worker has taken this partition over; this one must drop it."""
 
-    def __init__(self, partition: int) -> None:
+    def __init__(self, partition: int, epoch: int) -> None:
         super().__init__(f"partition {partition} has another owner now")
-        self.partition = partition
+        self.partition, self.epoch = partition, epoch
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,18 +73,10 @@ class PartitionTransaction:
         self.next_offset = next_offset
         self.ticked_at = ticked_at
 
-    def rows(self, keys: Iterable[Key]) -> dict[Key, Row]:
-        """The rows with these keys, as far as there are any."""
-        return dict(_rows_by_key(self._db, keys))
-
-    def project_rows(self, project: str) -> dict[Key, Row]:
-        """The rows of a project's present: without the kept versions of before."""
-        return project_rows(self._db, project, kept=False)
-
-    def save(self, changed: Mapping[Key, Row], next_offset: int) -> None:
-        """Save what a batch changed and move the offset past it."""
-        upsert(self._db, state, [{**key._asdict(), **row._asdict()} for key, row in changed.items()])
-        self._mark_dirty(sorted({key.project for key in changed}))
+    def save(self, folded: Mapping[Key, Row], next_offset: int) -> None:
+        """Fold the rows of a batch into those that stand, of which each is kept that is as great, and move the offset
+        past the batch."""
+        mark_dirty(self._db, self._partition, keep_greatest(self._db, state, folded), next_offset)
         self._update(next_offset=next_offset)
 
     def due(self, now: datetime) -> Sequence[str]:
@@ -80,34 +85,15 @@ class PartitionTransaction:
         query = select(due.c.project).where(due.c.partition == self._partition, ripe).order_by(due.c.project)
         return list(self._db.scalars(query))
 
-    def shown(self, project: str) -> frozenset[str] | None:
-        """The containers that the project's last assessment covered; None before the first one."""
-        found = self._db.scalar(select(due.c.shown).where(due.c.project == project))
-        return frozenset(json.loads(found)) if found else None
-
-    def assessed(self, project: str, shown: Iterable[str] | None, next_due: datetime) -> None:
-        """The project has been looked at and need not be again before `next_due`, unless it changes; `shown` is None if
-        it could not be assessed yet."""
+    def assessed(self, project: str, shown: Iterable[str] | None, next_due: datetime, changed: int) -> None:
+        """The project has been looked at as it was at the change `changed`, and need not be again before `next_due`,
+        unless there was one since; `shown` is None if it could not be assessed yet."""
         covered = "" if shown is None else json.dumps(sorted(shown))
-        values = {"dirty": False, "next_due": micros(next_due), "shown": covered}
+        values = {"dirty": due.c.changed != changed, "next_due": micros(next_due), "shown": covered}
         self._db.execute(update(due).where(due.c.project == project).values(**values))
 
     def ticked(self, now: datetime) -> None:
         self._update(ticked_at=micros(now))
-
-    def logged(self, project: str) -> dict[str, Logged]:
-        """The last line of the alert log for each fingerprint."""
-        last = (
-            select(alert_log.c.fingerprint, func.max(alert_log.c.n).label("n"))
-            .where(alert_log.c.project == project)
-            .group_by(alert_log.c.fingerprint)
-            .subquery()
-        )
-        join = and_(
-            alert_log.c.project == project, alert_log.c.fingerprint == last.c.fingerprint, alert_log.c.n == last.c.n
-        )
-        rows = self._db.execute(select(alert_log).join(last, join)).all()
-        return {row.fingerprint: Logged(row.n, row.state, moment(row.since) or _never()) for row in rows}
 
     def log(self, project: str, lines: Sequence[LogEntry], letters: Sequence[Letter], now: datetime) -> None:
         """Write down what was decided to be told, and the messages that tell it."""
@@ -125,6 +111,17 @@ class PartitionTransaction:
         ]
         if rows:
             self._db.execute(alert_log.insert(), rows)
+        self._post(project, letters, now)
+
+    def tell(self, letter: Letter, digest: str, now: datetime) -> None:
+        """Write a message to others that stands for all earlier ones of its project and recipient: those that nobody has
+        begun to send need not be sent any more."""
+        same = [outbox.c[name] == getattr(letter, name) for name in ("project", "channel", "recipient")]
+        self._db.execute(delete(outbox).where(*same, outbox.c.state == "ready"))
+        self._post(letter.project, [letter], now)
+        self._db.execute(update(due).where(due.c.project == letter.project).values(metrics=digest))
+
+    def _post(self, project: str, letters: Sequence[Letter], now: datetime) -> None:
         if not letters:
             return
         # A clock that stands still or runs back must not let a later message of a project overtake an earlier one.
@@ -149,17 +146,20 @@ class PartitionTransaction:
         ]
         insert_new(self._db, outbox, posted)
 
-    def _mark_dirty(self, projects: Sequence[str]) -> None:
-        rows = [
-            {"project": name, "partition": self._partition, "dirty": True, "next_due": 0, "shown": ""}
-            for name in projects
-        ]
-        if rows:
-            marked = insert_into(self._db, due).on_conflict_do_update(index_elements=["project"], set_={"dirty": True})
-            self._db.execute(marked, rows)
-
     def _update(self, **values: Any) -> None:
         self._db.execute(update(partitions).where(partitions.c.partition == self._partition).values(**values))
+
+
+class Look(NamedTuple):
+    """A project at one moment of the database: its rows without the kept versions of before, the containers that its last
+    assessment covered (None before the first one), the last line of the alert log for each fingerprint, the digest of what
+    others were told last that it is measured at (empty if nothing), and at which offset it changed last."""
+
+    rows: dict[Key, Row]
+    shown: frozenset[str] | None
+    logged: dict[str, Logged]
+    metrics: str
+    changed: int
 
 
 class StateStore:
@@ -176,7 +176,9 @@ class StateStore:
             # One statement: two that take it at once get two epochs.
             values = {"owner": owner, "epoch": partitions.c.epoch + 1}
             taken = taken.on_conflict_do_update(index_elements=["partition"], set_=values)
-            return int(db.execute(taken.returning(partitions.c.epoch)).scalar_one())
+            epoch = int(db.execute(taken.returning(partitions.c.epoch)).scalar_one())
+            refuse_moved(db)  # now that the row is locked: whoever leaves the store locks it, too
+            return epoch
 
     @contextmanager
     def owned(self, partition: int, epoch: int) -> Iterator[PartitionTransaction]:
@@ -185,10 +187,9 @@ class StateStore:
             query = select(partitions).where(partitions.c.partition == partition)
             found = db.execute(query.with_for_update()).one_or_none()
             if found is None or found.epoch != epoch:
-                raise Fenced(partition)
-            yield PartitionTransaction(
-                db, partition, found.next_offset, moment(found.ticked_at) if found.ticked_at else None
-            )
+                raise Fenced(partition, epoch)
+            ticked_at = moment(found.ticked_at) if found.ticked_at else None
+            yield PartitionTransaction(db, partition, found.next_offset, ticked_at)
 
     def offsets(self) -> dict[int, int]:
         """partition -> the offset that its state stands at."""
@@ -203,6 +204,7 @@ class StateStore:
     def adopt_log(self, identity: str) -> None:
         """Build on this log from now on; the first one that is adopted stays."""
         with self._store.write() as db:
+            refuse_moved(db)
             insert_new(db, log, [{"only_row": 1, "identity": identity}])
 
     def ticked_at(self) -> datetime | None:
@@ -220,7 +222,19 @@ class StateStore:
     def rows(self, project: str, *, kept: bool = True) -> dict[Key, Row]:
         """The rows of a project: all of them, or without the kept versions of before, for its present."""
         with self._store.read() as db:
-            return project_rows(db, project, kept=kept)
+            return _rows(db, project, kept=kept)
+
+    def look(self, project: str) -> Look:
+        """What there is to know of a project for its assessment."""
+        with self._store.read() as db:
+            known = db.execute(select(due).where(due.c.project == project)).one_or_none()
+            return Look(
+                rows=_rows(db, project, kept=False),
+                shown=frozenset(json.loads(known.shown)) if known and known.shown else None,
+                logged=_logged(db, project),
+                metrics=known.metrics if known else "",
+                changed=known.changed if known else 0,
+            )
 
     def alert_log(self, project: str) -> Sequence[LogEntry]:
         """The alert log of a project, oldest first."""
@@ -240,22 +254,56 @@ class StateStore:
         ]
 
 
-def project_rows(db: Connection, project: str, *, kept: bool) -> dict[Key, Row]:
+def _logged(db: Connection, project: str) -> dict[str, Logged]:
+    """The last line of the alert log for each fingerprint."""
+    last = (
+        select(alert_log.c.fingerprint, func.max(alert_log.c.n).label("n"))
+        .where(alert_log.c.project == project)
+        .group_by(alert_log.c.fingerprint)
+        .subquery()
+    )
+    join = and_(
+        alert_log.c.project == project, alert_log.c.fingerprint == last.c.fingerprint, alert_log.c.n == last.c.n
+    )
+    rows = db.execute(select(alert_log).join(last, join)).all()
+    return {row.fingerprint: Logged(row.n, row.state, moment(row.since) or _never()) for row in rows}
+
+
+def _rows(db: Connection, project: str, *, kept: bool) -> dict[Key, Row]:
     query = select(state).where(state.c.project == project)
     rows = db.execute(query if kept else query.where(state.c.at == 0))
     return {Key(*row[:5]): Row(*row[5:]) for row in rows}
 
 
-def _rows_by_key(db: Connection, keys: Iterable[Key]) -> Iterator[tuple[Key, Row]]:
-    # SQLite answers a list of whole keys by scanning the table; the beginning of the key leads it to the index.
-    groups: dict[tuple[str, str, str], list[Key]] = {}
-    for key in keys:
-        groups.setdefault(key[:3], []).append(key)
-    for beginning, wanted in groups.items():
-        here = state.c.id.in_({key.id for key in wanted}) & state.c.at.in_({key.at for key in wanted})
-        here &= and_(*(column == value for column, value in zip(_BEGINNING, beginning, strict=True)))
-        found = {Key(*row[:5]): Row(*row[5:]) for row in db.execute(select(state).where(here))}
-        yield from ((key, found[key]) for key in wanted if key in found)
+def keep_greatest(db: Connection, table: Table, rows: Mapping[Key, Row], *more: tuple[str, int]) -> list[str]:
+    """Put rows into `state` or `rebuilt` in place of those that are less, each with the values of `more` (column, value)
+    besides; returns the projects of which some were."""
+    if not rows:
+        return []
+    names, values = (*ROW, *(name for name, _ in more)), tuple(value for _, value in more)
+    lines = [(*key, *row, *values) for key, row in rows.items()]
+    if db.dialect.name == "sqlite":
+        statement = _ON_SQLITE.format(table.name, ", ".join(names), ", ".join("?" * len(names)))
+        cursor = db.connection.cursor()
+        return sorted({str(line[0]) for line in lines if cursor.execute(statement, line).rowcount})
+    columns = ", ".join(f"%b::{_TYPES.get(name, 'text')}[]" for name in names)
+    found = [
+        [escaped(each) if isinstance(each, str) else each for each in column] for column in zip(*lines, strict=True)
+    ]
+    statement = _ON_POSTGRESQL.format(table.name, ", ".join(names), columns)
+    changed = db.exec_driver_sql(statement, tuple(found)).scalars()
+    return sorted(unescaped(each) for each in set(changed))
+
+
+def mark_dirty(db: Connection, partition: int, projects: Iterable[str], changed: int) -> None:
+    """Have the next tick assess these projects, also one that is looking at them now: `changed` is another number at each
+    change of a project."""
+    first = {"partition": partition, "dirty": True, "changed": changed, "next_due": 0, "shown": ""}
+    rows = [{"project": name, **first} for name in sorted(projects)]
+    if rows:
+        insert = insert_into(db, due)
+        values = {"dirty": True, "changed": insert.excluded.changed}
+        db.execute(insert.on_conflict_do_update(index_elements=["project"], set_=values), rows)
 
 
 def _never() -> datetime:

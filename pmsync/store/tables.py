@@ -20,14 +20,24 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    text,
 )
 
 metadata = MetaData()
 
 
+def escaped(value: str) -> str:
+    """Text as PostgreSQL takes it: it refuses NUL, which an id, a title or a server's answer may hold."""
+    return value.replace("\x1b", "\x1b1").replace("\0", "\x1b0") if "\0" in value or "\x1b" in value else value
+
+
+def unescaped(value: str) -> str:
+    """Text as it was before it was `escaped`."""
+    return value.replace("\x1b0", "\0").replace("\x1b1", "\x1b") if "\x1b" in value else value
+
+
 class _PostgresText(TypeDecorator[str]):
-    """Text as PostgreSQL has to be told to keep it: compared by bytes, whatever the database's own order; and with a
-    detour for NUL, which it refuses, and which an id, a title or a server's answer may hold."""
+    """Text as PostgreSQL has to be told to keep it: escaped, and compared by bytes, whatever the database's own order."""
 
     impl = Text
     cache_ok = True
@@ -36,14 +46,10 @@ class _PostgresText(TypeDecorator[str]):
         super().__init__(collation="C")
 
     def process_bind_param(self, value: str | None, _: Dialect) -> str | None:
-        if value is None or not ("\0" in value or "\x1b" in value):
-            return value
-        return value.replace("\x1b", "\x1b1").replace("\0", "\x1b0")
+        return None if value is None else escaped(value)
 
     def process_result_value(self, value: Any | None, _: Dialect) -> str | None:
-        if value is None or "\x1b" not in value:
-            return value
-        return str(value).replace("\x1b0", "\0").replace("\x1b1", "\x1b")
+        return None if value is None else unescaped(str(value))
 
 
 _SHORT = String().with_variant(_PostgresText(), "postgresql")
@@ -62,17 +68,17 @@ def _number(name: str, *, primary_key: bool = False) -> Column[int]:
     return Column(name, BigInteger, primary_key=primary_key, nullable=False, autoincrement=False)
 
 
+def _row() -> list[Column[Any]]:
+    """The columns of a row that events fold into."""
+    key: list[Column[Any]] = [_text(name, primary_key=True) for name in ("project", "source", "kind", "id")]
+    value: list[Column[Any]] = [_number("version"), Column("gone", Boolean, nullable=False), _long_text("body")]
+    return [*key, _number("at", primary_key=True), *value]
+
+
 state = Table(
     "state",
     metadata,
-    _text("project", primary_key=True),
-    _text("source", primary_key=True),
-    _text("kind", primary_key=True),
-    _text("id", primary_key=True),
-    _number("at", primary_key=True),
-    _number("version"),
-    Column("gone", Boolean, nullable=False),
-    _long_text("body"),
+    *_row(),
 )
 """What events fold into (`pmsync.core.project.Row`). `at` is 0 for the newest version, the version for a kept one."""
 
@@ -88,6 +94,26 @@ partitions = Table(
 )
 """Who folds a partition, up to where: the fence and the truth about offsets."""
 
+rebuilt = Table(
+    "rebuilt",
+    metadata,
+    *_row(),
+    Column("partition", Integer, nullable=False),
+    Index("rebuilt_by_partition", "partition"),
+)
+"""What a rebuild has folded so far: rows as in `state`, until they take their place there."""
+
+rebuilds = Table(
+    "rebuilds",
+    metadata,
+    Column("partition", Integer, primary_key=True, autoincrement=False),
+    _text("owner"),
+    _number("since"),
+    _number("expires_at"),
+    _number("next_offset"),
+)
+"""Who rebuilds a partition, and up to where its `rebuilt` rows go."""
+
 log = Table(
     "log",
     metadata,
@@ -95,6 +121,18 @@ log = Table(
     _text("identity"),
 )
 """Which log this store is built from: one row, once something was read or written."""
+
+moved = Table(
+    "moved",
+    metadata,
+    Column("only_row", Integer, primary_key=True, autoincrement=False),
+    _text("role"),
+    _text("log"),
+    _long_text("place"),
+    _number("at"),
+)
+"""That `pmsync move` carried this installation away or is filling this store (`pmsync.store.moves.Role`); `log` is the
+identity of the log on the other side, `place` where that is, for people."""
 
 due = Table(
     "due",
@@ -104,10 +142,15 @@ due = Table(
     Column("dirty", Boolean, nullable=False),
     _number("next_due"),
     _long_text("shown"),
+    Column("changed", BigInteger, nullable=False, server_default="0"),
+    Column("metrics", _SHORT, nullable=False, server_default=""),
     Index("due_by_partition", "partition"),
 )
-"""Which projects a tick has to assess: those that changed, and those whose next moment has come.
-`shown` are the containers that its last assessment covered, empty before the first one."""
+"""Which projects a tick has to assess: those that changed (last by the batch that ended at the offset `changed`, or by the rebuild that
+made the edition `-changed`), and those
+whose next moment has come.
+`shown` are the containers that its last assessment covered, empty before the first one; `metrics` is the digest of what
+others were told of it last, empty if that is nothing."""
 
 alert_log = Table(
     "alert_log",
@@ -121,6 +164,10 @@ alert_log = Table(
     _long_text("body"),
 )
 """What was decided to be told, once each: the `n`-th transition of an alert in a project."""
+
+# Written out, not bound: a database must see that it is the condition of the index.
+WAITING = text("state IN ('ready', 'sending')")
+"""What of the outbox is still on its way."""
 
 outbox = Table(
     "outbox",
@@ -138,8 +185,10 @@ outbox = Table(
     _number("next_try"),
     _long_text("error"),
     Index("outbox_ready", "state", "next_try"),
+    Index("outbox_projects", "project", "created_at"),
+    Index("outbox_queues", "channel", "recipient", "created_at", "id", sqlite_where=WAITING, postgresql_where=WAITING),
 )
-"""Messages on their way to people. `state` is ready, sending (by `owner`, until `next_try`), sent or
+"""Messages on their way to people and to topics for others. `state` is ready, sending (by `owner`, until `next_try`), sent or
 dead."""
 
 leases = Table(
@@ -190,6 +239,17 @@ pending = Table(
 )
 """What is about to go out and not yet known to have arrived."""
 
+hints = Table(
+    "hints",
+    metadata,
+    _text("source", primary_key=True),
+    _text("kind", primary_key=True),
+    _text("id", primary_key=True),
+    _text("container"),
+    _number("at"),
+)
+"""Things that may have changed (`connectors.webhooks.Hint`), each once, with when that was heard last."""
+
 cursors = Table(
     "cursors",
     metadata,
@@ -200,6 +260,14 @@ cursors = Table(
     Column("swept_at", BigInteger),
 )
 """A reader's place in each container, for the mappings that it began with."""
+
+reads = Table(
+    "reads",
+    metadata,
+    _text("source", primary_key=True),
+    _number("at"),
+)
+"""When each source was last read to its end."""
 
 configuration = Table(
     "configuration",

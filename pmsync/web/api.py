@@ -15,9 +15,14 @@ from pmsync.web.words import link
 Json = dict[str, Any]
 
 
-def portfolio(rows: Sequence[Summary], at: datetime) -> Json:
+def portfolio(rows: Sequence[Summary], at: datetime, stale: Mapping[str, datetime]) -> Json:
     """One short entry per project, worst first."""
-    return {"as_of": rfc3339(at), "projects": [_row(row) for row in rows]}
+    return {"as_of": rfc3339(at), "stale_sources": stale_sources(stale), "projects": [_row(row) for row in rows]}
+
+
+def stale_sources(stale: Mapping[str, datetime]) -> Json:
+    """source -> when it was last read to its end, of those that stopped being read."""
+    return {source: rfc3339(when) for source, when in stale.items()}
 
 
 def project(found: Summary, charts: Series) -> Json:

@@ -6,7 +6,7 @@ shown, no script runs but ours, and nothing is fetched from anywhere else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from time import monotonic
 from typing import Any
@@ -18,16 +18,17 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pmsync.core.events import rfc3339
 from pmsync.core.project import ProjectState
-from pmsync.core.rules.episode import counted
 from pmsync.core.summary import Series, Summary, all_alerts, at_a_glance, series, worst_first
+from pmsync.health import Health
 from pmsync.store.engine import StoreUnavailable
 from pmsync.web import api, assets, charts, words
+from pmsync.web.health import health_routes
 from pmsync.web.reader import PortfolioReader
 from pmsync.web.summaries import FRESH, Summaries
 
@@ -58,9 +59,14 @@ DEADLINES = 30
 
 
 def create_app(
-    read: PortfolioReader, clock: Callable[[], datetime], patience: timedelta = timedelta(seconds=3)
+    read: PortfolioReader,
+    clock: Callable[[], datetime],
+    health: Health,
+    patience: timedelta = timedelta(seconds=3),
+    intake: Sequence[Route] = (),
 ) -> Starlette:
-    """The pages over the projects of `read`, with the present taken from `clock`.
+    """The pages over the projects of `read`, with the present taken from `clock`, and what `health` says of the process;
+    beside them the `intake` of webhooks.
 
     A portfolio that is not computed within `patience` is shown as far as it is, and goes on when it is next asked for.
     """
@@ -72,8 +78,8 @@ def create_app(
         Route("/api/v1/projects", pages.api_portfolio),
         Route("/api/v1/projects/{key}", pages.api_project),
         Route("/static/{name}", pages.static),
-        Route("/healthz", pages.healthz),
-        Route("/readyz", pages.readyz),
+        *health_routes(health),
+        *intake,
     ]
     return Starlette(
         routes=routes,
@@ -111,6 +117,7 @@ class _Pages:
             rows=rows,
             glance=at_a_glance(rows),
             missing=missing,
+            stale=[] if past else words.last_read(self._read.stale(at), at),
             fresh=FRESH,
         )
 
@@ -146,7 +153,8 @@ class _Pages:
     def api_portfolio(self, request: Request) -> Response:
         at, past = self._instant(request)
         rows, _ = self._summaries.look(at, past=past, patient=lambda: True)
-        return JSONResponse(api.portfolio(sorted(rows, key=worst_first), at))
+        stale = {} if past else self._read.stale(at)
+        return JSONResponse(api.portfolio(sorted(rows, key=worst_first), at, stale))
 
     def api_project(self, request: Request) -> Response:
         at, past = self._instant(request)
@@ -159,16 +167,6 @@ class _Pages:
             raise HTTPException(404, NO_PAGE)
         return found
 
-    async def healthz(self, _: Request) -> Response:
-        return PlainTextResponse("ok\n")
-
-    def readyz(self, _: Request) -> Response:
-        try:
-            count = len(self._read.projects())
-        except StoreUnavailable as error:
-            return PlainTextResponse(f"not ready: {error}\n", 503)
-        return PlainTextResponse(f"ready: {counted(count, 'project')}\n")
-
     # --- what goes wrong ----------------------------------------------------------------------------------------------
 
     async def refused(self, request: Request, error: Exception) -> Response:
@@ -177,7 +175,8 @@ class _Pages:
         return self._problem(request, error.status_code, NO_PAGE if plain else error.detail, error.headers)
 
     async def unavailable(self, request: Request, _: Exception) -> Response:
-        return self._problem(request, 503, "The database does not answer. `pmsync doctor` says what is wrong.")
+        text = "The database does not answer, or pmsync is still starting. `pmsync doctor` says what is wrong."
+        return self._problem(request, 503, text)
 
     async def failed(self, request: Request, _: Exception) -> Response:
         text = "This page could not be made. The log of `pmsync web` says why."

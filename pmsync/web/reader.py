@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from datetime import datetime
 from typing import Protocol
 
 from pmsync.bus.port import partition_of
 from pmsync.core.project import ProjectState, load
+from pmsync.store.engine import StoreUnavailable
+from pmsync.store.freshness import Freshness
 from pmsync.store.state import StateStore
+
+NOT_YET = "it is still starting; /readyz says what it waits for"
 
 
 class PortfolioReader(Protocol):
@@ -22,13 +27,40 @@ class PortfolioReader(Protocol):
     def revision(self, project: str) -> Hashable:
         """Differs whenever the state may differ; cheap to ask."""
 
+    def stale(self, now: datetime) -> Mapping[str, datetime]:
+        """The sources that stopped being read, and when each was last read to its end."""
+
+
+class Later:
+    """Projects of a store that is not there yet."""
+
+    reader: PortfolioReader | None = None
+
+    def projects(self) -> Sequence[str]:
+        return self._come().projects()
+
+    def state(self, project: str, *, past: bool) -> ProjectState | None:
+        return self._come().state(project, past=past)
+
+    def revision(self, project: str) -> Hashable:
+        return self._come().revision(project)
+
+    def stale(self, now: datetime) -> Mapping[str, datetime]:
+        return self._come().stale(now)
+
+    def _come(self) -> PortfolioReader:
+        if self.reader is None:
+            raise StoreUnavailable(NOT_YET)
+        return self.reader
+
 
 class StoreReader:
     """Projects of the store. `partitions` is the bus's number of them: a state changes only with its partition's offset."""
 
-    def __init__(self, store: StateStore, partitions: int) -> None:
+    def __init__(self, store: StateStore, partitions: int, freshness: Freshness) -> None:
         self._store = store
         self._partitions = partitions
+        self._freshness = freshness
 
     def projects(self) -> Sequence[str]:
         return self._store.projects()
@@ -38,3 +70,6 @@ class StoreReader:
 
     def revision(self, project: str) -> Hashable:
         return self._store.offsets().get(partition_of(project, self._partitions))
+
+    def stale(self, now: datetime) -> Mapping[str, datetime]:
+        return self._freshness.stale(now)

@@ -35,6 +35,11 @@ def duration(seconds: int) -> str:
     return counted(seconds // 3600, "hour") if seconds < 86400 else f"{seconds / 86400:.1f} days"
 
 
+def last_read(stale: Mapping[str, datetime], now: datetime) -> list[str]:
+    """A line for each source that stopped being read."""
+    return [f"{source}: last read {duration(int((now - when).total_seconds()))} ago" for source, when in stale.items()]
+
+
 UNITS: Mapping[str, Callable[[Any], str]] = {
     "share": percent,
     "date": lambda value: spoken(date.fromisoformat(value)),

@@ -81,9 +81,11 @@ class SmallWorld:
         site.move_issue(issues[5], middle, "BEA")
         site.delete_issue(issues[6], middle)
         site.create_issue("APO", middle, "New in the middle", fix_version=version)
+        passing = site.create_issue("APO", middle, "There in the middle alone")
         site.change_issue(issues[3], end, flagged=False, status="Done")
         site.move_issue(issues[5], end, "APO")
         site.delete_issue(issues[10], end)
+        site.delete_issue(passing, end)
         site.update_version(version, end, release_date=date(2026, 3, 23))
 
     def _write_github(self, start: datetime, middle: datetime, end: datetime) -> None:

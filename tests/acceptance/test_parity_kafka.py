@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import ExitStack, closing
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -55,26 +54,23 @@ def test_kafka_says_what_the_embedded_log_says(tmp_path: Path, world: SmallWorld
 
 
 class Workers:
-    """Aggregators of one installation, each with its own connections and a thread of its own, as processes have."""
+    """Aggregators of one installation, each with its own connections and threads of its own, as processes have."""
 
     def __init__(self, folder: Path, values: Mapping[str, Any], clock: Callable[[], datetime]) -> None:
         self._folder, self._values, self._clock = folder, values, clock
-        self._running: dict[str, tuple[App, threading.Event, threading.Thread]] = {}
+        self._running: dict[str, tuple[App, ExitStack]] = {}
 
     def start(self, name: str) -> None:
         bus = {**self._values["bus"], "member": name, "session_seconds": 2}
         app = App(configure(self._folder, {**self._values, "bus": bus}), self._clock, write=lambda _: None)
-        app.bus.join()
-        stop = threading.Event()
-        thread = threading.Thread(target=app._guarded, args=(name, app._aggregate, stop))
-        thread.start()
-        self._running[name] = app, stop, thread
+        stack = ExitStack()
+        stack.callback(app.close)
+        stack.enter_context(app.running(app.aggregator_workers()))
+        self._running[name] = app, stack
 
     def end(self, name: str) -> None:
-        app, stop, thread = self._running.pop(name)
-        stop.set()
-        thread.join()
-        app.close()
+        app, stack = self._running.pop(name)
+        stack.close()
         assert not app.died
 
     def close(self) -> None:
@@ -82,7 +78,7 @@ class Workers:
             self.end(name)
 
     def share(self) -> dict[str, set[int]]:
-        return {name: set(app.aggregator.partitions) for name, (app, _, _) in self._running.items()}
+        return {name: set(app.aggregator.partitions) for name, (app, _) in self._running.items()}
 
 
 def until(holds: Callable[[], bool], what: str) -> None:

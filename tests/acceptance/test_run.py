@@ -32,14 +32,16 @@ DRAIN_SECONDS = 25
 class Role:
     """`pmsync WORDS` in a process of its own, with what it writes."""
 
+    longest = 3 * SECONDS
+    """One that hangs fails the test, and does not hang it."""
+
     def __init__(self, config: Path, *words: str) -> None:
         command = [sys.executable, "-m", "pmsync", "-c", str(config), *words]
         self.words = words
         self.process = subprocess.Popen(
             command, env={**os.environ, **TOKENS}, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
-        # A process that hangs fails the test, and does not hang it.
-        self._killer = threading.Timer(3 * SECONDS, self.process.kill)
+        self._killer = threading.Timer(self.longest, self.process.kill)
         self._killer.start()
 
     def says(self, beginning: str) -> str:
@@ -60,8 +62,8 @@ class Role:
         self.process.communicate()
 
 
-def until(holds: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + SECONDS
+def until(holds: Callable[[], bool], what: str, seconds: float = SECONDS) -> None:
+    deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline, f"it never came to that: {what}"
         time.sleep(0.2)
@@ -143,7 +145,7 @@ def test_each_role_on_kafka_and_postgresql_with_two_aggregators(
     name = postgres_server.create(migrated)
     bus = {"kind": "kafka", "bootstrap_servers": broker, "replication": 1, "prefix": prefix}
     with world.served() as served:
-        values = {**served, "bus": bus, "store": _secretly(postgres_server.url(name), tmp_path / "password")}
+        values = {**served, "bus": bus, "store": secretly(postgres_server.url(name), tmp_path / "password")}
         config = str(written(tmp_path / "pmsync.yaml", values))
         topics = [sys.executable, "-m", "pmsync", "-c", config, "topics", "apply"]
         assert subprocess.run(topics, check=False).returncode == 0
@@ -153,7 +155,7 @@ def test_each_role_on_kafka_and_postgresql_with_two_aggregators(
     postgres_server.drop(name)
 
 
-def _secretly(url: str, file: Path) -> dict[str, Any]:
+def secretly(url: str, file: Path) -> dict[str, Any]:
     """A store whose password is in a file, as configuration must have it."""
     parsed = make_url(url)
     file.write_text(str(parsed.password or ""))

@@ -3,92 +3,25 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
-import pytest
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from connectors import calendar, github, jira
 from connectors.base import Connector, Ref
-from connectors.testing import ConnectorContract
 from pmsync.standins.calendar import CalendarHost
 from pmsync.standins.calendar import Fault as CalendarFault
 from pmsync.standins.github import GitHubHost
 from pmsync.standins.jira import TRUNCATED, JiraSite, StandinStatus
 from pmsync.standins.jira import Fault as JiraFault
-from pmsync.standins.server import serve
-
-TOKEN = "canary-7c1e94f0b2"
-IMPATIENT = 1
-"""Seconds that a connector waits for a source that never answers."""
+from tests.connectors.served import IMPATIENT, TOKEN, Served
 
 
 def basic(user: str) -> str:
     """What Basic authentication makes of a user and the token, without the end that depends on what follows."""
     return base64.b64encode(f"{user}:{TOKEN}".encode()).decode().rstrip("=")[:-4]
-
-
-class Stage:
-    """One server for all tests; each puts its own source on it. `silent`: the next request gets no answer."""
-
-    url: str
-    app: ASGIApp
-    silent = False
-    seen = 0
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self.seen += 1
-        if not self.silent:
-            await self.app(scope, receive, send)
-            return
-        self.silent = False
-        while (await receive())["type"] != "http.disconnect":
-            pass
-
-
-@pytest.fixture(scope="module")
-def served() -> Iterator[Stage]:
-    stage = Stage()
-    with serve(stage) as url:
-        stage.url = url
-        yield stage
-
-
-class Served(ConnectorContract):
-    """What the worlds have in common: a server, a clock, a file with the token."""
-
-    @pytest.fixture(autouse=True)
-    def _world(self, served: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.stage, self.folder, self.monkeypatch = served, tmp_path, monkeypatch
-        self.time = self.start
-        served.silent, served.seen = False, 0
-        served.app = self.build()
-
-    def build(self) -> ASGIApp:
-        raise NotImplementedError
-
-    def open(self, secret: dict[str, Path]) -> Connector:
-        """A connector whose token is in this file."""
-        raise NotImplementedError
-
-    def connect(self) -> Connector:
-        return self.open(self.secret("token", TOKEN))
-
-    def wrong_credentials(self) -> Connector:
-        return self.open(self.secret("wrong", f"{TOKEN}-wrong"))
-
-    def secret(self, name: str, text: str) -> dict[str, Path]:
-        (self.folder / name).write_text(text)
-        return {"file": self.folder / name}
-
-    def set_time(self, at: datetime) -> None:
-        self.time = at
-
-    def requests(self) -> int:
-        return self.stage.seen
 
 
 class TestJira(Served):

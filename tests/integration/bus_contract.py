@@ -8,12 +8,12 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from pmsync.bus.port import EVENTS, Bus, BusUnavailable, Delivered, Record, partition_of
+from pmsync.bus.port import EVENTS, METRICS, Bus, BusUnavailable, Delivered, Record, partition_of
 
 Connect = Callable[[], Bus]
 
@@ -30,6 +30,19 @@ def read_all(bus: Bus, topic: str, partition: int, limit: int = 1000) -> list[De
         assert 0 < len(piece) <= limit
         found += piece
     return found
+
+
+def read_on(bus: Bus, topic: str) -> Iterator[Delivered]:
+    """Everything in a topic, read on from each record's offset as a consumer does; offsets rise, gaps or not."""
+    for partition in range(bus.partitions):
+        offset, end = 0, bus.end_offset(topic, partition)
+        while offset < end:
+            piece = bus.read(topic, partition, offset, 3)
+            assert piece
+            for each in piece:
+                assert each.offset >= offset
+                offset = each.offset + 1
+            yield from piece
 
 
 def until(holds: Callable[[], bool], seconds: float = 30.0) -> None:
@@ -74,6 +87,14 @@ class BusContract:
             Delivered(where, 0, "pröject", value),
             Delivered(where, 1, "pröject", b""),
         ]
+
+    def test_headers_come_back_as_they_were_given(self, connect: Connect, topic: str) -> None:
+        """Any bytes, in their order, a name more than once; and none where none were given."""
+        bus = connect()
+        given = (("content-type", b"application/json"), ("ce_id", "é😀".encode()), ("x", bytes(range(256))), ("x", b""))
+        bus.publish(topic, [Record("apollo", b"1", given), Record("apollo", b"2"), Record("apollo", b"3", given[:1])])
+        found = read_all(bus, topic, partition_of("apollo", bus.partitions))
+        assert [tuple(each.headers) for each in found] == [given, (), given[:1]]
 
     def test_the_key_decides_the_partition(self, connect: Connect, topic: str) -> None:
         bus = connect()
@@ -151,6 +172,51 @@ class BusContract:
             found = list(pool.map(lambda partition: values(read_all(bus, topic, partition, limit=7)), keys))
         assert found == [[f"{n}" for n in range(50)]] * len(keys)
 
+    def test_what_follows_the_log_misses_and_repeats_nothing(self, connect: Connect) -> None:
+        bus = connect()
+        keys = {partition_of(key, bus.partitions): key for key in (f"p{n}" for n in range(200))}
+        begin = {partition: bus.end_offset(EVENTS, partition) for partition in keys}
+        offsets, found = dict(begin), dict[int, list[Delivered]]()
+        for n in range(20):
+            bus.publish(EVENTS, [Record(key, f"{n}/{i}".encode()) for i in range(3) for key in keys.values()])
+            for partition, some in bus.poll(offsets, 7, 5).items():
+                assert 0 < len(some) <= 7
+                found.setdefault(partition, []).extend(some)
+                offsets[partition] = some[-1].offset + 1
+        ends = {partition: bus.end_offset(EVENTS, partition) for partition in keys}
+        while offsets != ends:
+            piece = bus.poll(offsets, 7, 5)
+            assert piece, "there is more"
+            for partition, some in piece.items():
+                found.setdefault(partition, []).extend(some)
+                offsets[partition] = some[-1].offset + 1
+        for partition in keys:
+            assert [each.offset for each in found[partition]] == list(range(begin[partition], ends[partition]))
+            assert values(found[partition]) == [f"{n}/{i}" for n in range(20) for i in range(3)]
+
+    def test_who_follows_the_log_may_go_back_and_leave_partitions_out(self, connect: Connect) -> None:
+        bus = connect()
+        bus.publish(EVENTS, records("apollo", "one", "two"))
+        bus.publish(EVENTS, records("beacon", "other"))
+        apollo, beacon = partition_of("apollo", bus.partitions), partition_of("beacon", bus.partitions)
+        assert apollo != beacon
+        ends = {each: bus.end_offset(EVENTS, each) for each in (apollo, beacon)}
+        for _ in range(2):
+            found = bus.poll({apollo: ends[apollo] - 2}, 10, 5)
+            assert {each: values(some) for each, some in found.items()} == {apollo: ["one", "two"]}
+        assert values(bus.poll({apollo: ends[apollo], beacon: ends[beacon] - 1}, 10, 5)[beacon]) == ["other"]
+        assert bus.poll(ends, 10, 0) == {}
+        assert bus.poll({}, 10, 0) == {}
+
+    def test_who_waits_for_news_gets_them_when_they_come(self, connect: Connect) -> None:
+        reader, writer = connect(), connect()
+        ends = {each: reader.end_offset(EVENTS, each) for each in range(reader.partitions)}
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(reader.poll, ends, 10, 60)
+            writer.publish(EVENTS, records("apollo", "news"))
+            found = waiting.result(timeout=30)
+        assert values(found[partition_of("apollo", reader.partitions)]) == ["news"]
+
     def test_who_works_alone_is_assigned_all(self, connect: Connect) -> None:
         bus = connect()
         bus.join()
@@ -164,6 +230,7 @@ class BusContract:
         for use in (
             lambda bus: bus.publish(EVENTS, records("apollo", "one")),
             lambda bus: bus.read(EVENTS, 0, 0, 1),
+            lambda bus: bus.poll({0: 0}, 1, 0),
             lambda bus: bus.end_offset(EVENTS, 0),
             lambda bus: bus.begin_offset(EVENTS, 0),
         ):
@@ -183,6 +250,41 @@ class BusContract:
         bus = connect()
         bus.publish(topic, [])
         assert all(bus.end_offset(topic, n) == 0 for n in range(bus.partitions))
+
+    # A topic of which the newest record of each key is enough: what else is still there, and when it goes, is the log's
+    # own affair (Kafka cleans now and then, the embedded log at once).
+
+    def test_the_newest_record_of_each_key_stays(self, connect: Connect) -> None:
+        """Also of keys that share a partition."""
+        bus = connect()
+        where = partition_of("apollo", bus.partitions)
+        keys = [key for key in ("apollo", *(f"p{n}" for n in range(40))) if partition_of(key, bus.partitions) == where]
+        for n in range(3):
+            bus.publish(METRICS, [Record(key, f"{key}/{n}{i}".encode()) for i in range(2) for key in keys])
+        bus.publish(METRICS, records(keys[0], "last"))
+        newest = {each.key: each.value.decode() for each in read_on(bus, METRICS)}
+        assert newest == {key: f"{key}/21" for key in keys} | {keys[0]: "last"}
+        assert len(keys) > 2
+
+    def test_offsets_go_on_whatever_was_removed_below(self, connect: Connect) -> None:
+        bus = connect()
+        where = partition_of("apollo", bus.partitions)
+        for n in range(5):
+            bus.publish(METRICS, records("apollo", f"{n}"))
+            assert bus.end_offset(METRICS, where) == n + 1
+        assert [each.offset for each in bus.read(METRICS, where, 4, 10)] == [4]
+        for offset in range(5):
+            found = [each.offset for each in bus.read(METRICS, where, offset, 1)]
+            assert found in ([offset], [4]), "the next one that is still there"
+        assert bus.begin_offset(METRICS, where) <= 4
+
+    def test_what_is_said_to_be_no_more_is_told_after_what_was(self, connect: Connect) -> None:
+        bus = connect()
+        bus.publish(METRICS, records("apollo", "one", "two"))
+        bus.publish(METRICS, [Record("apollo", b"")])
+        assert values(list(read_on(bus, METRICS)))[-1] == ""
+        bus.publish(METRICS, records("apollo", "three"))
+        assert values(list(read_on(bus, METRICS)))[-1] == "three"
 
     def test_what_was_published_outlives_the_connection(self, connect: Connect, topic: str) -> None:
         bus = connect()

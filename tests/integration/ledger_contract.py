@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from connectors.base import Ref
-from connectors.pump import Cursor, Entry, Fate, LeaseLost, Ledger, Pending
+from connectors.pump import WHOLE, Cursor, Entry, Fate, LeaseLost, Ledger, Noted, Pending
+from connectors.webhooks import Hint
 
 AT = datetime(2026, 3, 2, 9, 0, 0, 250_000, UTC)
 ONE, TWO, SYNCED = Ref("work_item", "1"), Ref("work_item", "2"), Ref("synced", "APO")
@@ -21,15 +22,17 @@ STALE: tuple[Callable[[Ledger, int], None], ...] = (
     lambda ledger, epoch: ledger.settle("jira", epoch, {TWO: replace(ENTRY, version=99)}),
     lambda ledger, epoch: ledger.move_cursor("jira", epoch, "APO", Cursor(None, {})),
     lambda ledger, epoch: ledger.move_cursor("jira", epoch, "APO", None),
+    lambda ledger, epoch: ledger.heed("jira", epoch, ledger.hints("jira", 9)),
 )
 
 
 @dataclass
 class Desk:
-    """A ledger, and a way to let the leases that are held run out."""
+    """A ledger, and ways to let the leases that are held run out, and a moment go by."""
 
     ledger: Ledger
     expire: Callable[[], None]
+    later: Callable[[], None] = lambda: None
 
 
 class LedgerContract:
@@ -76,7 +79,7 @@ class LedgerContract:
         desk.expire()
         assert desk.ledger.lease("jira", "me") > other > epoch
 
-    @pytest.mark.parametrize("write", STALE, ids=["note", "settle", "move the cursor", "forget the cursor"])
+    @pytest.mark.parametrize("write", STALE, ids=["note", "settle", "move the cursor", "forget the cursor", "heed"])
     def test_a_stale_epoch_changes_nothing(self, desk: Desk, epoch: int, write: Callable[[Ledger, int], None]) -> None:
         ledger = desk.ledger
         desk.expire()
@@ -84,6 +87,7 @@ class LedgerContract:
         ledger.note("jira", now, {TWO: Pending(3, frozenset({"apollo"}))})
         ledger.settle("jira", now, {ONE: ENTRY})
         ledger.move_cursor("jira", now, "APO", Cursor(AT, {"apollo": 1}))
+        ledger.hint("jira", [Hint(ONE)])
         before = _contents(ledger)
         with pytest.raises(LeaseLost, match="taken over"):
             write(ledger, epoch)
@@ -112,6 +116,51 @@ class LedgerContract:
         assert desk.ledger.pending("jira") == {ONE: noted, TWO: Pending(0, frozenset())}
         desk.ledger.settle("jira", epoch, {TWO: ENTRY})
         assert desk.ledger.pending("jira") == {ONE: noted}
+
+    # --- hints --------------------------------------------------------------------------------------------------------
+
+    def test_anyone_may_hint_and_each_thing_waits_once(self, ledger: Ledger, epoch: int) -> None:
+        ledger.hint("jira", [Hint(TWO, "APO"), Hint(ONE, "APO"), Hint(TWO, "BEA")])
+        ledger.hint("jira", [])
+        found = ledger.hints("jira", 9)
+        assert {ref: noted.container for ref, noted in found.items()} == {ONE: "APO", TWO: "BEA"}
+        ledger.heed("jira", epoch, found)
+        assert ledger.hints("jira", 9) == {}
+
+    def test_a_hint_that_came_again_since_is_not_struck(self, ledger: Ledger, epoch: int) -> None:
+        """By a clock that stands still, too."""
+        ledger.hint("jira", [Hint(ONE), Hint(TWO)])
+        fetched = ledger.hints("jira", 9)
+        ledger.hint("jira", [Hint(ONE, "APO")])
+        ledger.heed("jira", epoch, fetched)
+        again = ledger.hints("jira", 9)
+        assert {ref: noted.container for ref, noted in again.items()} == {ONE: "APO"}
+        assert again[ONE].at > fetched[ONE].at
+        ledger.heed("jira", epoch, {ONE: Noted("APO", again[ONE].at)})
+        assert ledger.hints("jira", 9) == {}
+
+    def test_those_that_waited_longest_come_first(self, desk: Desk, epoch: int) -> None:
+        for ident in ("3", "1", "2", "3"):
+            desk.ledger.hint("jira", [Hint(Ref("work_item", ident))])
+            desk.later()
+        assert [ref.id for ref in desk.ledger.hints("jira", 2)] == ["1", "2"]
+        assert [ref.id for ref in desk.ledger.hints("jira", 9)] == ["1", "2", "3"]
+
+    def test_hints_at_whole_containers_wait_apart(self, ledger: Ledger, epoch: int) -> None:
+        whole = Ref(WHOLE, "APO")
+        ledger.hint("jira", [Hint(whole), Hint(ONE)])
+        assert list(ledger.hints("jira", 9)) == [ONE]
+        assert (list(ledger.again("jira")), ledger.again("gh")) == ([whole], {})
+        ledger.heed("jira", epoch, ledger.again("jira"))
+        assert (list(ledger.hints("jira", 9)), ledger.again("jira")) == ([ONE], {})
+
+    def test_more_hints_than_a_statement_holds(self, ledger: Ledger, epoch: int) -> None:
+        many = [Hint(Ref("work_item", str(n)), "APO") for n in range(1203)]
+        ledger.hint("jira", many)
+        found = ledger.hints("jira", 5000)
+        assert found.keys() == {each.ref for each in many}
+        ledger.heed("jira", epoch, found)
+        assert ledger.hints("jira", 5000) == {}
 
     # --- entries ------------------------------------------------------------------------------------------------------
 
@@ -184,9 +233,12 @@ class LedgerContract:
         ledger.note("jira", epoch, {ONE: Pending(1, frozenset())})
         ledger.settle("jira", epoch, {TWO: ENTRY})
         ledger.move_cursor("jira", epoch, "APO", Cursor(AT, {}))
+        ledger.hint("jira", [Hint(ONE)])
         other = ledger.lease("gh", "me")
-        assert _contents(ledger, "gh") == ({}, {}, {}, [], {})
+        assert _contents(ledger, "gh") == ({}, {}, {}, [], {}, {})
         before = _contents(ledger)
+        ledger.hint("gh", [Hint(ONE), Hint(TWO)])
+        ledger.heed("gh", other, ledger.hints("jira", 9))
         ledger.settle("gh", other, {ONE: replace(ENTRY, version=99)})
         ledger.move_cursor("gh", other, "APO", None)
         assert _contents(ledger) == before
@@ -199,4 +251,5 @@ def _contents(ledger: Ledger, source: str = "jira") -> tuple[object, ...]:
         ledger.in_container(source, "APO"),
         sorted(ledger.ever_in(source, "APO")),
         ledger.cursors(source),
+        ledger.hints(source, 9),
     )

@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
+from structlog.testing import capture_logs
 
-from pmsync.aggregator import BATCH, Aggregator
+from pmsync.aggregator import Aggregator
 from pmsync.bus.embedded import EmbeddedBus
+from pmsync.bus.letters import MOST_HEADERS, open_letters
 from pmsync.bus.port import DEAD_LETTERS, EVENTS, BusUnavailable, Record, partition_of
 from pmsync.bus.publisher import Publisher
 from pmsync.core.events import (
@@ -29,10 +32,13 @@ from pmsync.core.events import (
     version_at,
 )
 from pmsync.core.project import load
+from pmsync.dead_letters import replay, show_letter
+from pmsync.folding import BATCH
 from pmsync.store.engine import Store
+from pmsync.store.ledger import SqlLedger
 from pmsync.store.outbox import Claimed, Outbox
 from pmsync.store.state import Fenced, StateStore
-from tests.unit.builders import JIRA, NOW, Item, at, item, project
+from tests.unit.builders import JIRA, NOW, TRACEPARENT, Item, at, binary, item, project
 
 pytestmark = pytest.mark.integration
 
@@ -93,10 +99,11 @@ class World:
 
     def mails(self) -> list[Claimed]:
         """What waits to be sent by mail, oldest first; each once."""
-        box, found = Outbox(self.store), []
-        while claimed := box.claim("elsewhere/1/1", NOW + 999 * DAY, NOW + 1000 * DAY):
-            box.sent(claimed.id)
-            found.append(claimed)
+        box, found = Outbox(self.store), list[Claimed]()
+        for queue in box.due(NOW + 999 * DAY):
+            run = box.claim(queue, "elsewhere/1/1", NOW + 999 * DAY, NOW + 1000 * DAY, 1000)
+            box.sent(run)
+            found += run
         return [each for each in found if each.channel == "mail"]
 
     def letters(self) -> list[dict[str, Any]]:
@@ -170,11 +177,11 @@ def test_offsets_below_the_saved_one_are_skipped(world: World) -> None:
         value=batch[0].value.replace(b'"version":1', b'"version":99').replace(b"first", b"again")
     )
     world.tell(item("2"))
-    world.aggregator._apply(APOLLO, [forged, *world.bus.read(EVENTS, APOLLO, 1, 10)])
+    world.aggregator._apply(APOLLO, [forged, *world.bus.read(EVENTS, APOLLO, 1, 10)], 0)
     bodies = [row.body for row in world.state.rows("apollo").values()]
     assert len(bodies) == 2
     assert not any("again" in body for body in bodies)
-    world.aggregator._apply(APOLLO, [forged])
+    world.aggregator._apply(APOLLO, [forged], 0)
     assert world.state.offsets()[APOLLO] == 2, "the offset never goes back"
 
 
@@ -185,11 +192,11 @@ def test_a_zombie_changes_nothing(world: World) -> None:
     with pytest.raises(Fenced):
         zombie.catch_up()
     with pytest.raises(Fenced):
-        zombie._apply(APOLLO, world.bus.read(EVENTS, APOLLO, 0, 10))
+        zombie._apply(APOLLO, world.bus.read(EVENTS, APOLLO, 0, 10), 0)
     assert world.state.rows("apollo") == {}
     world.another().catch_up()
     with pytest.raises(Fenced):
-        zombie.tick(NOW)
+        zombie.tick(NOW, patience=timedelta(0))
 
 
 def test_what_cannot_be_decoded_is_a_dead_letter_and_the_partition_goes_on(world: World) -> None:
@@ -206,6 +213,97 @@ def test_what_cannot_be_decoded_is_a_dead_letter_and_the_partition_goes_on(world
     assert "newer pmsync" in found[1]["reason"]
     assert world.aggregator.catch_up() == 0
     assert len(world.letters()) == 2
+
+
+def test_an_event_in_binary_mode_is_folded_as_any_other(world: World) -> None:
+    world.bus.publish(EVENTS, [Record("apollo", *binary(encode(world._event("apollo", *item("1")))))])
+    world.aggregator.catch_up()
+    assert {key.id for key in world.state.rows("apollo")} == {"1"}
+    assert world.letters() == []
+
+
+def test_a_dead_letter_keeps_headers_and_trace_and_is_replayed_with_them(world: World) -> None:
+    value, headers = binary(encode(world._event("apollo", *item("1")), TRACEPARENT))
+    headers = [(name, value.replace(b"v1", b"v2") if name == "ce_type" else value) for name, value in headers]
+    world.bus.publish(EVENTS, [Record("apollo", value, headers)])
+    with capture_logs() as logged:
+        world.aggregator.catch_up()
+    (letter,) = open_letters(world.bus)
+    assert (letter.raw, list(letter.headers), letter.traceparent) == (value, headers, TRACEPARENT)
+    said = [{name: each.get(name) for name in ("event", "letter", "place", "traceparent")} for each in logged]
+    assert said == [{"event": "record.buried", "letter": letter.id, "place": f"{APOLLO}/0", "traceparent": TRACEPARENT}]
+    shown = show_letter(letter)
+    assert f"traceparent: {TRACEPARENT}\nheader content-type: application/json\n" in shown
+    assert "header ce_type: pmsync.work_item.v2\n" in shown
+    replay(world.bus, SqlLedger(world.store, lambda: NOW), [letter])
+    (again,) = world.bus.read(EVENTS, APOLLO, 1, 10)
+    assert (again.key, again.value, list(again.headers)) == ("apollo", value, headers)
+
+
+def test_letters_from_before_headers_are_read(world: World) -> None:
+    old = {"id": "1", "stage": "fold", "subject": "4/0", "reason": "why", "raw": "AP8="}
+    world.bus.publish(DEAD_LETTERS, [Record("apollo", json.dumps(old).encode())])
+    (letter,) = open_letters(world.bus)
+    assert (letter.key, letter.raw, letter.headers, letter.traceparent) == ("apollo", b"\x00\xff", (), None)
+
+
+def test_equal_bytes_with_other_headers_are_another_letter(world: World) -> None:
+    """In binary mode it is another event. A content type makes none: one log gives records their own, the other none."""
+    for headers in ((), [("content-type", b"application/cloudevents+json")], [("ce_id", b"1")], [("ce_id", b"2")]):
+        world.bus.publish(EVENTS, [Record("apollo", b"{}", headers)])
+    world.aggregator.catch_up()
+    assert len(open_letters(world.bus)) == 3
+
+
+def test_headers_that_no_record_holds_are_cut(world: World) -> None:
+    world.bus.publish(
+        EVENTS, [Record("apollo", b"", [("x", b"1"), ("y", b"y" * MOST_HEADERS), ("content-type", b"2")])]
+    )
+    world.aggregator.catch_up()
+    (letter,) = open_letters(world.bus)
+    assert letter.headers == (("x", b"1"),)
+    assert letter.reason.endswith("(of 3 headers 1 are kept)")
+
+
+def test_an_event_in_the_wrong_partition_is_refused_and_replayed_into_the_right_one(world: World) -> None:
+    """Its project is another worker's; two owners of one row would undo each other."""
+    told = encode(world._event("apollo", *item("1")))
+    stray = next(key for key in map(str, range(99)) if partition_of(key, 8) != APOLLO)
+    world.bus.publish(EVENTS, [Record(stray, told)])
+    world.aggregator.catch_up()
+    assert world.state.rows("apollo") == {}
+    (letter,) = open_letters(world.bus)
+    assert f"an event of apollo belongs in partition {APOLLO}, not in {partition_of(stray, 8)}" in letter.reason
+    replay(world.bus, SqlLedger(world.store, lambda: NOW), [letter])
+    world.aggregator.catch_up()
+    assert {key.id for key in world.state.rows("apollo")} == {"1"}
+    assert open_letters(world.bus) == []
+
+
+def test_what_a_tick_tells_is_linked_to_the_newest_read(running: World) -> None:
+    def tell(ident: str, traceparent: str | None) -> None:
+        told = running._event("apollo", *item(ident, due_date="2026-03-02"))
+        running.bus.publish(EVENTS, [Record("apollo", encode(told, traceparent))])
+
+    tell("2", TRACEPARENT.replace("4bf9", "aaaa"))
+    tell("3", TRACEPARENT)
+    tell("4", None)
+    assert assessments(running, NOW) == [("apollo", 3, 2, TRACEPARENT)]
+    tell("5", None)
+    assert assessments(running, NOW) == [("apollo", 1, 2, None)], "a trace is told of once"
+
+
+def assessments(world: World, now: datetime) -> list[tuple[str, int, int, str | None]]:
+    """What the log says of a tick: project, transitions, messages, trace."""
+    structlog.reset_defaults()  # a command that ran before may have left debugging out
+    structlog.contextvars.clear_contextvars()
+    with capture_logs(processors=[structlog.contextvars.merge_contextvars]) as logged:
+        world.tick(now)
+    return [
+        (each["project"], each["transitions"], each["messages"], each.get("traceparent"))
+        for each in logged
+        if each["event"] == "project.assessed"
+    ]
 
 
 def garbage(*dead: bool) -> list[Record]:
@@ -300,6 +398,29 @@ def test_half_a_log_is_no_picture(world: World, late: Item) -> None:
     assert "overdue" not in {rule for rule, _, _ in world.log()}
 
 
+def test_a_backlog_is_folded_before_anything_is_assessed_for_a_minute(world: World, late: Item) -> None:
+    world.configure()
+    world.tell(late)
+    world.synced()
+    world.aggregator.catch_up()
+    beacon = partition_of("beacon", 8)
+    assert beacon != APOLLO
+    world.tell(item("1"), key="beacon")
+    assert world.aggregator.tick(NOW) == 0, "beacon's partition is behind"
+    assert world.aggregator.tick(NOW + timedelta(seconds=59)) == 0
+    assert world.aggregator.tick(NOW + timedelta(seconds=60)) == 1
+
+
+def test_a_partition_that_stands_still_keeps_nobody_waiting(world: World, late: Item) -> None:
+    world.configure()
+    world.tell(late)
+    world.synced()
+    world.bus.publish(EVENTS, [record._replace(key="beacon") for record in garbage(*[True] * 101)])
+    world.aggregator.catch_up()
+    assert world.aggregator.stopped
+    assert world.aggregator.tick(NOW) == 1
+
+
 def test_the_first_assessment_is_one_summary(world: World) -> None:
     world.configure()
     world.tell(*(item(str(n), due_date="2026-03-02") for n in range(30)))
@@ -388,6 +509,55 @@ def test_a_tick_that_ended_in_the_middle_tells_once(world: World, late: Item) ->
     world.aggregator = world.another()
     assert world.tick() == 1
     assert len(world.mails()) == 1
+
+
+def test_what_is_folded_while_it_thinks_is_assessed_next(running: World) -> None:
+    """Thinking holds no lock, so that another thread may fold meanwhile."""
+
+    def step(name: str) -> None:
+        if name == "compared" and news:
+            running.tell(news.pop())
+            running.aggregator.catch_up()
+
+    news = [item("2", due_date="2026-03-02")]
+    running.aggregator._step = step
+    running.tell(item("3"))
+    assert running.tick(NOW + timedelta(minutes=1)) == 0
+    assert news == []
+    assert running.tick(NOW + timedelta(minutes=2)) == 1
+    assert [state for _, state, _ in running.log()] == ["firing", "firing"]
+
+
+def test_what_another_thread_leaves_is_dropped_and_taken_anew(world: World, late: Item) -> None:
+    """Whoever thinks finds out that the partition is lost; whoever folds may be in the middle of it."""
+    world.bus.join()
+    world.configure()
+    world.tell(late)
+    world.synced()
+    world.aggregator.catch_up()
+    world.another()
+    with pytest.raises(Fenced) as fenced:
+        world.aggregator.tick(NOW)
+    world.aggregator.leave(fenced.value.partition, fenced.value.epoch)
+    world.aggregator.leave(APOLLO, -1)  # of an earlier epoch: it was taken anew since
+    assert fenced.value.partition in world.aggregator.partitions, "not while it is folded"
+    taken, _ = world.aggregator.follow()
+    assert taken == {fenced.value.partition}
+
+
+def test_what_was_thought_before_the_partition_was_lost_is_not_told(world: World, late: Item) -> None:
+    def step(name: str) -> None:
+        if name == "compared":
+            world.another()
+
+    world.configure()
+    world.tell(late)
+    world.synced()
+    world.aggregator.catch_up()
+    world.aggregator._step = step
+    with pytest.raises(Fenced):
+        world.aggregator.tick(NOW)
+    assert (world.log(), Outbox(world.store).counts()) == ([], {})
 
 
 def test_a_tick_that_ended_in_the_middle_does_not_let_the_next_one_go_back(world: World, late: Item) -> None:
@@ -483,7 +653,5 @@ def test_people_are_told_by_the_channels_that_there_are(world: World, late: Item
     world.synced()
     world.tick()
     box = Outbox(world.store)
-    found = [box.claim("elsewhere/1/1", NOW, NOW + DAY) for _ in range(3)]
-    told = sorted((each.channel, each.recipient) for each in found if each)
-    assert told == [("console", "console"), ("mail", "person-1"), ("mail", "person-2")]
-    assert box.claim("elsewhere/1/1", NOW, NOW + DAY) is None
+    assert sorted(box.due(NOW)) == [("console", "console"), ("mail", "person-1"), ("mail", "person-2")]
+    assert [len(box.claim(queue, "elsewhere/1/1", NOW, NOW + DAY, 10)) for queue in box.due(NOW)] == [1, 1, 1]

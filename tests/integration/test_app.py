@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import generate_latest
 from structlog.testing import capture_logs
 
-from connectors.base import Mark, Read, Reader, Ref, Retryable
+from connectors.base import Fatal, Mark, Read, Reader, Ref, Retryable
 from pmsync import app as application
 from pmsync.app import LONGEST_SECONDS, App
 from pmsync.bus.port import EVENTS, BusUnavailable, Record
 from pmsync.config import Config
+from pmsync.core.cloudevents import Context, unwrap
 from pmsync.core.events import Milestone
+from pmsync.store.engine import StoreUnavailable
 
 pytestmark = pytest.mark.integration
 
@@ -79,7 +83,7 @@ def test_a_connector_that_breaks_its_promise_stops_nobody_else(install: Any) -> 
         with capture_logs() as logged:
             outcome = app.once()
         assert outcome.problems == {"odd": "odd: its connector failed (OverflowError); the log says where"}
-        assert [line["event"] for line in logged] == ["source.broken"]
+        assert [line["event"] for line in logged if line["log_level"] != "debug"] == ["source.broken"]
         (row,) = [row for key, row in app.state.rows("p-sound").items() if (key.kind, key.at) == ("milestone", 0)]
         assert "Release 1" in row.body
 
@@ -129,3 +133,157 @@ def test_a_store_that_was_lost_is_built_from_its_log(install: Any, tmp_path: Pat
 @pytest.mark.parametrize("asked", [1e10, 7200.0])
 def test_no_source_is_left_alone_for_years(asked: float) -> None:
     assert application._pause(Retryable("busy", asked), 1) == LONGEST_SECONDS
+
+
+# --- how it says that it is -------------------------------------------------------------------------------------------
+
+
+def figures(app: App) -> dict[str, float]:
+    lines = generate_latest(app.health.registry).decode().splitlines()
+    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")}
+
+
+def lag(app: App) -> float:
+    found = [value for name, value in figures(app).items() if name.startswith("pmsync_consumer_lag_records{")]
+    assert found
+    return sum(found)
+
+
+def until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("TICK_SECONDS", "LOOK_SECONDS"):
+        monkeypatch.setattr(application, name, 0.02)
+
+
+@pytest.mark.usefixtures("quick")
+def test_what_was_done_is_counted(install: Any) -> None:
+    sources = Source("team", pages=3), Source("locked", error=Fatal("who are you?"))
+    with closing(install(*sources)) as app:
+        assert app.health.reasons() == ["it is starting"]
+        with app.running(app.workers()):
+            until(lambda: not app.health.reasons())
+            names = "pmsync_things_published_total", "pmsync_records_folded_total"
+            until(lambda: [figures(app)[name] for name in names] == [9, 9])
+            until(lambda: figures(app).get('pmsync_source_read_age_seconds{source="team"}') is not None)
+            until(lambda: lag(app) == 0)  # the watcher looks now and then
+            found = figures(app)
+    # Two projects and that each was read, three releases and that they were; of the locked one what came before it said no.
+    assert found['pmsync_source_failures_total{kind="fatal"}'] == 1
+    assert found["pmsync_partitions"] == found["pmsync_partitions_taken_total"] == 8
+    assert found["pmsync_batch_seconds_count"] >= 2
+    assert set(app.freshness.known()) == {"team"}, "a round that failed has not read it to its end"
+
+
+def test_a_round_that_never_began_is_not_counted_as_the_one_before(
+    install: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(install(Source("team"))) as app:
+        app.once()
+        before = figures(app)["pmsync_things_published_total"]
+        monkeypatch.setattr(app.projects, "projects", refuse)
+        for _ in range(3):
+            with pytest.raises(StoreUnavailable):
+                app.read("team")
+        assert figures(app)["pmsync_things_published_total"] == before > 0
+
+
+def refuse() -> None:
+    raise StoreUnavailable("it is gone")
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_partition_that_stands_still_makes_it_unready(install: Any) -> None:
+    with closing(install()) as app:
+        app.bus.publish(EVENTS, [Record("apollo", b"nothing that can be read")] * 100)
+        with capture_logs() as logged, app.running(app.aggregator_workers()):
+            until(lambda: any("stands still" in reason for reason in app.health.reasons()))
+            until(lambda: figures(app)["pmsync_partitions_stopped"] == 1)
+            assert figures(app)['pmsync_dead_letters_total{stage="fold"}'] == 100
+    assert [line["event"] for line in logged].count("partition.stopped") == 1
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_database_that_is_away_is_said_once_and_gone_on_with(install: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    away = threading.Event()
+    tries = 0
+    with closing(install()) as app:
+        read, write = app.store.read, app.store.write
+
+        def cut(real: Any) -> Any:
+            def attempt() -> Any:
+                nonlocal tries
+                if away.is_set():
+                    tries += 1
+                    raise StoreUnavailable("it is gone")
+                return real()
+
+            return attempt
+
+        monkeypatch.setattr(app.store, "read", cut(read))
+        monkeypatch.setattr(app.store, "write", cut(write))
+        with capture_logs() as logged, app.running([*app.aggregator_workers(), app.notifier_worker()]):
+            until(lambda: not app.health.reasons())
+            away.set()
+            until(lambda: "it is gone" in app.health.reasons() and tries > 20)
+            assert figures(app)["pmsync_ready"] == 0, "a scrape is answered all the same"
+            away.clear()
+            until(lambda: not app.health.reasons())
+    assert [line["error"] for line in logged if line["event"] == "work.waiting"] == ["it is gone"]
+    assert [line["event"] for line in logged].count("work.resumed") >= 1
+
+
+def test_store_and_log_are_asked_for_again_sooner_than_a_source() -> None:
+    assert [
+        application._pause(error, 20) for error in (Retryable("x"), BusUnavailable("x"), StoreUnavailable("x"))
+    ] == [
+        300.0,
+        30.0,
+        30.0,
+    ]
+
+
+# --- traces -----------------------------------------------------------------------------------------------------------
+
+
+def traces(app: App) -> list[tuple[str, str | None]]:
+    """(title or kind, trace) of everything that the source jira published, in the order of the log."""
+    found = [
+        unwrap(record.value, record.headers)
+        for partition in range(app.bus.partitions)
+        for record in app.bus.read(EVENTS, partition, 0, 1000)
+    ]
+    return [
+        (data.get("content", {}).get("title", data["thing"][1]), context.traceparent)
+        for context, data in found
+        if context.source == "/sources/jira"
+    ]
+
+
+def test_each_read_of_a_container_is_a_trace(install: Any) -> None:
+    with closing(install(Source("jira", pages=2))) as app:
+        app.once()
+        first = traces(app)
+        assert [what for what, _ in first] == ["Release 1", "Release 2", "synced"]
+        (trace,) = {found for _, found in first}
+        assert Context(specversion="1.0", id="1", source="s", type="t", traceparent=trace).traceparent == trace
+        app._pumps["jira"].sync({})
+        assert {found for _, found in traces(app)[3:]} == {None}, "outside of any read nothing is under way"
+        assert app.read("jira").published > 0
+        (later,) = {found for _, found in traces(app)[6:]}
+    assert later != trace
+
+
+def test_a_trace_makes_no_news(install: Any) -> None:
+    """The same content read twice is published once, though each read is a trace of its own."""
+    with closing(install(Source("jira", pages=2))) as app:
+        app.once()
+        known = traces(app)
+        app.read("jira")
+        assert traces(app) == known

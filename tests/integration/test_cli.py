@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from pmsync.config import load
 from pmsync.core.events import CONFIGURATION, Fact, Snapshot, Synced, Thing, decode
 from pmsync.core.exports import TABLES
 from pmsync.store.ledger import SqlLedger
+from pmsync.store.outbox import Queue
 from pmsync.store.state import Letter
 from tests.unit.builders import JIRA, Item, item, project
 
@@ -74,6 +75,7 @@ class Folder:
     def run(self, *words: str) -> Said:
         """`pmsync WORDS` as from a shell."""
         self.write()
+        self._capsys.readouterr()  # what the test itself did before is not the command's
         self._monkeypatch.setattr(sys, "argv", ["pmsync", "-c", str(self.file), *words])
         with pytest.raises(SystemExit) as end:
             main()
@@ -183,6 +185,10 @@ def test_output_that_cannot_be_written_is_said(folder: Folder) -> None:
         (("alerts", "ack", "abc"), "Missing option '--by'"),
         (("alerts", "ack", "abc", "--by", "a@example.com"), "no alert that is wrong now has a fingerprint that begins with 'abc'"),
         (("status", "--as-of", "2026-13-01"), "is no instant"),
+        (("rebuild", "--partition", "8"), "there is no partition 8; they are 0 to 7"),
+        (("move",), "say either --to FILE or --undo"),
+        (("move", "--undo"), "this installation was not moved away: there is nothing to undo"),
+        (("move", "--to", "/no/such/file"), "File '/no/such/file' does not exist"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_used_ends_with_two(folder: Folder, words: tuple[str, ...], says: str) -> None:
@@ -458,7 +464,7 @@ def test_alerts_are_listed_and_acknowledged(folder: Folder, late: list[Item]) ->
         assert isinstance(fact, Fact)
         assert (fact.content.fingerprint, fact.content.note) == (fingerprint, "on it")
         assert app.projects.mail(fact.content.by) == "ada@example.com"
-        assert "ada" not in fact.model_dump_json(), "who it was stands in the table of people alone"
+        assert "ada@" not in fact.model_dump_json(), "who it was stands in the table of people alone"
         app.aggregator.take(range(8))
         app.aggregator.catch_up()
     assert "acknowledged" in folder.run("alerts", "list").out
@@ -477,6 +483,16 @@ def test_who_acknowledges_gives_an_address(folder: Folder, late: list[Item]) -> 
     said = folder.run("alerts", "ack", fingerprints(folder)[0], "--by", "ada")
     assert said.code == 2
     assert "'ada' is no mail address" in said.err
+
+
+def test_a_source_that_stopped_being_read_is_told_with_the_status(folder: Folder) -> None:
+    stopped(folder)
+    assert folder.run("status").out.splitlines()[0] == "team: last read 3 hours ago; `pmsync doctor` says what is wrong"
+    assert list(json.loads(folder.run("status", "--json").out)["stale_sources"]) == ["team"]
+    past = json.loads(folder.run("status", "--json", "--as-of", NOW).out)
+    assert past["stale_sources"] == {}
+    assert folder.run("run", "--once").code == 0
+    assert json.loads(folder.run("status", "--json").out)["stale_sources"] == {}
 
 
 # --- doctor -----------------------------------------------------------------------------------------------------------
@@ -522,9 +538,8 @@ def dead_message(folder: Folder) -> None:
     with closing(folder.app()) as app:
         with app.state.owned(0, app.state.take(0, "me")) as owned:
             owned.log("apollo", [], [Letter("l1", "apollo", "mail", "person-1", "S", "T")], EARLIER)
-        claimed = app.outbox.claim("me", EARLIER, EARLIER)
-        assert claimed
-        app.outbox.failed(claimed.id, "the mail server refused the recipient (550)", None)
+        claimed = app.outbox.claim(Queue("mail", "person-1"), "me", EARLIER, EARLIER)
+        app.outbox.failed(claimed, "the mail server refused the recipient (550)", None)
 
 
 def source_away(folder: Folder) -> None:
@@ -535,6 +550,17 @@ def source_away(folder: Folder) -> None:
 
 def source_unused(folder: Folder) -> None:
     folder.values["sources"] = [folder.source("company-jira", nowhere())]
+
+
+def stopped(folder: Folder) -> None:
+    """A source that can be read, and was not for three hours."""
+    (folder.path / "team.ics").write_text("BEGIN:VCALENDAR\r\nVERSION:2.0\r\nPRODID:x\r\nEND:VCALENDAR\r\n")
+    folder.values["sources"] = [{"name": "team", "kind": "calendar", "ics": str(folder.path / "team.ics")}]
+    folder.values["projects"] = [{"key": "apollo", "from": {"team": ["deadlines"]}}]
+    assert folder.run("run", "--once").code == 0
+    with closing(folder.app()) as app:
+        app.freshness.read("team", datetime.now(UTC) - timedelta(hours=3, minutes=1))
+        app.freshness.read("of-before", EARLIER)  # no longer configured
 
 
 def mail_missing(folder: Folder) -> None:
@@ -563,6 +589,7 @@ def pages_open(folder: Folder) -> None:
         (dead_message, r"delivery: a message of apollo to person-1 was given up: the mail server refused the recipient \(550\)"),
         (source_away, "source company-jira: "),
         (source_unused, "source company-jira: no project reads it; name its containers under projects: … from:"),
+        (stopped, "freshness: team: last read 3 hours ago; is its connector running?"),
         (mail_missing, "mail: projects name people, but there is no notify.mail to reach them by"),
         (mail_away, "mail: no mail server at 127.0.0.1:.*; check notify.mail"),
         (pages_open, "web: web.host is 0.0.0.0: the pages have no login yet; put a proxy"),

@@ -14,10 +14,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from bus_contract import BusContract, read_all, records, values
+from bus_contract import BusContract, read_all, read_on, records, values
 
-from pmsync.bus.embedded import EmbeddedBus
-from pmsync.bus.port import EVENTS, Bus, BusUnavailable, Record, partition_of
+from pmsync.bus.embedded import NEWEST, EmbeddedBus
+from pmsync.bus.port import ALERTS, EVENTS, METRICS, Bus, BusUnavailable, Record, partition_of
 
 pytestmark = pytest.mark.integration
 
@@ -53,6 +53,82 @@ class TestEmbeddedBus(BusContract):
     @pytest.fixture
     def unreachable(self, tmp_path: Path) -> Callable[[], Bus]:
         return lambda: EmbeddedBus(tmp_path / "gone" / "log.db")
+
+
+def member(path: Path, name: str) -> EmbeddedBus:
+    bus = EmbeddedBus(path, member=name)
+    bus.join()
+    return bus
+
+
+def test_members_share_the_partitions(tmp_path: Path) -> None:
+    path = tmp_path / "log.db"
+    one = member(path, "one")
+    assert one.assigned() == frozenset(range(8))
+    two, three = member(path, "two"), member(path, "three")
+    shares = [bus.assigned() for bus in (one, two, three)]
+    assert sorted(map(len, shares)) == [2, 3, 3]
+    assert frozenset().union(*shares) == frozenset(range(8))
+    two.close()
+    assert one.assigned() | three.assigned() == frozenset(range(8))
+    assert one.assigned() & three.assigned() == frozenset()
+    one.close()
+    three.close()
+
+
+def test_who_did_not_join_has_no_share(tmp_path: Path) -> None:
+    with closing(EmbeddedBus(tmp_path / "log.db")) as bus, closing(member(tmp_path / "log.db", "one")) as one:
+        assert bus.assigned() == frozenset()
+        assert one.assigned() == frozenset(range(8))
+
+
+def test_the_share_of_a_dead_process_is_free_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "log.db"
+    script = "import sys; from pathlib import Path; from pmsync.bus.embedded import EmbeddedBus; b = EmbeddedBus(Path(sys.argv[1])); b.join(); print(len(b.assigned()), flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(path)], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout
+        assert other.stdout.readline() == "8\n"
+        with closing(EmbeddedBus(path)) as bus:
+            bus.join()
+            assert len(bus.assigned()) == 4
+            other.kill()
+            other.wait(timeout=10)
+            assert bus.assigned() == frozenset(range(8))
+
+
+def test_the_share_of_a_silent_member_is_free_after_a_while(tmp_path: Path) -> None:
+    """One in another container, say, whose process cannot be looked up. And who is late says so and shares again."""
+    path = tmp_path / "log.db"
+    with closing(member(path, "elsewhere")) as silent, closing(member(path, "one")) as one:
+        assert len(one.assigned()) == 4
+        with closing(sqlite3.connect(path)) as db, db:
+            db.execute("UPDATE members SET heard_at = heard_at - 61 WHERE name = 'elsewhere'")
+        assert one.assigned() == frozenset(range(8))
+        assert len(silent.assigned()) == 4
+        assert len(one.assigned()) == 4
+
+
+def test_a_partition_far_behind_keeps_no_other_waiting(tmp_path: Path) -> None:
+    with closing(EmbeddedBus(tmp_path / "log.db")) as bus:
+        bus.publish(EVENTS, records("apollo", *map(str, range(100))))
+        bus.publish(EVENTS, records("beacon", "one"))
+        offsets = dict.fromkeys(range(8), 0)
+        seen = []
+        for _ in range(2):
+            for partition, found in bus.poll(offsets, 10, 0).items():
+                offsets[partition] = found[-1].offset + 1
+                seen.append(found[0].key)
+        assert sorted(seen) == ["apollo", "beacon"]
+
+
+def test_what_is_read_at_once_is_bounded_in_bytes(tmp_path: Path) -> None:
+    with closing(EmbeddedBus(tmp_path / "log.db")) as bus:
+        large = Record("apollo", bytes(3 << 20))
+        bus.publish(EVENTS, [large] * 5)
+        assert len(bus.read(EVENTS, APOLLO, 0, 10)) == 3
+        assert len(bus.read(EVENTS, APOLLO, 3, 10)) == 2
 
 
 def writer(path: Path, name: str, times: int, *, paced: bool = False) -> subprocess.Popen[str]:
@@ -167,11 +243,50 @@ def test_what_was_checkpointed_needs_no_wal(killed: tuple[Path, int], tmp_path: 
     assert prefix(path) == told
 
 
+def test_what_is_for_others_reading_does_not_grow_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(NEWEST, ALERTS, 10)
+    keys = {partition_of(key, 8): key for key in (f"p{n}" for n in range(100))}
+    with closing(EmbeddedBus(tmp_path / "log.db")) as bus:
+        for n in range(25):
+            for topic in (METRICS, ALERTS, EVENTS):
+                bus.publish(topic, [record for key in keys.values() for record in records(key, f"{n}/1", f"{n}/2")])
+        assert [values([each]) for each in read_on(bus, METRICS)] == [["24/2"]] * 8
+        assert [bus.begin_offset(ALERTS, n) for n in range(8)] == [40] * 8
+        assert len(bus.read(ALERTS, 0, 40, 100)) == 10
+        assert sum(1 for _ in read_on(bus, EVENTS)) == 8 * 50
+        assert bus.begin_offset(EVENTS, 0) == 0
+
+
 def test_commits_wait_for_the_disk(tmp_path: Path) -> None:
     """What survives a power loss cannot be tried here; that SQLite is asked for it can."""
     with closing(EmbeddedBus(tmp_path / "log.db")) as bus:
         assert bus._db.execute("PRAGMA synchronous").fetchone() == (2,)
         assert bus._db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_a_log_from_before_headers_opens_and_gets_them(tmp_path: Path) -> None:
+    path = tmp_path / "log.db"
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(
+            """
+            CREATE TABLE log (
+              topic TEXT NOT NULL, partition INTEGER NOT NULL, position INTEGER NOT NULL, key TEXT NOT NULL,
+              value BLOB NOT NULL, PRIMARY KEY (topic, partition, position)
+            ) WITHOUT ROWID, STRICT;
+            CREATE TABLE identity (only_row INTEGER PRIMARY KEY CHECK (only_row = 1), id TEXT NOT NULL) STRICT;
+            INSERT INTO identity VALUES (1, 'old');
+            """
+        )
+        db.execute("INSERT INTO log VALUES (?, ?, 0, 'apollo', ?)", (EVENTS, APOLLO, b"before"))
+        db.commit()
+    for _ in range(2):
+        with closing(EmbeddedBus(path)) as bus:
+            assert bus.identity() == "old"
+            bus.publish(EVENTS, [Record("apollo", b"after", [("x", b"1")])])
+    with closing(EmbeddedBus(path)) as bus:
+        found = read_all(bus, EVENTS, APOLLO)
+        assert values(found) == ["before", "after", "after"]
+        assert [list(each.headers) for each in found] == [[], [("x", b"1")], [("x", b"1")]]
 
 
 def test_a_full_disk_is_said_and_survived(tmp_path: Path) -> None:

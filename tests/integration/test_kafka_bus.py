@@ -12,13 +12,26 @@ from typing import Any
 
 import pytest
 from bus_contract import BusContract, read_all, records, until, values
-from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 
+from pmsync.bus import apache_kafka
 from pmsync.bus.apache_kafka import KafkaBus
 from pmsync.bus.cluster import Cluster
-from pmsync.bus.port import DEAD_LETTERS, EVENTS, Bus, BusUnavailable, Record, partition_of
+from pmsync.bus.port import (
+    ALERTS,
+    DEAD_LETTERS,
+    EVENTS,
+    METRICS,
+    Bus,
+    BusUnavailable,
+    Record,
+    RecordTooLarge,
+    partition_of,
+)
 from pmsync.bus.topics import TOPICS, Layout, wanted
+from pmsync.core.events import Thing, Tombstone, decode, encode
 from tests.kafka_broker import Broker
+from tests.unit.builders import TRACEPARENT, binary
 
 pytestmark = pytest.mark.integration
 
@@ -76,21 +89,94 @@ class TestKafkaBus(BusContract):
 # --- what is in the records -------------------------------------------------------------------------------------------
 
 
-def test_events_are_marked_as_cloudevents_and_dead_letters_as_json(
+@pytest.fixture
+def polled(cluster: Cluster, prefix: str) -> Iterator[Callable[[str], Any]]:
+    """The one record of a topic, as any other consumer finds it."""
+    with closing(KafkaConsumer(**cluster.options(), auto_offset_reset="earliest", enable_auto_commit=False)) as reader:
+
+        def poll(topic: str) -> Any:
+            reader.assign([TopicPartition(prefix + topic, APOLLO)])
+            ((record,),) = reader.poll(timeout_ms=10_000).values()
+            return record
+
+        yield poll
+
+
+@pytest.mark.parametrize(
+    ("topic", "content_type"),
+    [
+        (EVENTS, b"application/cloudevents+json; charset=UTF-8"),
+        (DEAD_LETTERS, b"application/json"),
+        (METRICS, b"application/cloudevents+json; charset=UTF-8"),
+        (ALERTS, b"application/cloudevents+json; charset=UTF-8"),
+    ],
+)
+def test_records_say_what_they_are(
+    connect: Callable[..., KafkaBus], polled: Callable[[str], Any], topic: str, content_type: bytes
+) -> None:
+    connect().publish(topic, [Record("apollo", b"{}")])
+    record = polled(topic)
+    assert (record.headers, record.key, record.value) == ([("content-type", content_type)], b"apollo", b"{}")
+
+
+@pytest.mark.parametrize(("topic", "value"), [(METRICS, None), (EVENTS, b"")])
+def test_only_where_kafka_compacts_nothing_ends_a_key(
+    connect: Callable[..., KafkaBus], polled: Callable[[str], Any], topic: str, value: bytes | None
+) -> None:
+    connect().publish(topic, [Record("apollo", b"")])
+    assert polled(topic).value == value
+
+
+def test_a_publication_is_never_on_its_way_as_a_whole(
+    connect: Callable[..., KafkaBus], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """kafka-python's producer has no bound of its own: what is given to it while the broker is away stays in memory."""
+    monkeypatch.setattr(apache_kafka, "WINDOW_BYTES", 30)
+    bus = connect()
+    bus.publish(EVENTS, records("apollo", "first"))
+    producer, under_way, most = bus._producer, list[Any](), 0
+    send = producer.send
+
+    def spying(topic: str, value: bytes, *words: Any) -> Any:
+        nonlocal most, under_way
+        under_way = [(size, future) for size, future in under_way if not future.is_done]
+        under_way.append((len(value), send(topic, value, *words)))
+        most = max(most, sum(size for size, _ in under_way))
+        return under_way[-1][1]
+
+    monkeypatch.setattr(producer, "send", spying)
+    wanted = [f"{n:010}" for n in range(20)] + ["x" * 50] + ["last"]
+    bus.publish(EVENTS, records("apollo", *wanted))
+    assert values(read_all(bus, EVENTS, APOLLO)) == ["first", *wanted]
+    assert most <= 50
+
+
+def test_what_others_write_without_a_key_or_a_value_is_read(
+    connect: Callable[..., KafkaBus], cluster: Cluster, prefix: str
+) -> None:
+    """It cannot be folded, but to stumble over it would stop the partition for ever."""
+    bus = connect()
+    with closing(KafkaProducer(**cluster.options())) as stranger:
+        for key, value, headers in ((None, b"1", []), (b"\xff", b"2", [("x", b"")]), (b"apollo", None, [])):
+            stranger.send(prefix + EVENTS, value, key, headers, APOLLO).get(timeout=10)
+    assert [each[2:] for each in read_all(bus, EVENTS, APOLLO)] == [
+        ("", b"1", ()),
+        ("\\xff", b"2", (("x", b""),)),
+        ("apollo", b"", ()),
+    ]
+
+
+def test_what_others_write_in_binary_mode_is_an_event(
     connect: Callable[..., KafkaBus], cluster: Cluster, prefix: str
 ) -> None:
     bus = connect()
-    found = []
-    with closing(KafkaConsumer(**cluster.options(), auto_offset_reset="earliest", enable_auto_commit=False)) as reader:
-        for topic in (EVENTS, DEAD_LETTERS):
-            bus.publish(topic, [Record("apollo", b"{}")])
-            reader.assign([TopicPartition(prefix + topic, APOLLO)])
-            (polled,) = reader.poll(timeout_ms=10_000).values()
-            found += [(record.headers, record.key) for record in polled]
-    assert found == [
-        ([("content-type", b"application/cloudevents+json; charset=UTF-8")], b"apollo"),
-        ([("content-type", b"application/json")], b"apollo"),
-    ]
+    told = Tombstone(project="apollo", thing=Thing("jira", "work_item", "1"), version=1)
+    value, headers = binary(encode(told, TRACEPARENT))
+    with closing(KafkaProducer(**cluster.options())) as stranger:
+        stranger.send(prefix + EVENTS, value, b"apollo", headers, APOLLO).get(timeout=10)
+    bus.publish(EVENTS, [Record("apollo", encode(told))])
+    found = read_all(bus, EVENTS, APOLLO)
+    assert [decode(each.value, each.headers) for each in found] == [told, told]
 
 
 # --- what cannot be done is said --------------------------------------------------------------------------------------
@@ -135,7 +221,7 @@ def test_another_number_of_partitions_is_refused(cluster: Cluster, prefix: str) 
 def test_a_record_that_is_too_large_is_refused_before_any_is_sent(connect: Callable[..., KafkaBus]) -> None:
     bus = connect()
     largest = TOPICS[0].largest
-    with pytest.raises(BusUnavailable, match=rf"project apollo has {largest + 1} bytes, .*takes at most {largest}"):
+    with pytest.raises(RecordTooLarge, match=rf"project apollo has {largest + 1} bytes, .*takes at most {largest}"):
         bus.publish(EVENTS, [Record("apollo", b"before"), Record("apollo", b"x" * (largest + 1))])
     assert bus.end_offset(EVENTS, APOLLO) == 0
     bus.publish(EVENTS, records("apollo", "one"))
@@ -247,6 +333,58 @@ def test_killed_while_publishing_nothing_acknowledged_is_lost_doubled_or_out_of_
     assert sum(map(len, told.values())) > 600
 
 
+def test_a_producer_that_is_dropped_leaves_no_thread_behind(own_broker: Broker) -> None:
+    """Also when another thread of this process has something under way with it."""
+    cluster = Cluster((own_broker.address,), patience=30.0)
+    created(cluster, "")
+    before = threading.active_count()
+    with closing(KafkaBus(cluster, 8)) as bus:
+        bus.publish(EVENTS, records("apollo", "one"))
+        own_broker.kill()
+        producer = bus._open_producer()
+        producer.send(EVENTS, b"under way", partition=0)
+        bus._drop(producer)
+        del producer
+        until(lambda: threading.active_count() <= before, 10)
+
+
+def test_an_outage_that_outlasts_the_patience_ends_when_the_broker_is_back(own_broker: Broker) -> None:
+    """Records that a broker refused on its way down and that are then given up must not stop their producer for good."""
+    cluster = Cluster((own_broker.address,), patience=2.0)
+    created(cluster, "")
+    stop, failed, told = threading.Event(), threading.Event(), []
+    before = threading.active_count()
+
+    def publish(bus: KafkaBus) -> None:
+        while not stop.is_set():
+            try:
+                bus.publish(EVENTS, records("apollo", str(len(told))))
+                told.append(str(len(told)))
+            except BusUnavailable:
+                failed.set()
+
+    def goes_on() -> None:
+        had = len(told)
+        until(lambda: len(told) > had + 20)
+
+    with closing(KafkaBus(cluster, 8)) as bus, ThreadPoolExecutor(1) as pool:
+        running = pool.submit(publish, bus)
+        try:
+            for _ in range(2):
+                failed.clear()
+                goes_on()
+                own_broker.stop()
+                assert failed.wait(30)
+                own_broker.start()
+            goes_on()
+        finally:
+            stop.set()
+        running.result()
+        found = values(read_all(bus, EVENTS, APOLLO))
+    assert sorted(set(found), key=int)[: len(told)] == told, "nothing that was acknowledged is lost"
+    until(lambda: threading.active_count() <= before)
+
+
 # --- sharing the partitions -------------------------------------------------------------------------------------------
 
 
@@ -308,6 +446,22 @@ def test_members_share_the_partitions_and_those_of_a_leaver_are_taken_over(membe
     assert members.seen["pmsync-0"] <= kept, "only those partitions move that must"
     members.leave("pmsync-1")
     until(lambda: members.share(4, 4))
+
+
+def test_members_that_are_never_asked_at_the_same_time_share_the_partitions_all_the_same(
+    connect: Callable[..., KafkaBus],
+) -> None:
+    """Kafka has all of them join together. Were each at it only while it is asked, one would always be too late, and
+    have all the others join anew, for ever."""
+    buses = [connect(member=f"pmsync-{n}") for n in range(4)]
+    for bus in buses:
+        bus.join()
+
+    def shared() -> bool:
+        parts = [bus.assigned() for bus in buses]
+        return [len(each) for each in parts] == [2, 2, 2, 2] and frozenset().union(*parts) == frozenset(range(8))
+
+    until(shared)
 
 
 def test_an_assignment_that_comes_between_two_rounds_is_not_missed(connect: Callable[..., KafkaBus]) -> None:

@@ -20,7 +20,7 @@ from pmsync.bus.port import EVENTS, BusUnavailable, partition_of
 from pmsync.buses import layout, open_bus, sign_in
 from pmsync.config import KafkaBusConfig, KafkaSecurityConfig
 from tests import kafka_broker
-from tests.kafka_broker import PASSWORD, USER, Broker
+from tests.kafka_broker import PASSWORD, SCRAM, USER, Broker, token
 
 pytestmark = pytest.mark.integration
 
@@ -115,6 +115,9 @@ def sasl(mechanism: str, user: str = USER, password: str = "KAFKA_PASSWORD") -> 
     return {"protocol": "SASL_PLAINTEXT", "mechanism": mechanism, "user": user, "password": {"env": password}}
 
 
+OAUTH = {"protocol": "SASL_PLAINTEXT", "mechanism": "OAUTHBEARER", "token": {"env": "KAFKA_TOKEN"}}
+
+
 def tls(folder: Path, name: str | None = "pmsync", ca: str | None = "ca.pem") -> dict[str, Any]:
     mine = {
         "certificate": folder / f"{name}.pem",
@@ -124,9 +127,14 @@ def tls(folder: Path, name: str | None = "pmsync", ca: str | None = "ca.pem") ->
     return {"protocol": "SSL", **({"ca": folder / ca} if ca else {}), **(mine if name else {})}
 
 
-@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256"])
+@pytest.mark.parametrize("mechanism", ["PLAIN", *SCRAM])
 def test_a_password_signs_in(guarded: Broker, prefix: str, mechanism: str) -> None:
     goes_through(configured(guarded.addresses["sasl"], prefix, sasl(mechanism)))
+
+
+def test_a_token_signs_in(guarded: Broker, prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KAFKA_TOKEN", token())
+    goes_through(configured(guarded.addresses["sasl"], prefix, OAUTH))
 
 
 def test_a_certificate_signs_in(guarded: Broker, prefix: str, certificates: Path) -> None:
@@ -139,19 +147,10 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("impatient")
-@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256"])
+@pytest.mark.parametrize("mechanism", ["PLAIN", *SCRAM])
 def test_a_wrong_password_is_said_and_not_shown(guarded: Broker, prefix: str, mechanism: str) -> None:
     config = configured(guarded.addresses["sasl"], prefix, sasl(mechanism, password="WRONG_PASSWORD"))
-    said: list[str] = []
-
-    def refused() -> bool:
-        with pytest.raises(BusUnavailable, match=r"bus\.security") as error:
-            bus.publish(EVENTS, records("apollo", "one"))
-        said.append(str(error.value))
-        return "the sign-in was refused; check the mechanism, the user and the password" in said[-1]
-
-    with closing(open_bus(config)) as bus:
-        until(refused)  # a busy broker may hang up before it has said why
+    said = refused_sign_in(config)
     assert not any("hunter2" in each for each in [*said, repr(config)])
 
 
@@ -161,7 +160,7 @@ def test_a_wrong_password_is_said_and_not_shown(guarded: Broker, prefix: str, me
     [
         ("tls", {}, "no answer"),
         ("plain", {"protocol": "SSL"}, "Handshake failed"),
-        ("tls", {"protocol": "SSL"}, "certificate verify failed"),
+        ("tls", {"protocol": "SSL"}, "the broker's certificate does not hold; name its authority in"),
         ("sasl", {}, "no answer"),
     ],
     ids=["no TLS where it is wanted", "TLS where there is none", "an authority that nobody knows", "no sign-in"],
@@ -179,9 +178,68 @@ def test_what_does_not_suit_the_listener_is_said(
 def test_a_certificate_that_the_broker_does_not_know_is_refused(
     guarded: Broker, prefix: str, certificates: Path, name: str | None
 ) -> None:
-    with closing(open_bus(configured(guarded.addresses["tls"], prefix, tls(certificates, name)))) as bus:
-        with pytest.raises(BusUnavailable, match=r"bus\.security"):
+    assert "the broker refuses pmsync's certificate, or misses one; give one" in refusal(
+        guarded.addresses["tls"], prefix, tls(certificates, name)
+    )
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("seconds", [-600, None], ids=["run out", "no token at all"])
+def test_a_wrong_token_is_said_and_not_shown(
+    guarded: Broker, prefix: str, monkeypatch: pytest.MonkeyPatch, seconds: float | None
+) -> None:
+    wrong = "hunter2" if seconds is None else token(seconds=seconds)
+    monkeypatch.setenv("KAFKA_TOKEN", wrong)
+    said = refused_sign_in(configured(guarded.addresses["sasl"], prefix, OAUTH))
+    assert not any(wrong in each for each in said)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (
+            {"ca": "nowhere.pem"},
+            "security.ca cannot be used (No such file or directory); it must be certificates in PEM",
+        ),
+        ({"ca": "pmsync.key"}, "security.ca cannot be used ("),
+        ({"certificate": "nowhere.pem"}, "certificate and key cannot be used (No such file or directory)"),
+        ({"key": "stranger.key"}, "a certificate and its own key in PEM"),
+        ({"key_password": {"env": "WRONG_PASSWORD"}}, "with the right key_password"),
+        ({"key_password": None}, "with the right key_password"),
+    ],
+)
+def test_files_that_are_wrong_are_said_at_once(
+    prefix: str, certificates: Path, wrong: dict[str, Any], says: str
+) -> None:
+    files = {name: value if name == "key_password" else certificates / value for name, value in wrong.items()}
+    said = refusal("127.0.0.1:1", prefix, {**tls(certificates), **files})
+    assert says in said
+    assert "hunter2" not in said
+
+
+def refusal(address: str, prefix: str, security: Mapping[str, Any]) -> str:
+    """The one line in which a publication is refused."""
+    with closing(open_bus(configured(address, prefix, security))) as bus:
+        with pytest.raises(BusUnavailable, match=r"bus\.security") as error:
             bus.publish(EVENTS, records("apollo", "one"))
+    said = str(error.value)
+    assert len(said.splitlines()) == 1
+    return said
+
+
+def refused_sign_in(config: KafkaBusConfig) -> list[str]:
+    """What was said until the sign-in was refused: a busy broker may hang up before it has said why."""
+    said: list[str] = []
+    with closing(open_bus(config)) as bus:
+
+        def refused() -> bool:
+            with pytest.raises(BusUnavailable, match=r"bus\.security") as error:
+                bus.publish(EVENTS, records("apollo", "one"))
+            said.append(str(error.value))
+            return "the sign-in was refused; check the mechanism, the user and the password, or the token" in said[-1]
+
+        until(refused)
+    return said
 
 
 def test_a_secret_that_is_not_there_is_said(prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,12 +250,12 @@ def test_a_secret_that_is_not_there_is_said(prefix: str, monkeypatch: pytest.Mon
 
 
 def test_a_token_is_read_anew_for_each_sign_in(tmp_path: Path) -> None:
-    """Whatever renews the file need not tell pmsync. (No broker here takes tokens: what is sent is kafka-python's.)"""
+    """Whatever renews the file need not tell pmsync."""
     file = tmp_path / "token"
     security = KafkaSecurityConfig.model_validate(
         {"protocol": "SASL_SSL", "mechanism": "OAUTHBEARER", "token": {"file": file}}
     )
     tokens = sign_in(security)["sasl_oauth_token_provider"]
-    for token in ("first", "second"):
-        file.write_text(token + "\n")
-        assert tokens.token() == token
+    for each in ("first", "second"):
+        file.write_text(each + "\n")
+        assert tokens.token() == each

@@ -47,10 +47,10 @@ def test_topics_are_created_once(folder: Folder, admin: Any) -> None:
     said = folder.run("topics", "apply", "--dry-run")
     assert (said.code, names(folder, admin)) == (0, set())
     assert "pmsync.events is not there: 8 partitions, 1 replicas\n" in said.out
-    assert said.out.endswith("would change: 2\n")
+    assert said.out.endswith("would change: 4\n")
     said = folder.run("topics", "apply")
-    assert (said.code, said.out.splitlines()[-1]) == (0, "changed: 2")
-    assert names(folder, admin) == {"pmsync.events", "pmsync.dead-letters"}
+    assert (said.code, said.out.splitlines()[-1]) == (0, "changed: 4")
+    assert names(folder, admin) == {"pmsync.events", "pmsync.dead-letters", "pmsync.metrics", "pmsync.alerts"}
     for words in (("--dry-run",), ()):
         said = folder.run("topics", "apply", *words)
         assert said.code == 0
@@ -112,9 +112,21 @@ def test_doctor_finds_nothing_wrong(folder: Folder) -> None:
     assert re.search(r"^ok   log: Kafka at \S+, not encrypted$", said.out, re.MULTILINE)
 
 
+def test_doctor_says_what_a_shorter_log_costs(folder: Folder, admin: Any) -> None:
+    folder.run("topics", "apply")
+    folder.run("run", "--once")
+    folder.values["bus"]["retention_days"] = 30
+    (found,) = bad(folder.run("doctor"))
+    assert "retention.ms is -1, not 2592000000; run `pmsync topics apply`" in found
+    folder.run("topics", "apply")
+    said = folder.run("doctor")
+    assert (said.code, bad(said)) == (0, [])
+    assert "ok   retention: events are kept for 30 days only (bus.retention_days): to build state from" in said.out
+
+
 def test_doctor_finds_no_topics(folder: Folder) -> None:
     found = [each for each in bad(folder.run("doctor")) if each.startswith("log")]
-    assert len(found) == 2
+    assert len(found) == 4
     assert all(re.match(r"log: the topic \S+ is not there: .*; run `pmsync topics apply`", each) for each in found)
 
 

@@ -13,9 +13,9 @@ from ledger_contract import ONE, Desk, LedgerContract
 
 from connectors.pump import Fate, LeaseLost, Pending
 from connectors.testing import MemoryLedger
+from pmsync.owners import is_dead, owner
 from pmsync.store.engine import Store
 from pmsync.store.ledger import LEASE, SqlLedger
-from pmsync.store.owners import is_dead, owner
 from pmsync.store.tables import pending
 
 pytestmark = pytest.mark.integration
@@ -60,7 +60,10 @@ class TestSqlLedger(LedgerContract):
         def expire() -> None:
             clock.now += LEASE + timedelta(seconds=1)
 
-        return Desk(SqlLedger(store, clock), expire)
+        def later() -> None:
+            clock.now += timedelta(seconds=1)
+
+        return Desk(SqlLedger(store, clock), expire, later)
 
 
 def test_every_write_renews_the_lease(ledger: SqlLedger, clock: Clock) -> None:
@@ -73,7 +76,7 @@ def test_every_write_renews_the_lease(ledger: SqlLedger, clock: Clock) -> None:
 
 
 def test_a_dead_owner_is_not_waited_for(ledger: SqlLedger) -> None:
-    words = "from pmsync.store.owners import owner; print(owner())"
+    words = "from pmsync.owners import owner; print(owner())"
     dead = subprocess.run([sys.executable, "-c", words], cwd=ROOT, capture_output=True, text=True, check=True)
     epoch = ledger.lease("jira", dead.stdout.strip())
     assert ledger.lease("jira", owner()) == epoch + 1

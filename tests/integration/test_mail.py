@@ -5,7 +5,7 @@ from __future__ import annotations
 import email
 import email.policy
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -23,11 +23,11 @@ from pmsync.bus.embedded import EmbeddedBus
 from pmsync.bus.publisher import Publisher
 from pmsync.config import MailConfig
 from pmsync.core.events import CONFIGURATION, Snapshot, Synced, Thing
-from pmsync.notify.notifier import CLAIM, RETRIES, Notifier, Undeliverable, Unreachable
+from pmsync.notify.notifier import CLAIM, RETRIES, TO_PEOPLE, Notifier, Undeliverable, Unreachable
 from pmsync.notify.senders import ConsoleSender, MailSender, compose_mail
+from pmsync.owners import owner
 from pmsync.store.engine import Store
 from pmsync.store.outbox import Claimed, Outbox
-from pmsync.store.owners import owner
 from pmsync.store.state import Letter, StateStore
 from tests.unit.builders import JIRA, item, project
 
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.integration
 NOW = datetime(2026, 3, 16, 12, tzinfo=UTC)
 ADA = "ada@example.com"
 SECRET = "correct horse battery"
-MESSAGE = Claimed("id1", "apollo", "mail", "person-1", "Apollo: APO-1 late", "Why: é 😀\n", NOW, 1, maybe_sent=False)
+MESSAGE = Claimed("id1", "apollo", "mail", "person-1", "Apollo: APO-1 late", "Why: é 😀\n", NOW, 1, False, "me")
 
 
 class Server:
@@ -167,7 +167,7 @@ def test_a_firing_and_its_resolve_arrive_once_each(store: Store, server: Server,
 
 @pytest.mark.parametrize("subject", ["a\r\nBcc: x@example.com", "a\nb", "a\u2028b", "a\x0bb", "a\x00b", "=?utf-8?q?a?=", "é" * 300, ""])  # fmt: skip
 def test_no_title_breaks_the_headers(server: Server, port: int, subject: str) -> None:
-    sender(port).send(replace(MESSAGE, subject=subject))
+    sender(port).send([replace(MESSAGE, subject=subject)])
     (mail,) = server.mails
     assert set(mail.keys()) - {"X-Peer", "X-MailFrom", "X-RcptTo"} == {
         "From", "To", "Subject", "Message-ID", "Date", "Auto-Submitted", "Content-Type", "Content-Transfer-Encoding", "MIME-Version",
@@ -225,10 +225,12 @@ def test_a_server_that_hangs_up_may_have_taken_it(desk: Desk, server: Server) ->
 class Slow:
     """Every try takes longer than the next try is away, and fails."""
 
+    manner = TO_PEOPLE
+
     def __init__(self, desk: Desk) -> None:
         self.desk, self.tries = desk, 0
 
-    def send(self, _: Claimed) -> None:
+    def send(self, _: Sequence[Claimed]) -> None:
         self.tries += 1
         self.desk.now += timedelta(seconds=20)
         raise Unreachable("it does not answer")
@@ -325,7 +327,7 @@ def secret(tmp_path: Path) -> Callable[[str], dict[str, Any]]:
 
 def test_it_logs_in_with_the_secret(server: Server, port: int, secret: Callable[[str], dict[str, Any]]) -> None:
     mailer = sender(port, **secret(SECRET))
-    mailer.send(MESSAGE)
+    mailer.send([MESSAGE])
     assert len(server.mails) == 1
     assert SECRET not in repr(mailer._config) + json.dumps(mailer._config.model_dump(mode="json"))
 
@@ -336,7 +338,7 @@ def test_a_wrong_password_is_no_fault_of_the_message(
     """It is tried again, so that nothing is lost while somebody mends it; the secret is not in the words."""
     mailer = sender(port, **secret("wrong horse"))
     with pytest.raises(Unreachable, match=r"refused the log-in.*notify.mail.user and password") as said:
-        mailer.send(MESSAGE)
+        mailer.send([MESSAGE])
     assert "wrong horse" not in str(said.value)
     assert server.mails == []
 
@@ -345,13 +347,13 @@ def test_a_missing_password_is_said_and_waited_for(port: int, monkeypatch: pytes
     monkeypatch.delenv("MAIL_PASSWORD", raising=False)
     mailer = sender(port, user="pm", password={"env": "MAIL_PASSWORD"})
     with pytest.raises(Unreachable, match=r"notify\.mail\.password: the environment variable MAIL_PASSWORD is not set"):
-        mailer.send(MESSAGE)
+        mailer.send([MESSAGE])
 
 
 @pytest.mark.parametrize("tls", ["starttls", "tls"])
 def test_no_mail_goes_out_in_the_clear_unless_told_so(server: Server, port: int, tls: str) -> None:
     with pytest.raises(Unreachable):
-        sender(port, tls=tls).send(MESSAGE)
+        sender(port, tls=tls).send([MESSAGE])
     assert server.mails == []
 
 

@@ -3,7 +3,7 @@
 import json
 import random
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -14,6 +14,7 @@ import pytest
 import requests
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from pmsync.core.claims import claimed
 from pmsync.core.events import (
     CONFIGURATION,
     Acknowledgement,
@@ -28,7 +29,9 @@ from pmsync.core.events import (
 )
 from pmsync.core.project import ProjectState, fold
 from pmsync.core.rules import episodes
+from pmsync.health import Health
 from pmsync.store.engine import Store, StoreUnavailable
+from pmsync.store.freshness import Freshness
 from pmsync.store.state import StateStore
 from pmsync.web.app import create_app
 from pmsync.web.reader import PortfolioReader, StoreReader
@@ -159,6 +162,7 @@ class Memory:
         self.states = states
         self.current = 0
         self.asked = 0
+        self.unread: dict[str, datetime] = {}
 
     def projects(self) -> Sequence[str]:
         return sorted(self.states)
@@ -170,10 +174,13 @@ class Memory:
     def revision(self, project: str) -> int:
         return self.current
 
+    def stale(self, now: datetime) -> Mapping[str, datetime]:
+        return self.unread
+
 
 @contextmanager
 def served(read: PortfolioReader, clock: Callable[[], datetime] = lambda: NOW) -> Iterator[str]:
-    with serve(create_app(read, clock)) as url:
+    with serve(create_app(read, clock, Health(clock))) as url:
         yield url
 
 
@@ -248,6 +255,25 @@ def test_charts_follow_a_narrow_screen(page: Page, url: str) -> None:
     drawn(page, "burn_up")
     page.set_viewport_size({"width": 700, "height": 740})
     expect(page.locator("#burn_up svg")).to_have_js_property("clientWidth", 660)
+
+
+@pytest.mark.parametrize("width", [360, 1200])
+def test_a_source_that_stopped_being_read_is_seen_first(page: Page, width: int) -> None:
+    read = Memory(portfolio())
+    read.unread = {"company-jira": NOW - timedelta(hours=3, minutes=20), HOSTILE[1]: NOW - timedelta(days=2, hours=12)}
+    with served(read) as base:
+        page.set_viewport_size({"width": width, "height": 740})
+        page.goto(base)
+        notices = page.locator(".notice")
+        assert [each.split(". What")[0] for each in notices.all_inner_texts()] == [
+            "company-jira: last read 3 hours ago",
+            f"{HOSTILE[1]}: last read 2.5 days ago",
+        ]
+        expect(notices.first).to_be_in_viewport()
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert get(f"{base}/api/v1/projects").json()["stale_sources"]["company-jira"] == "2026-11-24T06:10:00Z"
+        page.goto(f"{base}/?as_of=2026-11-01T00:00:00Z")
+        assert not any("last read" in each for each in notices.all_inner_texts()), "the past is of what was read"
 
 
 @pytest.mark.parametrize("path", ["/", "/projects/hostile", "/alerts"])
@@ -453,7 +479,6 @@ class Broken(Memory):
 def test_a_lost_database_is_said() -> None:
     with served(Broken(StoreUnavailable("gone, password=hunter2"))) as base:
         assert get(f"{base}/healthz").status_code == 200
-        assert get(f"{base}/readyz").status_code == 503
         for path in ("/", "/api/v1/projects"):
             answer = get(f"{base}{path}")
             assert (answer.status_code, "hunter2" in answer.text) == (503, False)
@@ -473,7 +498,7 @@ def test_a_used_port_is_a_clear_error() -> None:
         port = taken.getsockname()[1]
         with (
             pytest.raises(CannotListen, match=rf"127\.0\.0\.1:{port}: .*choose another port"),
-            serve(create_app(Memory({}), lambda: NOW), "127.0.0.1", port),
+            serve(create_app(Memory({}), lambda: NOW, Health(lambda: NOW)), "127.0.0.1", port),
         ):
             pass
 
@@ -499,7 +524,7 @@ def test_a_summary_is_kept_until_something_changes_or_time_passes() -> None:
 
 def test_a_large_portfolio_comes_piece_by_piece() -> None:
     read = Memory({key: build(key, key.upper(), team(3, 2)) for key in ("one", "three", "two")})
-    with serve(create_app(read, lambda: NOW, patience=timedelta(0))) as base:
+    with serve(create_app(read, lambda: NOW, Health(lambda: NOW), patience=timedelta(0))) as base:
         seen = [get(base).text for _ in range(3)]
     assert ["2 projects will follow" in seen[0], "1 project will follow" in seen[1], "will follow" in seen[2]] == [
         True,
@@ -514,17 +539,16 @@ def test_the_store_is_read(tmp_path: Path) -> None:
     store = Store(f"sqlite:///{tmp_path / 'pmsync.db'}")
     store.migrate()
     states = StateStore(store)
-    read = StoreReader(states, partitions=1)
+    read = StoreReader(states, 1, Freshness(store, ["jira"], timedelta(minutes=10)))
     project = Project(key="apollo", name="Apollo")
     event = Snapshot(project="apollo", thing=Thing(CONFIGURATION, "project", "apollo"), version=1, content=project)
     epoch = states.take(0, "me")
     before = read.revision("apollo")
     assert (read.projects(), read.state("apollo", past=True)) == ([], None)
     with states.owned(0, epoch) as owned:
-        owned.save(fold({}, [event]), 1)
+        owned.save(fold([claimed(event)]), 1)
     assert list(read.projects()) == ["apollo"]
     assert read.revision("apollo") != before
     with served(read) as base:
         assert "Apollo has no deadline ahead" in get(f"{base}/projects/apollo").text
-        assert get(f"{base}/readyz").text == "ready: 1 project\n"
     store.close()

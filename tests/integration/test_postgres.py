@@ -27,7 +27,7 @@ from pmsync.core.project import Key, Row
 from pmsync.doctor import _store
 from pmsync.store.engine import Store, StoreUnavailable
 from pmsync.store.ledger import SqlLedger
-from pmsync.store.outbox import Outbox
+from pmsync.store.outbox import Outbox, Queue
 from pmsync.store.state import Fenced, Letter, StateStore
 from pmsync.store.tables import metadata, outbox
 from tests.cutting_proxy import CuttingProxy, Side, cutting_proxy
@@ -39,6 +39,7 @@ pytestmark = pytest.mark.integration
 NOW = datetime(2026, 3, 16, 12, tzinfo=UTC)
 KEY, ROW = Key("apollo", "jira", "work_item", "1", 0), Row(5, False, "{}")
 LETTER = Letter("l1", "apollo", "mail", "ada", "Subject", "Text")
+ADA, BO = Queue("mail", "ada"), Queue("mail", "bo")
 SHORT = "250ms"
 
 
@@ -139,7 +140,8 @@ def test_a_source_is_not_taken_over_in_the_middle_of_a_write(url: str, store: St
         ledger.note("jira", epoch, {Ref("work_item", "1"): Pending(1, frozenset())})
 
 
-def test_a_message_that_is_being_claimed_is_passed_over_with_all_behind_it(url: str, store: Store) -> None:
+@pytest.mark.parametrize("most", [1, 5])
+def test_a_message_that_is_being_claimed_is_passed_over_with_all_behind_it(url: str, store: Store, most: int) -> None:
     states, box = StateStore(store), Outbox(store)
     letters = [LETTER, replace(LETTER, id="l2"), replace(LETTER, id="l3", recipient="bo")]
     for letter in letters:
@@ -148,14 +150,10 @@ def test_a_message_that_is_being_claimed_is_passed_over_with_all_behind_it(url: 
     with closing(hasty(url, "lock_timeout")) as other:
         with other.write() as db:
             db.execute(select(outbox).where(outbox.c.id == "l1").with_for_update())
-            claimed = box.claim("elsewhere/1/1", NOW, NOW)
-            assert claimed
-            assert claimed.id == "l3"
-            box.sent("l3")
-            assert box.claim("elsewhere/1/1", NOW, NOW) is None
-        claimed = box.claim("elsewhere/1/1", NOW, NOW)
-        assert claimed
-        assert claimed.id == "l1"
+            assert box.due(NOW) == [ADA, BO]
+            assert box.claim(ADA, "elsewhere/1/1", NOW, NOW, most) == []
+            assert [each.id for each in box.claim(BO, "elsewhere/1/1", NOW, NOW, most)] == ["l3"]
+        assert [each.id for each in box.claim(ADA, "elsewhere/1/1", NOW, NOW, most)] == ["l1", "l2"][:most]
 
 
 # --- a server that goes and comes back --------------------------------------------------------------------------------
@@ -246,8 +244,8 @@ def test_a_tick_whose_commit_has_no_answer_tells_once(
 ) -> None:
     worker.aggregator.catch_up()
     commits = (
-        sorted(worker.aggregator._epochs).index(_partition_of_apollo(worker)) + 2
-    )  # the partition, then the project
+        sorted(worker.aggregator._epochs).index(_partition_of_apollo(worker)) + 3
+    )  # the partition, the look at the project, and what came of it
     proxy.cut(side, commits)
     with pytest.raises(StoreUnavailable):
         worker.aggregator.tick(NOW)
@@ -276,7 +274,7 @@ def test_what_has_no_answer_can_be_said_again(
     works: dict[str, Callable[[], object]] = {
         "note": lambda: ledger.note("jira", epoch, {ref: pending}),
         "lease": lambda: ledger.lease("jira", "me"),
-        "claim": lambda: box.claim("elsewhere/1/1", later, later),
+        "claim": lambda: box.claim(ADA, "elsewhere/1/1", later, later)[0],
     }
     proxy.cut(side)
     with pytest.raises(StoreUnavailable):
@@ -298,6 +296,8 @@ def test_a_store_that_went_back_is_read_again_from_there(worker: Worker, store: 
         db.execute(text("UPDATE partitions SET next_offset = 0"))
         db.execute(text("DELETE FROM state"))
     assert worker.aggregator.tick(NOW) == 0, "half a log is no picture"
+    worker.bus.join()
+    worker.aggregator.follow()
     worker.aggregator.catch_up()
     assert StateStore(store).rows("apollo") == rows
     Publisher(worker.bus).publish([Snapshot(project="apollo", thing=t, version=2, content=c) for t, c in [item("2")]])
@@ -343,7 +343,7 @@ def _without_server(url: str) -> str:
 )
 def test_doctor_says_what_to_do(url: str, spoil: Callable[[str], str], says: str) -> None:
     config = Config.model_validate({"store": {"url": spoil(url)}})
-    (finding,) = _store(config)
+    (finding,) = _store(config, lambda: NOW)
     assert not finding.ok
     assert says in finding.words, finding.words
     assert "\n" not in finding.words
@@ -353,9 +353,9 @@ def test_doctor_says_what_to_do(url: str, spoil: Callable[[str], str], says: str
 def test_doctor_finds_nothing_wrong_with_a_store_that_is_in_order(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_PASSWORD", PASSWORD)
     values = {"url": url.replace(f":{PASSWORD}", ""), "password": {"env": "DATABASE_PASSWORD"}}
-    assert [finding.ok for finding in _store(Config.model_validate({"store": values}))] == [True]
+    assert [finding.ok for finding in _store(Config.model_validate({"store": values}), lambda: NOW)] == [True]
     monkeypatch.delenv("DATABASE_PASSWORD")
-    (finding,) = _store(Config.model_validate({"store": values}))
+    (finding,) = _store(Config.model_validate({"store": values}), lambda: NOW)
     assert "DATABASE_PASSWORD is not set; export it" in finding.words
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
@@ -19,19 +21,22 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import inspect, select, text
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import and_, event, inspect, select, text
 
 from connectors.pump import LeaseLost
 from pmsync.core.events import Project
 from pmsync.core.project import Key, Row
+from pmsync.owners import owner
 from pmsync.store import engine
 from pmsync.store.configuration import ConfigurationStore
 from pmsync.store.engine import Store, StoreUnavailable
+from pmsync.store.freshness import Freshness
 from pmsync.store.ledger import SqlLedger
-from pmsync.store.outbox import Claimed, Outbox
-from pmsync.store.owners import owner
+from pmsync.store.outbox import Claimed, Outbox, Queue
 from pmsync.store.state import Fenced, Letter, LogEntry, StateStore
-from pmsync.store.tables import metadata, partitions, state
+from pmsync.store.tables import WAITING, metadata, outbox, partitions, state
 
 pytestmark = pytest.mark.integration
 
@@ -152,10 +157,29 @@ def test_who_runs_already_goes_on_while_a_newer_pmsync_adds_to_the_tables(states
     with states.owned(0, epoch) as owned:
         owned.save({KEY: ROW}, 7)
         owned.log("apollo", [LogEntry("f", 1, NOW, "firing", NOW, {})], [LETTER], NOW)
-        assert owned.rows([KEY]) == {KEY: ROW}
+    assert states.look("apollo").rows == {KEY: ROW}
     assert states.take(0, "me") == epoch + 1
     assert claimed(Outbox(store)).id == "l1"
     assert [line.fingerprint for line in states.alert_log("apollo")] == ["f"]
+
+
+def test_a_source_is_stale_once_it_was_not_read_for_too_long(store: Store) -> None:
+    freshness = Freshness(store, ["jira", "gh", "never"], timedelta(minutes=10))
+    freshness.read("jira", NOW - timedelta(hours=1))
+    freshness.read("jira", NOW - timedelta(minutes=10))
+    freshness.read("gh", NOW - timedelta(minutes=11))
+    freshness.read("of-before", NOW - timedelta(days=9))
+    assert freshness.known() == {"jira": NOW - timedelta(minutes=10), "gh": NOW - timedelta(minutes=11)}
+    assert freshness.stale(NOW) == {"gh": NOW - timedelta(minutes=11)}
+
+
+def test_who_runs_is_content_with_newer_tables_but_not_with_older_ones(store: Store) -> None:
+    with store.write() as db:
+        db.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    assert store.schema_problem(running=True) is None
+    with store.write() as db:
+        db.execute(text("UPDATE alembic_version SET version_num = '0000'"))
+    assert "this pmsync needs" in str(store.schema_problem(running=True))
 
 
 # --- what both databases do alike -------------------------------------------------------------------------------------
@@ -169,15 +193,14 @@ def test_every_text_comes_back_as_it_was(states: StateStore, store: Store) -> No
     rows = {Key(odd, odd, odd, odd, 0): Row(1, False, odd) for odd in ODD}
     with states.owned(0, states.take(0, "me")) as owned:
         owned.save(rows, 1)
-        assert owned.rows(rows) == rows
         for odd in ODD:
             owned.log(odd, [LogEntry(odd, 1, NOW, odd, NOW, {odd: odd})], [Letter(odd, odd, odd, odd, odd, odd)], NOW)
-            assert owned.project_rows(odd).keys() == {Key(odd, odd, odd, odd, 0)}
+    assert all(states.look(odd).rows == {Key(odd, odd, odd, odd, 0): Row(1, False, odd)} for odd in ODD)
     assert [states.alert_log(odd)[0].body for odd in ODD] == [{odd: odd} for odd in ODD]
     box = Outbox(store)
     found = {claimed(box) for _ in ODD}
     assert {(each.id, each.recipient, each.subject, each.text) for each in found} == {(odd,) * 4 for odd in ODD}
-    box.failed("\0", "\0", None)
+    box.failed([each for each in found if each.id == "\0"], "\0", None)
     assert box.dead() == [("\0", "\0", "\0")]
 
 
@@ -191,8 +214,14 @@ def test_text_is_put_in_order_by_its_bytes(states: StateStore, store: Store) -> 
     box, told = Outbox(store), []
     while found := claim(box):
         told.append(found.id)
-        box.sent(found.id)
+        box.sent([found])
     assert told == ORDER
+
+
+def test_time_is_the_database_s(store: Store) -> None:
+    before = datetime.now(UTC) - timedelta(seconds=1)
+    assert before < store.now() < datetime.now(UTC) + timedelta(seconds=1)
+    assert store.now() <= store.now()
 
 
 def test_a_read_sees_one_moment(states: StateStore, store: Store) -> None:
@@ -208,6 +237,7 @@ def test_a_read_sees_one_moment(states: StateStore, store: Store) -> None:
 
 # --- several at once --------------------------------------------------------------------------------------------------
 
+SECONDS = 60.0
 ROUNDS = 12
 """How often they meet: a race that a guard is missing for is lost in most of the rounds."""
 
@@ -279,10 +309,12 @@ def test_notifiers_at_once_keep_each_recipients_order(states: StateStore, store:
 
     def drain(n: int) -> None:
         box = Outbox(store)
+        deadline = time.monotonic() + SECONDS
         while box.counts().keys() - {"sent"}:
+            assert time.monotonic() < deadline, "some are held by nobody"
             if message := claim(box, who=f"elsewhere/{n}/1"):
                 told.append(message.id)
-                box.sent(message.id)
+                box.sent([message])
 
     at_once([partial(drain, n) for n in range(3)])
     assert sorted(told) == sorted(letter.id for letter in letters), "each once"
@@ -346,7 +378,7 @@ def test_alert_log_and_outbox_are_saved_together_or_not_at_all(store: Store, sta
     assert contents(store) == before
     with states.owned(0, epoch) as owned:
         owned.log("apollo", [line], [LETTER], NOW)
-        assert owned.logged("apollo")["f"][:2] == (1, "firing")
+    assert states.look("apollo").logged["f"][:2] == (1, "firing")
     assert states.alert_log("apollo") == [line]
     assert Outbox(store).counts() == {"ready": 1}
 
@@ -366,7 +398,7 @@ def test_the_last_line_of_an_alert_is_the_one_that_counts(states: StateStore) ->
     with states.owned(0, epoch) as owned:
         owned.log("apollo", lines, [], NOW)
         owned.log("beacon", [LogEntry("f", 11, NOW, "other", NOW, {})], [], NOW)
-        assert owned.logged("apollo") == {"f": (10, "state 10", NOW + 10 * MINUTE)}
+    assert states.look("apollo").logged == {"f": (10, "state 10", NOW + 10 * MINUTE)}
 
 
 def test_more_rows_than_a_statement_holds(states: StateStore) -> None:
@@ -374,8 +406,30 @@ def test_more_rows_than_a_statement_holds(states: StateStore) -> None:
     many = {Key("apollo", "jira", "work_item", str(n), 0): Row(n, n % 2 == 0, "{}") for n in range(1203)}
     with states.owned(0, epoch) as owned:
         owned.save(many, 1)
-    with states.owned(0, epoch) as owned:
-        assert owned.rows([*many, KEY._replace(id="none")]) == many
+    assert states.rows("apollo") == many
+
+
+few = st.sampled_from(["apollo", "beacon", "\0"])
+some_keys = st.builds(Key, few, few, st.just("work_item"), few, st.just(0))
+some_rows = st.builds(Row, st.integers(1, 2), st.booleans(), st.sampled_from(["", "{}", '"é"', '"\U0001f4c5"']))
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.lists(st.dictionaries(some_keys, some_rows, max_size=6), max_size=6))
+def test_of_each_row_the_greatest_is_kept(states: StateStore, batches: list[dict[Key, Row]]) -> None:
+    """As Python orders rows, whatever the batches; what changes no row makes nothing dirty, so that nothing is assessed
+    for a repeat."""
+    kept: dict[Key, Row] = {}
+    with suppress(Broken), states.owned(0, states.take(0, "me")) as owned:
+        for n, batch in enumerate(batches):
+            changed = {key.project for key, row in batch.items() if key not in kept or row > kept[key]}
+            kept |= {key: max(row, kept.get(key, row)) for key, row in batch.items()}
+            owned.save(batch, n)
+            assert set(owned.due(NOW)) == changed
+            for name in changed:
+                owned.assessed(name, None, NOW + MINUTE, n)
+        assert {Key(*row[:5]): Row(*row[5:]) for row in owned._db.execute(select(state))} == kept
+        raise Broken
 
 
 def test_what_is_due(states: StateStore) -> None:
@@ -383,12 +437,14 @@ def test_what_is_due(states: StateStore) -> None:
     with states.owned(0, first) as owned:
         owned.save({KEY: ROW, KEY._replace(project="beacon"): ROW}, 1)
         assert owned.due(NOW) == ["apollo", "beacon"]
-        owned.assessed("apollo", ["jira/APO"], NOW + MINUTE)
+        owned.assessed("apollo", ["jira/APO"], NOW + MINUTE, 1)
         assert owned.due(NOW) == ["beacon"]
-        assert owned.shown("apollo") == {"jira/APO"}
         assert owned.due(NOW + MINUTE) == ["apollo", "beacon"]
-        owned.save({KEY: ROW}, 2)
+        owned.save({KEY: ROW._replace(version=6)}, 2)
         assert owned.due(NOW) == ["apollo", "beacon"], "what changed is due at once"
+        owned.assessed("apollo", ["jira/APO"], NOW + MINUTE, 1)
+        assert owned.due(NOW) == ["apollo", "beacon"], "what was looked at is not the last that was folded"
+    assert states.look("apollo").shown == {"jira/APO"}
     with states.owned(1, other) as owned:
         assert owned.due(NOW + MINUTE) == []
 
@@ -404,7 +460,9 @@ def post(states: StateStore, *letters: Letter, now: datetime = NOW) -> None:
 
 
 def claim(box: Outbox, now: datetime = NOW, who: str = "elsewhere/1/1") -> Claimed | None:
-    return box.claim(who, now, now + 2 * MINUTE)
+    """The oldest message that is due, of whatever queue."""
+    runs = (box.claim(queue, who, now, now + 2 * MINUTE) for queue in box.due(now))
+    return next((run[0] for run in runs if run), None)
 
 
 def claimed(box: Outbox, now: datetime = NOW, who: str = "elsewhere/1/1") -> Claimed:
@@ -420,7 +478,7 @@ def box(store: Store) -> Outbox:
 
 def test_a_message_comes_back_whole(states: StateStore, box: Outbox) -> None:
     post(states, LETTER)
-    assert claim(box) == Claimed("l1", "apollo", "mail", "ada", "Subject", "Text", NOW, 1, maybe_sent=False)
+    assert claim(box) == Claimed("l1", "apollo", "mail", "ada", "Subject", "Text", NOW, 1, False, "elsewhere/1/1")
     assert claim(box) is None
 
 
@@ -428,14 +486,15 @@ def test_messages_to_one_recipient_keep_their_order(states: StateStore, box: Out
     """A later one waits while an earlier one is on its way or waits for another try; other recipients do not."""
     post(states, LETTER)
     post(states, replace(LETTER, id="a-later"), replace(LETTER, id="b", recipient="bo"), now=NOW + MINUTE)
-    assert claimed(box).id == "l1"
-    assert claimed(box).id == "b"
-    box.sent("b")
+    first, other = claimed(box), claimed(box)
+    assert (first.id, other.id) == ("l1", "b")
+    box.sent([other])
     assert claim(box) is None
-    box.failed("l1", "busy", NOW + 5 * MINUTE)
+    box.failed([first], "busy", NOW + 5 * MINUTE)
     assert claim(box, NOW + 4 * MINUTE) is None
-    assert claimed(box, NOW + 5 * MINUTE).id == "l1"
-    box.sent("l1")
+    first = claimed(box, NOW + 5 * MINUTE)
+    assert first.id == "l1"
+    box.sent([first])
     assert claimed(box, NOW + 5 * MINUTE).id == "a-later"
 
 
@@ -446,13 +505,13 @@ def test_the_order_holds_when_the_clock_does_not_go_on(states: StateStore, box: 
     told = []
     while found := claim(box):
         told.append(found.id)
-        box.sent(found.id)
+        box.sent([found])
     assert told == list("zyxa")
 
 
 def test_a_message_that_is_there_is_not_posted_again(states: StateStore, box: Outbox) -> None:
     post(states, LETTER)
-    box.sent(claimed(box).id)
+    box.sent([claimed(box)])
     post(states, LETTER)
     assert claim(box) is None
     assert box.counts() == {"sent": 1}
@@ -463,7 +522,7 @@ def test_a_failed_message_waits_and_counts(states: StateStore, box: Outbox) -> N
     for n in range(1, 4):
         found = claimed(box, NOW + n * 10 * MINUTE)
         assert (found.attempts, found.maybe_sent) == (n, False)
-        box.failed("l1", "busy", NOW + (n + 1) * 10 * MINUTE)
+        box.failed([found], "busy", NOW + (n + 1) * 10 * MINUTE)
         assert box.next_try() == NOW + (n + 1) * 10 * MINUTE
         assert claim(box, NOW + n * 10 * MINUTE + 9 * MINUTE) is None
 
@@ -471,7 +530,7 @@ def test_a_failed_message_waits_and_counts(states: StateStore, box: Outbox) -> N
 def test_a_dead_message_lets_the_next_one_pass(states: StateStore, box: Outbox) -> None:
     post(states, LETTER)
     post(states, replace(LETTER, id="l2"), now=NOW + MINUTE)
-    box.failed(claimed(box).id, "no such mailbox", None)
+    box.failed([claimed(box)], "no such mailbox", None)
     assert box.dead() == [("apollo", "ada", "no such mailbox")]
     assert claimed(box, NOW + MINUTE).id == "l2"
     assert box.counts() == {"dead": 1, "sending": 1}
@@ -487,7 +546,7 @@ def test_a_claim_runs_out(states: StateStore, box: Outbox) -> None:
 
 
 def test_the_claim_of_a_dead_process_is_taken_at_once(states: StateStore, box: Outbox) -> None:
-    words = "from pmsync.store.owners import owner; print(owner())"
+    words = "from pmsync.owners import owner; print(owner())"
     dead = subprocess.run([sys.executable, "-c", words], cwd=ROOT, capture_output=True, text=True, check=True)
     post(states, LETTER)
     claimed(box, who=dead.stdout.strip())
@@ -495,14 +554,151 @@ def test_the_claim_of_a_dead_process_is_taken_at_once(states: StateStore, box: O
     assert claim(box, who="elsewhere/1/1") is None, "this process lives"
 
 
-def test_who_was_too_slow_does_not_call_back_what_was_sent(states: StateStore, box: Outbox) -> None:
+@pytest.mark.parametrize("same", [True, False], ids=["itself", "another one"])
+@pytest.mark.parametrize("done", [True, False], ids=["has been sent", "is being sent"])
+@pytest.mark.parametrize("late", ["sent", "sent and not kept", "failed", "given up"])
+def test_who_was_too_slow_changes_nothing(
+    states: StateStore, store: Store, box: Outbox, late: str, done: bool, same: bool
+) -> None:
+    """Its claim ran out, and the message was claimed again: what it says now comes too late, whatever that is."""
     post(states, LETTER)
-    claimed(box)
-    claimed(box, NOW + 2 * MINUTE, "elsewhere/2/2")
-    box.sent("l1")
-    box.failed("l1", "timed out", NOW + 3 * MINUTE)
-    assert claim(box, NOW + 10 * MINUTE) is None
-    assert box.counts() == {"sent": 1}
+    slow = claimed(box)
+    again = claimed(box, NOW + 2 * MINUTE, slow.owner if same else "elsewhere/2/2")
+    if done:
+        box.sent([again])
+    before = contents(store)
+    words = {
+        "sent": lambda: box.sent([slow]),
+        "sent and not kept": lambda: box.sent([slow], keep=False),
+        "failed": lambda: box.failed([slow], "timed out", NOW + 3 * MINUTE),
+        "given up": lambda: box.failed([slow], "timed out", None),
+    }
+    words[late]()
+    assert contents(store) == before
+    assert box.counts() == {"sent" if done else "sending": 1}
+
+
+# --- runs -------------------------------------------------------------------------------------------------------------
+
+ADA = Queue("mail", "ada")
+
+
+def posted(states: StateStore, count: int, recipient: str = "ada") -> list[str]:
+    """Messages to one recipient, in order."""
+    letters = [replace(LETTER, id=f"{recipient}-{n:04}", recipient=recipient) for n in range(count)]
+    epoch = states.take(0, "me")
+    for start in range(0, count, 100):
+        with states.owned(0, epoch) as owned:
+            for letter in letters[start : start + 100]:
+                owned.log("apollo", [], [letter], NOW)
+    return [letter.id for letter in letters]
+
+
+def run_of(box: Outbox, most: int, now: datetime = NOW, who: str = "elsewhere/1/1") -> list[Claimed]:
+    return list(box.claim(ADA, who, now, now + 2 * MINUTE, most))
+
+
+def ids(run: Sequence[Claimed]) -> list[str]:
+    return [each.id for each in run]
+
+
+def test_a_run_is_the_beginning_of_its_queue(states: StateStore, box: Outbox) -> None:
+    told = posted(states, 5)
+    posted(states, 3, "bo")
+    first = run_of(box, 3)
+    assert ids(first) == told[:3]
+    assert run_of(box, 3) == [], "what is behind a run waits for it"
+    assert box.due(NOW) == [Queue("mail", "bo")]
+    box.sent(first[:2])
+    assert run_of(box, 3) == []
+    box.sent(first[2:])
+    assert ids(run_of(box, 3)) == told[3:]
+
+
+def test_the_queue_that_has_waited_longest_comes_first(states: StateStore, box: Outbox) -> None:
+    for to in ("cy", "ada", "bo"):
+        posted(states, 2, to)
+    assert [queue.recipient for queue in box.due(NOW)] == ["cy", "ada", "bo"]
+
+
+def test_a_run_that_failed_comes_again_as_it_was(states: StateStore, box: Outbox) -> None:
+    told = posted(states, 4)
+    box.failed(run_of(box, 3), "away", NOW + 5 * MINUTE)
+    assert run_of(box, 10, NOW + 4 * MINUTE) == []
+    again = run_of(box, 10, NOW + 5 * MINUTE)
+    assert ids(again) == told
+    assert [each.attempts for each in again] == [2, 2, 2, 1]
+    assert not any(each.maybe_sent for each in again)
+    box.failed(again, "no answer", NOW + 6 * MINUTE, maybe_sent=True)
+    assert all(each.maybe_sent for each in run_of(box, 10, NOW + 6 * MINUTE))
+
+
+def test_a_run_ends_where_something_is_not_due(states: StateStore, box: Outbox) -> None:
+    told = posted(states, 5)
+    run = run_of(box, 5)
+    box.failed(run[2:3], "busy", NOW + 9 * MINUTE)
+    box.failed(run[:2] + run[3:], "busy", NOW + MINUTE)
+    assert ids(run_of(box, 5, NOW + MINUTE)) == told[:2]
+
+
+def test_what_a_dead_process_held_of_a_run_comes_first(states: StateStore, box: Outbox) -> None:
+    words = "from pmsync.owners import owner; print(owner())"
+    dead = subprocess.run([sys.executable, "-c", words], cwd=ROOT, capture_output=True, text=True, check=True)
+    told = posted(states, 5)
+    run = run_of(box, 3, who=dead.stdout.strip())
+    box.sent(run[:1], keep=False)
+    again = run_of(box, 5, who=owner())
+    assert ids(again) == told[1:]
+    assert [each.maybe_sent for each in again] == [True, True, False, False]
+    assert box.counts() == {"sending": 4}, "what need not be kept is gone"
+
+
+def test_notifiers_at_once_claim_runs_that_do_not_overlap(states: StateStore, store: Store) -> None:
+    told = {to: posted(states, 60, to) for to in ("ada", "bo")}
+    sent: list[str] = []
+
+    def drain(n: int) -> None:
+        box = Outbox(store)
+        deadline = time.monotonic() + SECONDS
+        while box.counts().keys() - {"sent"}:
+            assert time.monotonic() < deadline, "some are held by nobody"
+            for queue in box.due(NOW):
+                run = box.claim(queue, f"elsewhere/{n}/1", NOW, NOW + 2 * MINUTE, 7)
+                sent.extend(each.id for each in run)
+                if run:
+                    box.sent(run)
+
+    at_once([partial(drain, n) for n in range(3)])
+    assert {to: [ident for ident in sent if ident.startswith(to)] for to in told} == told
+
+
+def test_a_backlog_costs_a_few_statements_a_run(states: StateStore, store: Store) -> None:
+    """Five runs and an empty one: no statement is for one message."""
+    told = posted(states, 1000)
+    statements: list[str] = []
+    event.listen(store._engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
+    box = Outbox(store)
+    found = []
+    while run := run_of(box, 200):
+        found += ids(run)
+        box.sent(run, keep=False)
+    assert found == told
+    assert len(statements) <= 8 * 6, Counter(statements)
+
+
+def test_the_first_of_a_queue_is_found_by_the_index(store: Store, database: str, states: StateStore) -> None:
+    posted(states, 1000)
+    with store.write() as db:
+        if database == "postgresql":
+            db.execute(text("ANALYZE outbox"))
+        mine = and_(outbox.c.channel == "mail", outbox.c.recipient == "ada", WAITING)
+        head = select(outbox.c.id).where(mine).order_by(outbox.c.created_at, outbox.c.id).limit(1)
+        explain = "EXPLAIN QUERY PLAN" if database == "sqlite" else "EXPLAIN"
+        statement = head.compile(db.engine, compile_kwargs={"literal_binds": True})
+        plan = " ".join(str(row) for row in db.execute(text(f"{explain} {statement}")))
+    assert "outbox_queues" in plan
+    assert "SORT" not in plan.upper()
+    assert "TEMP B-TREE" not in plan
 
 
 def test_threads_claim_each_message_once(states: StateStore, store: Store) -> None:

@@ -6,6 +6,7 @@ and its present values follow.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -28,6 +29,7 @@ from pmsync.core.events import (
 from pmsync.core.project import ProjectState
 
 JIRA = "jira"
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 Move = tuple[datetime, str, Any]
 Item = tuple[Thing, WorkItem]
 
@@ -113,6 +115,14 @@ def state(
         "synced": synced,
     }
     return ProjectState(configured, things, {}, facts)
+
+
+def binary(raw: bytes, content_type: str = "application/json") -> tuple[bytes, list[tuple[str, bytes]]]:
+    """A structured record of the log in binary mode, as others may write it: the data, and the attributes as headers."""
+    envelope = json.loads(raw)
+    data = json.dumps(envelope.pop("data"), ensure_ascii=False).encode()
+    del envelope["datacontenttype"]
+    return data, [("content-type", content_type.encode()), *((f"ce_{k}", v.encode()) for k, v in envelope.items())]
 
 
 # --- any history ------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,8 +11,9 @@ from typing import Any
 import pytest
 
 from connectors.base import Fatal, Mark, Read, Ref, Retryable, Withheld
-from connectors.pump import BULK_COUNT, OVERLAP, PAGE, SETTLED, Counts, Cursor, Fate, LeaseLost, Pending, Pump
+from connectors.pump import BULK_COUNT, OVERLAP, PAGE, SETTLED, WHOLE, Counts, Cursor, Fate, LeaseLost, Pending, Pump
 from connectors.testing import MemoryBus, MemoryLedger
+from connectors.webhooks import Hint
 from pmsync.core.events import Event, Milestone, Snapshot, Synced, Tombstone
 
 NOW = datetime(2026, 3, 16, 12, tzinfo=UTC)
@@ -103,6 +105,20 @@ class Desk:
         for name, value in values.items():
             setattr(pump, name, value)
         return pump.sync(routes, every)
+
+    def hear(self, routes: Any = ROUTES, **values: Any) -> Counts:
+        pump = Pump(self.source, self.ledger, self.bus, lambda: self.now, "me", self.steps.append)
+        for name, value in values.items():
+            setattr(pump, name, value)
+        return pump.hear(routes)
+
+    def hint(self, *idents: str, container: str = "APO") -> None:
+        self.ledger.hint("sim", [Hint(ref(ident), container) for ident in idents])
+
+    def fetched(self) -> list[str]:
+        """What the source was asked for by id since last asked."""
+        found, self.source.asked = self.source.asked, []
+        return [ident for call in found if call[0] == "fetch" for ident in call[1]]
 
     def told(self) -> list[Snapshot | Tombstone]:
         """What was published since last asked, but for who is synced."""
@@ -663,3 +679,232 @@ def test_a_mapping_that_only_loses_a_project_keeps_its_place(desk: Desk) -> None
     desk.sync({"APO": {"apollo": 1}}, every=HOUR)
     assert desk.source.asked[0] == ("changed", "APO", NOW - HOUR - OVERLAP)
     assert sweeps(desk) == 1, "and says anew for whom it is synced"
+
+
+def test_each_container_is_read_apart(desk: Desk) -> None:
+    """Whoever wants to know what a publication came from is told whose turn it is, also if it ends early."""
+    turns: list[str] = []
+    turn: list[str] = []
+
+    @contextmanager
+    def reading(container: str) -> Iterator[None]:
+        turn.append(container)
+        try:
+            yield
+        finally:
+            turn.clear()
+
+    publish = desk.bus.publish
+    desk.bus.publish = lambda events: (turns.extend(turn * len(events)), publish(events))  # type: ignore[method-assign]
+    desk.source.put(read("1"), read("2", container="BEA"))
+    desk.source.withheld.add("BEA")
+    with pytest.raises(Withheld):
+        desk.sync({"APO": {"apollo": 1}, "BEA": {"beacon": 1}}, reading=reading)
+    desk.source.withheld.clear()
+    desk.sync({"APO": {"apollo": 1}, "BEA": {"beacon": 1}}, reading=reading)
+    assert turns == ["APO", "APO", "BEA", "BEA"], "what is there, and that it is synced"
+    assert turn == []
+
+
+# --- hints ------------------------------------------------------------------------------------------------------------
+
+
+def titles(events: Sequence[Snapshot | Tombstone]) -> list[str]:
+    return [each.content.title if isinstance(each, Snapshot) else f"no {each.thing.id}" for each in events]  # type: ignore[union-attr]
+
+
+def test_what_is_hinted_at_is_fetched_once_and_told_if_it_changed(desk: Desk) -> None:
+    desk.source.put(read("1"), read("2"))
+    desk.sync()
+    desk.told(), desk.fetched()
+    desk.source.put(read("1", NOW, title="two"))
+    for _ in range(20):
+        desk.hint("1", "2", "3")
+    counts = desk.hear()
+    assert sorted(desk.fetched()) == ["1", "2", "3"]
+    assert titles(desk.told()) == ["two"]
+    assert (counts.published, counts.gone) == (1, 0)
+    assert desk.ledger.hints("sim", 9) == {}
+    assert desk.hear().read == 0
+
+
+def test_a_hint_finds_what_is_new_and_what_is_gone(desk: Desk) -> None:
+    desk.source.put(read("1"))
+    desk.sync()
+    desk.told()
+    desk.source.things.clear()
+    desk.source.put(read("2", NOW, title="new"))
+    desk.hint("1", "2")
+    desk.hear()
+    assert sorted(titles(desk.told())) == ["new", "no 1"]
+
+
+def test_a_hint_of_a_container_that_nobody_maps_costs_nothing(desk: Desk) -> None:
+    desk.hint("1", container="ELSE")
+    desk.hear()
+    assert desk.fetched() == []
+    assert desk.ledger.hints("sim", 9) == {}
+
+
+@pytest.mark.parametrize(("container", "known"), [("", False), ("ELSE", True)], ids=["unnamed", "left"])
+def test_a_hint_that_may_be_ours_is_fetched(desk: Desk, container: str, *, known: bool) -> None:
+    """One that names no container, and one of a thing that has left ours."""
+    desk.source.put(read("1"))
+    if known:
+        desk.sync()
+        desk.told(), desk.fetched()
+        desk.source.put(read("1", NOW, container="ELSE"))
+    desk.hint("1", container=container)
+    desk.hear()
+    assert desk.fetched() == ["1"]
+    assert titles(desk.told()) == (["no 1"] if known else ["one"])
+
+
+def test_a_hint_that_comes_while_its_thing_is_fetched_is_fetched_again(desk: Desk) -> None:
+    desk.source.put(read("1"))
+    desk.hint("1")
+
+    def step(name: str) -> None:
+        if name == "fetched":
+            desk.hint("1")
+
+    desk.hear(step=step)
+    assert list(desk.ledger.hints("sim", 9)) == [ref("1")]
+
+
+@pytest.mark.parametrize("at", ["fetched", "noted", "published", "settled", "heeded"])
+def test_a_kill_loses_no_hint(desk: Desk, at: str) -> None:
+    desk.source.put(read("1", NOW, title="two"))
+    desk.hint("1")
+    with pytest.raises(Broken):
+        desk.hear(step=_break_at(at))
+    assert (ref("1") in desk.ledger.hints("sim", 9)) is (at != "heeded")
+    desk.hear()
+    assert "two" in titles(desk.told())
+    assert desk.ledger.hints("sim", 9) == {}
+    assert desk.ledger.pending("sim") == {}
+
+
+def test_hints_wait_for_a_source_that_is_busy(desk: Desk) -> None:
+    desk.source.put(read("1"))
+    desk.hint("1")
+
+    def busy(refs: Sequence[Ref]) -> Iterator[Read]:
+        raise Retryable("busy", 7)
+
+    desk.source.fetch = busy  # type: ignore[method-assign]
+    with pytest.raises(Retryable):
+        desk.hear()
+    assert list(desk.ledger.hints("sim", 9)) == [ref("1")]
+
+
+def test_what_happens_now_does_not_wait_for_what_was(desk: Desk) -> None:
+    """Neither for the pages of a first reading, nor for those of a sweep."""
+    first, second, third = ([read(str(n), LONG_AGO + n * HOUR, title=f"page {n}")] for n in (1, 2, 3))
+
+    class Pages(list[Any]):
+        def __iter__(self) -> Iterator[Any]:
+            yield first
+            desk.source.put(read("9", NOW, title="now"))
+            desk.hint("9")
+            yield second
+            yield third
+
+    desk.source.put(*first, *second, *third)
+    desk.source.pages = Pages()
+    desk.sync()
+    assert titles(desk.told()) == ["page 1", "page 2", "now", "page 3"]
+    desk.source.put(read("9", NOW + HOUR, title="later"))
+
+    def sweep(container: str) -> Iterator[Sequence[Mark]]:
+        yield [Mark(each.ref, each.time) for each in first]
+        desk.hint("9")
+        yield [Mark(each.ref, each.time) for each in (*second, *third)]
+        assert titles(desk.told()) == ["later"]
+        yield [Mark(ref("9"), NOW + HOUR)]
+
+    desk.source.sweep, desk.source.pages = sweep, []  # type: ignore[method-assign]
+    desk.sync()
+    assert desk.told() == []
+
+
+def test_a_hint_of_something_unreadable_is_of_no_container_s_turn(desk: Desk) -> None:
+    """Its own container's turn finds it; in another one's it would be entered there."""
+    routes = {"APO": {"apollo": 1}, "BEA": {"beacon": 1}}
+    desk.source.put(read("1", container="BEA"))
+    desk.source.pages = [[]]
+    desk.sync(routes)
+
+    def step(name: str) -> None:
+        if name == "before the cursor":
+            desk.source.things["7"] = dead("7")
+            desk.hint("7")
+
+    desk.sync(routes, step=step)
+    entries = desk.ledger.entries("sim", [ref("7")])
+    assert not entries or entries[ref("7")].container in routes
+
+
+@pytest.mark.parametrize("missing", [BULK_COUNT, BULK_COUNT + 1])
+def test_many_that_are_suddenly_gone_are_left_to_a_sweep_that_counts(desk: Desk, missing: int) -> None:
+    desk.source.put(*(read(str(n)) for n in range(100)))
+    desk.sync()
+    desk.told()
+    for n in range(missing):
+        del desk.source.things[str(n)]
+    desk.source.put(read("99", NOW, title="two"))
+    desk.hint(*(str(n) for n in range(missing)), "99", *(str(n) for n in range(200, 250)))
+    desk.hear()
+    told = titles(desk.told())
+    assert "two" in told
+    assert len(told) == (missing + 1 if missing <= BULK_COUNT else 1)
+
+
+def test_a_withheld_thing_hides_no_other_hint(desk: Desk) -> None:
+    desk.source.put(read("1"), read("2"))
+    desk.source.withheld = {"1"}
+    desk.hint("1", "2")
+    desk.hear()
+    assert [event.thing.id for event in desk.told()] == ["2"]
+    assert desk.ledger.hints("sim", 9) == {}
+
+
+def test_many_hints_are_fetched_in_pages(desk: Desk) -> None:
+    desk.source.put(*(read(str(n)) for n in range(PAGE + 1)))
+    desk.hint(*(str(n) for n in range(PAGE + 1)))
+    desk.hear()
+    assert [len(call[1]) for call in desk.source.asked if call[0] == "fetch"] == [PAGE, 1]
+    assert len(desk.told()) == PAGE + 1
+
+
+def test_a_container_is_read_again_from_its_beginning(desk: Desk) -> None:
+    """As after a change of how things are translated: their times are the same, so that no poll and no sweep would do."""
+    routes = {"APO": {"apollo": 1}, "BEA": {"apollo": 1}}
+    newer = read("3", LONG_AGO + HOUR, container="BEA")  # so that the overlap of a poll does not reach back to "2"
+    desk.source.put(read("1"), read("2", container="BEA"), newer)
+    desk.sync(routes)
+    desk.told()
+    desk.source.asked = []
+    desk.source.put(read("1", title="otherwise"), read("2", container="BEA", title="otherwise"))
+    desk.ledger.hint("sim", [Hint(Ref(WHOLE, "APO")), Hint(Ref(WHOLE, "ELSE"))])
+    desk.sync(routes, every=HOUR)
+    assert [event.thing.id for event in desk.told()] == ["1"]
+    since = {call[1]: call[2] for call in desk.source.asked if call[0] == "changed"}
+    assert since["APO"] is None
+    assert since["BEA"] is not None
+    assert ("sweep", "APO") in desk.source.asked
+    assert ("sweep", "BEA") not in desk.source.asked
+    assert desk.ledger.again("sim") == {}
+
+
+@pytest.mark.parametrize("at", ["before the cursor", "after the cursor"])
+def test_a_kill_does_not_forget_that_a_container_is_to_be_read_again(desk: Desk, at: str) -> None:
+    desk.source.put(read("1"))
+    desk.sync()
+    desk.told()
+    desk.source.put(read("1", title="otherwise"))
+    desk.ledger.hint("sim", [Hint(Ref(WHOLE, "APO"))])
+    with pytest.raises(Broken):
+        desk.hear(step=_break_at(at))
+    desk.sync(every=HOUR)
+    assert titles(desk.told()) == ["otherwise"]

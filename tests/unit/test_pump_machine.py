@@ -17,6 +17,8 @@ from connectors import pump
 from connectors.base import Mark, Read, Ref
 from connectors.pump import LeaseLost, Pump, _containers
 from connectors.testing import MemoryBus, MemoryLedger
+from connectors.webhooks import Hint
+from pmsync.core.claims import claimed
 from pmsync.core.events import Change, Event, StatusCategory, WorkItem
 from pmsync.core.project import Key, Row, fold
 
@@ -115,7 +117,7 @@ def routes(mapping: Mapping_) -> dict[str, dict[str, int]]:
 
 def shown(events: Sequence[Event], mapping: Mapping_) -> dict[str, Mapping[str, object]]:
     """What each project could show at any instant: things that are or were in one of its containers."""
-    rows = fold({}, events)
+    rows = fold(map(claimed, events))
     found: dict[str, Mapping[str, object]] = {}
     for project, containers in mapping.items():
         mine = {key: row for key, row in rows.items() if key.project == project}
@@ -265,12 +267,36 @@ class Machine(RuleBasedStateMachine):
 
         self._sync(_countdown(after, meanwhile), sweep=True)
 
-    def _sync(self, step: Callable[[str], None], *, sweep: bool) -> None:
-        reader = Pump(
-            self.source, self.ledger, self.bus, lambda: self.source.time + self.skew, f"reader-{self.readers}", step
-        )
+    @rule(n=st.integers(0, 20), truly=st.booleans())
+    def hint(self, n: int, truly: bool) -> None:
+        """A webhook, of any thing, at any time; its container is named, was named before, or is not."""
+        if item := _nth(list(self.source.items.values()), n):
+            container = item.moments[-1][1] if truly else _nth(["", item.moments[0][1]], n) or ""
+            self.ledger.hint("sim", [Hint(Ref("work_item", item.ident), container)])
+
+    @rule(after=st.integers(1, 8))
+    def hear(self, after: int) -> None:
+        """What was hinted at is fetched, apart from any round; the reader may be killed on its way."""
         with suppress(Killed, LeaseLost):
-            reader.sync(routes(self.mapping), timedelta(0) if sweep else timedelta(days=999))
+            self._reader(_countdown(after, _kill)).hear(routes(self.mapping))
+
+    @rule(after=st.integers(1, 12), n=st.integers(0, 20), title=st.text("xyz", max_size=2))
+    def hinted_while_reading(self, after: int, n: int, title: str) -> None:
+        """Something changes in the middle of a round, and is hinted at."""
+
+        def meanwhile() -> None:
+            self.change(n, title)
+            self.hint(n, truly=True)
+
+        self._sync(_countdown(after, meanwhile), sweep=True)
+
+    def _sync(self, step: Callable[[str], None], *, sweep: bool) -> None:
+        with suppress(Killed, LeaseLost):
+            self._reader(step).sync(routes(self.mapping), timedelta(0) if sweep else timedelta(days=999))
+
+    def _reader(self, step: Callable[[str], None]) -> Pump:
+        name = f"reader-{self.readers}"
+        return Pump(self.source, self.ledger, self.bus, lambda: self.source.time + self.skew, name, step)
 
     def _new_reader(self) -> None:
         self.readers += 1
@@ -282,7 +308,8 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def nothing_runs_backwards(self) -> None:
         """What a project was told of a thing is never followed by something older, not even for a moment."""
-        changed = fold(self.rows, self.bus.events[self.folded :])
+        told = fold(map(claimed, self.bus.events[self.folded :]))
+        changed = {key: row for key, row in told.items() if key not in self.rows or row > self.rows[key]}
         self.folded = len(self.bus.events)
         self.rows |= changed
         for key, row in changed.items():

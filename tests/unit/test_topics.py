@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from pmsync.bus.port import DEAD_LETTERS, EVENTS
+from pmsync.bus.port import ALERTS, COMPACTED, DEAD_LETTERS, EVENTS, METRICS
 from pmsync.bus.topics import Difference, Found, Wanted, differences, wanted
 
-EVENTS_TOPIC, LETTERS_TOPIC = wanted(8, 3)
+EVENTS_TOPIC, LETTERS_TOPIC, METRICS_TOPIC, ALERTS_TOPIC = wanted(8, 3)
 
 
 def found(topic: Wanted, **settings: str) -> Found:
@@ -29,13 +29,30 @@ def test_the_raw_bytes_of_dead_letters_are_kept_for_thirty_days() -> None:
     assert LETTERS_TOPIC.settings["retention.ms"] == "2592000000"
 
 
+def test_of_metrics_the_newest_of_each_project_is_kept() -> None:
+    assert METRICS_TOPIC.name == METRICS
+    assert {topic.name for topic in wanted(8, 3) if topic.settings["cleanup.policy"] == "compact"} == COMPACTED
+
+
+def test_transitions_are_kept_for_thirty_days() -> None:
+    assert ALERTS_TOPIC.name == ALERTS
+    assert ALERTS_TOPIC.settings["cleanup.policy"] == "delete"
+    assert ALERTS_TOPIC.settings["retention.ms"] == "2592000000"
+
+
+def test_events_may_be_kept_for_some_days_only() -> None:
+    events, *others = wanted(8, 3, event_days=400)
+    assert events.settings == EVENTS_TOPIC.settings | {"retention.ms": "34560000000"}
+    assert others == [LETTERS_TOPIC, METRICS_TOPIC, ALERTS_TOPIC]
+
+
 @pytest.mark.parametrize(("replication", "in_sync"), [(1, "1"), (2, "1"), (3, "2"), (4, "3")])
 def test_what_is_acknowledged_is_on_more_than_one_broker_where_one_may_be_away(replication: int, in_sync: str) -> None:
     assert {topic.settings["min.insync.replicas"] for topic in wanted(8, replication)} == {in_sync}
 
 
 def test_the_prefix_stands_before_each_name() -> None:
-    assert [topic.name for topic in wanted(8, 3, "team-a.")] == [f"team-a.{EVENTS}", f"team-a.{DEAD_LETTERS}"]
+    assert [topic.name for topic in wanted(8, 3, "team-a.")] == [f"team-a.{topic.name}" for topic in wanted(8, 3)]
 
 
 def test_a_topic_as_it_should_be_differs_in_nothing() -> None:

@@ -130,15 +130,15 @@ def forecast(view: View, deadline: Deadline, shared: Pace | None = None) -> Fore
     if reason:
         return Forecast(deadline.thing, deadline.title, deadline.due_date, None, None, None, None, reason, evidence)
     in_time = bisect_right(known.ahead, deadline.due_date) if deadline.due_date else None
-    taken = simulate(
-        known.finished - added,
+    arrival = _arrival(
+        tuple((known.finished - added).tolist()),
         remaining,
         seed(view.project.key, deadline.thing, known.today),
         len(known.ahead),
-        in_time or 0,
+        in_time,
     )
-    p50, p85, p95 = (_date(taken, share, known.ahead) for share in QUANTILES)
-    on_time = None if in_time is None else int((taken <= in_time).sum()) * 1000 // TRIALS
+    p50, p85, p95 = (known.ahead[step - 1] if step <= len(known.ahead) else None for step in arrival.steps)
+    on_time = arrival.on_time
     if p95 is None and deadline.due_date and deadline.due_date >= known.today + HORIZON:
         on_time = None  # due later than anyone looks: what has not arrived by then may still be in time
     return Forecast(deadline.thing, deadline.title, deadline.due_date, p50, p85, p95, on_time, "", evidence)
@@ -148,6 +148,26 @@ def seed(project: str, thing: Thing, day: date) -> int:
     """One stream of draws per project, deadline and local day."""
     text = json.dumps([project, *thing, day.isoformat()], ensure_ascii=False)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:16])
+
+
+class Arrival(NamedTuple):
+    """On which step each share of `QUANTILES` has arrived (the nearest rank), and how many of a thousand in time."""
+
+    steps: tuple[int, ...]
+    on_time: int | None
+
+
+@lru_cache(maxsize=20_000)
+def _arrival(net: tuple[int, ...], target: int, start: int, steps: int, in_time: int | None) -> Arrival:
+    """Remembered, since a rule that looks back asks the same of the same past days at every tick."""
+    taken = simulate(np.array(net, np.int64), target, start, steps, in_time or 0)
+    on_time = None if in_time is None else int((taken <= in_time).sum()) * 1000 // TRIALS
+    return Arrival(tuple(nearest_rank(taken, share) for share in QUANTILES), on_time)
+
+
+def nearest_rank(values: NDArray[np.int64], share: int) -> int:
+    """The smallest value that `share` of a thousand do not exceed."""
+    return int(np.sort(values)[-(-share * len(values) // 1000) - 1])
 
 
 def simulate(net: NDArray[np.int64], target: int, start: int, steps: int, needed: int = 0) -> NDArray[np.int64]:
@@ -179,12 +199,6 @@ def _draws(source: np.random.PCG64, net: NDArray[np.int64]) -> NDArray[np.int64]
     chance make one day of a window at most a thousandth likelier than another."""
     bits = source.random_raw(BLOCK * TRIALS // 4).view(np.uint16)
     return net.take((bits.astype(np.uint32) * len(net)) >> 16, mode="clip").reshape(BLOCK, TRIALS)
-
-
-def _date(taken: NDArray[np.int64], share: int, ahead: Sequence[date]) -> date | None:
-    """The nearest-rank quantile as a day; None if it lies beyond the days ahead."""
-    step = int(np.sort(taken)[-(-share * len(taken) // 1000) - 1])
-    return ahead[step - 1] if step <= len(ahead) else None
 
 
 def _reason(deadline: Deadline, own: Sequence[Item], known: Pace) -> str:

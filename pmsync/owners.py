@@ -14,9 +14,14 @@ def owner() -> str:
 
 def is_dead(name: str) -> bool:
     """Whether an owner ran on this host and no longer does, so that nobody has to wait for what it held to run out."""
-    host, _, rest = name.partition("/")
+    _, _, rest = name.partition("/")
     pid, _, started = rest.partition("/")
-    return host == socket.gethostname() and pid.isdigit() and _started(int(pid)) != started
+    return is_here(name) and pid.isdigit() and _started(int(pid)) != started
+
+
+def is_here(name: str) -> bool:
+    """Whether an owner is, or was, a process of this host."""
+    return name.partition("/")[0] == socket.gethostname()
 
 
 def _started(pid: int) -> str:

@@ -1,0 +1,92 @@
+"""GitHub's webhooks: which things each type of event hints at, as a table, and why the others are left alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from connectors.base import Ref
+from connectors.webhooks import Heard, Hint, Unheard, Webhooks, ident, required
+
+Extract = Callable[[Any], Iterator[Hint]]
+
+
+def _thing(kind: str, where: str) -> Extract:
+    """The thing of this kind whose number is at `where`."""
+
+    def extract(body: Any) -> Iterator[Hint]:
+        yield _hint(kind, body, "repository", where)
+
+    return extract
+
+
+def _issue(body: Any) -> Iterator[Hint]:
+    """An issue; one that was transferred is gone from here, and new elsewhere. To GitHub, pull requests are issues, too."""
+    kind = "change_request" if isinstance(required(body, "issue", dict).get("pull_request"), dict) else "work_item"
+    yield _hint(kind, body, "repository", "issue")
+    if body.get("action") == "transferred":
+        yield _hint("work_item", required(body, "changes", dict), "new_repository", "new_issue")
+
+
+def _hint(kind: str, body: Any, repository: str, thing: str) -> Hint:
+    number, home = ident(body, f"{thing}.number"), ident(body, f"{repository}.id")
+    return Hint(Ref(kind, f"{home}/{number}"), required(body, f"{repository}.full_name", str))
+
+
+HINTS: Mapping[str, Extract] = {
+    "issues": _issue,
+    "milestone": _thing("milestone", "milestone"),
+    "pull_request": _thing("change_request", "pull_request"),
+    "pull_request_review": _thing("change_request", "pull_request"),
+}
+NOT_READ = "pmsync does not read that yet"
+NO_CHANGE = "nothing that pmsync reads of a thing changes by it"
+OTHERS = "it is about nothing that pmsync reads"
+IGNORED: Mapping[str, str] = {
+    **dict.fromkeys(
+        (
+            "check_run", "check_suite", "deployment", "deployment_protection_rule", "deployment_review", "deployment_status",
+            "issue_dependencies", "merge_group", "projects_v2", "projects_v2_item", "projects_v2_status_update", "push",
+            "release", "status", "sub_issues", "workflow_dispatch", "workflow_job", "workflow_run",
+        ),
+        NOT_READ,
+    ),
+    **dict.fromkeys(
+        (
+            "commit_comment", "issue_comment", "pull_request_review_comment", "pull_request_review_thread",
+        ),
+        NO_CHANGE,
+    ),
+    "label": "a renamed label shows when its issues are read next",
+    "repository": "a repository's new name belongs in the configuration",
+    **dict.fromkeys(
+        (
+            "branch_protection_configuration", "branch_protection_rule", "code_scanning_alert", "create", "custom_property",
+            "custom_property_values", "delete", "dependabot_alert", "deploy_key", "discussion", "discussion_comment", "fork",
+            "github_app_authorization", "gollum", "installation", "installation_repositories", "installation_target",
+            "marketplace_purchase", "member", "membership", "meta", "org_block", "organization", "package", "page_build",
+            "ping", "project", "project_card", "project_column", "public", "registry_package", "repository_advisory",
+            "repository_dispatch", "repository_import", "repository_ruleset", "repository_vulnerability_alert",
+            "secret_scanning_alert", "secret_scanning_alert_location", "security_advisory", "security_and_analysis",
+            "sponsorship", "star", "team", "team_add", "watch",
+        ),
+        OTHERS,
+    ),
+}  # fmt: skip
+"""What is left alone, and why. A type that is in neither table is ignored, too, and counted as unknown."""
+
+
+def read(headers: Mapping[str, str], body: Any) -> Heard:
+    """What one webhook comes to; raises `Unheard`."""
+    event = headers.get("x-github-event", "")
+    if not event:
+        raise Unheard("it has no header X-GitHub-Event")
+    extract = HINTS.get(event)
+    if extract is None:
+        return Heard(event if event in IGNORED else "unknown", ignored=IGNORED.get(event, "its type is not known"))
+    if not isinstance(body, dict):
+        raise Unheard("it is no object")
+    return Heard(event, tuple(extract(body)))
+
+
+WEBHOOKS = Webhooks("x-hub-signature-256", read)
