@@ -77,7 +77,7 @@ def update(project: int, number: int) -> Snapshot:
 def _reads(count: int, random: Random) -> Iterator[Snapshot]:
     projects = max(1, min(PROJECTS, count // EVENTS_PER_PROJECT))
     for project in range(projects):
-        yield from _header(project)
+        yield from header(project)
     for n in range(count):
         project, number = n % projects, n // projects
         life = _life(project, number, random)
@@ -85,7 +85,7 @@ def _reads(count: int, random: Random) -> Iterator[Snapshot]:
         yield _item(project, number, life, NOW - timedelta(microseconds=count - n))
 
 
-def _header(project: int) -> Iterator[Snapshot]:
+def header(project: int) -> Iterator[Snapshot]:
     """A project's configuration, its milestones, and that it has been read."""
     key, container, at = _key(project), f"P{project}", NOW - timedelta(days=1)
     configured = Project(

@@ -17,11 +17,14 @@ from datetime import timedelta
 from pathlib import Path
 
 from bench.events import NOW, update, write
-from pmsync.aggregator import BATCH, Aggregator
+from pmsync.aggregator import Aggregator
 from pmsync.bus.embedded import EmbeddedBus
 from pmsync.bus.port import EVENTS, partition_of
-from pmsync.core.events import decode
+from pmsync.core.claims import claimed
+from pmsync.core.claims import read as read_claim
 from pmsync.core.project import fold
+from pmsync.folding import BATCH
+from pmsync.logs import configure
 from pmsync.store.engine import Store
 from pmsync.store.state import StateStore
 
@@ -30,6 +33,7 @@ OWNER = "bench"
 
 
 def main(name: str, log: Path, store: Path) -> None:
+    configure(sys.stderr, verbose=False)
     figures = MEASUREMENTS[name](log, store)
     # Linux gives kilobytes, macOS bytes.
     unit = 1 if sys.platform == "darwin" else 1024
@@ -58,7 +62,7 @@ def _read_partition(bus: EmbeddedBus, db: sqlite3.Connection, partition: int) ->
     offset = 0
     while batch := bus.read(EVENTS, partition, offset, BATCH):
         for record in batch:
-            decode(record.value)
+            read_claim(record.value)
         offset = batch[-1].offset + 1
         db.execute("INSERT OR REPLACE INTO offsets VALUES (?, ?)", (partition, offset))
     return offset
@@ -99,7 +103,7 @@ def _change(state: StateStore, project: int, partitions: int) -> None:
     event = update(project, 0)
     partition = partition_of(event.project, partitions)
     with state.owned(partition, state.take(partition, OWNER)) as owned:
-        owned.save(fold({}, [event]), owned.next_offset)
+        owned.save(fold([claimed(event)]), owned.next_offset)
 
 
 def _timed(work: Callable[[], int]) -> Figures:

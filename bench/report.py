@@ -76,11 +76,11 @@ def _growth(costs: Sequence[Sequence[float]]) -> str:
 
 
 def _row(label: str, figures: Sequence[Sequence[float]], growth: str = "") -> tuple[str, str, str, str]:
-    small, large = (_spread(each) for each in figures)
+    small, large = (spread(each) for each in figures)
     return label, small, large, growth
 
 
-def _spread(figures: Sequence[float]) -> str:
+def spread(figures: Sequence[float]) -> str:
     """The median, and the range if there is one."""
     low, middle, high = (_short(figure) for figure in (min(figures), median(figures), max(figures)))
     return middle if low == high else f"{middle} [{low}–{high}]"
