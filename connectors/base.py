@@ -160,6 +160,8 @@ class Settings(BaseModel):
 
     name: str
     kind: str
+    live: bool = True
+    """Whether the source is asked at all; what is known of another one came with `pmsync import`."""
 
 
 class SecretRef(BaseModel):
@@ -252,6 +254,26 @@ class Reader(Protocol):
 
     def fetch(self, refs: Sequence[Ref]) -> Iterator[Read]:
         """Each thing by id, as it is now, in any order; one that the source no longer has comes back empty."""
+
+
+@dataclass(slots=True)
+class Silent:
+    """A reader of a source that is not asked: of what comes from it another way."""
+
+    name: str
+    now: Clock
+
+    def changed(self, container: str, since: datetime | None) -> Iterator[Sequence[Read]]:  # noqa: ARG002
+        raise self._refusal()
+
+    def sweep(self, container: str) -> Iterator[Sequence[Mark]]:  # noqa: ARG002
+        raise self._refusal()
+
+    def fetch(self, refs: Sequence[Ref]) -> Iterator[Read]:  # noqa: ARG002
+        raise self._refusal()
+
+    def _refusal(self) -> Fatal:
+        return Fatal(f"{self.name} is not asked here; what is known of it comes with `pmsync import`")
 
 
 @runtime_checkable

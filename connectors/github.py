@@ -21,7 +21,16 @@ from urllib.parse import urlsplit
 import requests
 from github import Auth, Github
 from github.Requester import Requester
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from connectors import base, github_webhooks, webhooks
 from connectors.base import (
@@ -69,8 +78,14 @@ class GitHubSettings(webhooks.HookedSettings):
 
     kind: Literal["github"] = "github"
     url: str = Field("https://api.github.com", pattern=r"^https?://[^/\s]+")
-    auth: GitHubAuth
+    auth: GitHubAuth | None = None
     page_size: int = Field(100, ge=1, le=100)
+
+    @model_validator(mode="after")
+    def _signs_in(self) -> Self:
+        if self.live and self.auth is None:
+            raise ValueError("auth is missing: {token: {env: NAME}}; what is only imported has live: false")
+        return self
 
 
 class GitHubConnector:
@@ -90,6 +105,8 @@ class GitHubConnector:
     @classmethod
     def connect(cls, settings: GitHubSettings, clock: Clock) -> Self:
         """A connector for these settings; PyGithub keeps the session, without its own retries and pauses."""
+        if settings.auth is None:
+            raise Fatal(f"{settings.name} is not live: what is known of it comes with `pmsync import`")
         client = Github(
             auth=Auth.Token(usable_token(settings.auth.token.reveal(), "auth.token")),
             base_url=settings.url.rstrip("/"),

@@ -24,7 +24,7 @@ from urllib.parse import quote, urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from jira import JIRA
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from requests import RequestException, Response
 from requests.exceptions import InvalidURL, JSONDecodeError
 
@@ -95,10 +95,18 @@ class JiraSettings(webhooks.HookedSettings):
 
     kind: Literal["jira"] = "jira"
     url: str
-    auth: JiraAuth
+    auth: JiraAuth | None = None
     story_points: str | None = None
     dropped_resolutions: tuple[str, ...] = DROPPED
     page_size: int = Field(default=100, ge=1, le=1000)
+
+    @model_validator(mode="after")
+    def _signs_in(self) -> Self:
+        if self.live and self.auth is None:
+            raise ValueError(
+                "auth is missing: {email: …, token: {env: NAME}}; a site that is only imported has live: false"
+            )
+        return self
 
     @field_validator("url")
     @classmethod
@@ -170,6 +178,8 @@ class JiraConnector:
 
     @classmethod
     def connect(cls, settings: JiraSettings, clock: base.Clock) -> Self:  # noqa: ARG003  Jira's own clock is read
+        if settings.auth is None:
+            raise Fatal(f"{settings.name} is not live: what is known of it comes with `pmsync import`")
         auth = (settings.auth.email, settings.auth.token.reveal())
         # logging=False: the library would log whole answers that it cannot read.
         client = JIRA(
@@ -247,8 +257,7 @@ class JiraConnector:
         """Read anew for each poll: a workflow may have got a status since."""
         statuses, fields, settings = self._get("status"), self._get("field"), self._settings
         known = self._read(lambda: site(settings.url, statuses, fields, settings.story_points))
-        dropped = frozenset(map(_plain_name, settings.dropped_resolutions))
-        return dataclasses.replace(known, dropped=dropped, containers=self._names.known())
+        return dataclasses.replace(known, dropped=dropped_names(settings), containers=self._names.known())
 
     def _zone(self) -> tzinfo:
         me = self._get("myself")
@@ -433,6 +442,11 @@ def site(url: str, statuses: Any, fields: Any, story_points: str | None) -> Site
     )
 
 
+def dropped_names(settings: JiraSettings) -> frozenset[str]:
+    """The resolutions that say that nothing was done, as names are compared."""
+    return frozenset(map(_plain_name, settings.dropped_resolutions))
+
+
 def _called(custom: Iterable[Any], names: Sequence[str]) -> tuple[CustomField, ...]:
     """The custom fields of these names, in the order of the names."""
     found = [CustomField(_take(raw, "id", str), _take(raw, "name", str)) for raw in custom]
@@ -446,10 +460,10 @@ def _status(raw: Any) -> tuple[str, Status]:
 
 def marks(kind: str, things: Iterable[Any]) -> list[Mark]:
     """Lines of a sweep."""
-    return [Mark(Ref(kind, _take(raw, "id", str)), _updated(raw)) for raw in things]
+    return [Mark(Ref(kind, _take(raw, "id", str)), updated_at(raw)) for raw in things]
 
 
-def _updated(raw: Any) -> datetime | None:
+def updated_at(raw: Any) -> datetime | None:
     """None where it cannot be read: an issue is then fetched and looked at; a version has none."""
     try:
         return _instant(_take(raw, "fields.updated", str), "fields.updated")
@@ -492,7 +506,7 @@ def translate_version(raw: Any, container: str, url: str) -> Milestone:
 
 def read_issue(raw: Any, changelog: Sequence[Any], site: Site) -> Read:
     """An issue and its histories as a read; one that cannot be translated says why."""
-    ref, time = Ref("work_item", _identity(raw) or "unreadable"), _updated(raw)
+    ref, time = Ref("work_item", _identity(raw) or "unreadable"), updated_at(raw)
     try:
         return Read(ref, time, content=translate_issue(raw, changelog, site))
     except (ValueError, OverflowError) as error:
@@ -715,7 +729,11 @@ def _custom(raw: Any, field: CustomField | None) -> Any:
 
 
 def _assignee(raw: Any) -> str | None:
-    return _take(raw, "fields.assignee.accountId", str) if _maybe(raw, "fields.assignee", dict) else None
+    """The account's id; Data Center has none, and keys that stay when a user is renamed (old ones names alone)."""
+    if _maybe(raw, "fields.assignee", dict) is None:
+        return None
+    keys = (_maybe(raw, f"fields.assignee.{name}", str) for name in ("accountId", "key", "name"))
+    return next((key for key in keys if key), None) or _take(raw, "fields.assignee.accountId", str)
 
 
 def _plain_name(name: str) -> str:

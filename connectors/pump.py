@@ -11,7 +11,7 @@ Next on the way of an event: `pmsync/core/events.py`, the vocabulary of what is 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -221,8 +221,35 @@ class Pump:
         self._begin(routes)
         return self.counts
 
+    def take(self, reads: Sequence[Read], routes: Routes, whole: Collection[str] = ()) -> Counts:
+        """Publish what came another way than by asking. Nothing is concluded of what is not among it, and the source is
+        not asked: of what the ledger knows, only what is newer counts.
+
+        `whole` are containers that nobody asks about, so that there will be no more of them than this: they are called
+        read, and what has no time of change is taken as it came last.
+        """
+        self._lead(routes)
+        waiting = self.ledger.pending(self._source)
+        for start in range(0, len(reads), PAGE):
+            page = reads[start : start + PAGE]
+            known = self.ledger.entries(self._source, [read.ref for read in page])
+            news = [read for read in page if _is_later(read, known.get(read.ref), whole)]
+            self._publish(news, {read.ref: waiting[read.ref] for read in news if read.ref in waiting})
+            self.progress(self._source, "files", start + len(page))
+        counts = replace(self.counts)
+        for container in sorted(whole):
+            self._say_synced(container, len(self._things_in(container)))
+        return counts
+
     def _begin(self, routes: Routes) -> Mapping[str, Cursor]:
         """Take the lease, and do what waits for no container's turn; returns the cursors that there were."""
+        cursors = self._lead(routes)
+        self._publish_pending()
+        self._take_hints()
+        return {**cursors, **self._begin_again(cursors)}
+
+    def _lead(self, routes: Routes) -> Mapping[str, Cursor]:
+        """Take the lease, and note which containers are mapped; returns the cursors that there were."""
         self.counts = Counts()
         self._routes, self._here, self._withheld = routes, "", []
         self._epoch = self.ledger.lease(self._source, self.owner)
@@ -233,9 +260,7 @@ class Pump:
         # Before anything of a container is published, or a kill and the end of its mapping would leave it unforgotten.
         for container in sorted(routes.keys() - cursors.keys()):
             self._move(container, Cursor(since=None, mapped={}))
-        self._publish_pending()
-        self._take_hints()
-        return {**cursors, **self._begin_again(cursors)}
+        return cursors
 
     def _begin_again(self, cursors: Mapping[str, Cursor]) -> Mapping[str, Cursor]:
         """Forget how far those containers were read that are to be read again."""
@@ -372,11 +397,15 @@ class Pump:
         self._bury_missing(container, sorted(known.keys() - there.keys()), len(known))
         known = self._things_in(container)
         self._doubt_name(container, len(there), len(there.keys() - known.keys()))
+        self._say_synced(container, len(there))
+
+    def _say_synced(self, container: str, listed: int) -> None:
+        known = self._things_in(container)
         dead = sum(entry.fate is Fate.dead for entry in known.values())
         synced = Synced(
             container=container,
             mapped=self._routes[container],
-            listed=len(there),
+            listed=listed,
             published=len(known) - dead,
             dead=dead,
         )
@@ -593,6 +622,14 @@ def _is_doubtful(read: Read, known: Entry | None) -> bool:
     if known is None or read.time is None or known.time is None or read.time > known.time:
         return False
     return read.content is None or known.digest != digest(read.content)
+
+
+def _is_later(read: Read, known: Entry | None, whole: Collection[str]) -> bool:
+    """Whether a read that came by itself is to be believed beside what is known."""
+    if known is None or (read.time and known.time and read.time > known.time):
+        return True
+    is_older = read.time is not None and known.time is not None and read.time < known.time
+    return read.content is not None and read.content.container in whole and not is_older
 
 
 def _is_known(known: Entry, content_digest: str, projects: Iterable[str]) -> bool:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import structlog
 
-from connectors.base import Clock, ConnectorError, Fatal, Reader, Retryable
+from connectors.base import Clock, ConnectorError, Fatal, Read, Reader, Retryable, Silent
 from connectors.pump import Counts, LeaseLost, Progress, Pump, Routes
 from connectors.webhooks import Hint
 from pmsync.aggregator import Aggregator, Batch, check_log
@@ -144,7 +144,8 @@ class App:
 
     @property
     def sources(self) -> list[str]:
-        return self.config.source_names
+        """Those that are asked."""
+        return self.config.live_sources
 
     @property
     def publisher(self) -> Publisher:
@@ -205,6 +206,15 @@ class App:
         self._step("verified")
         self.ledger.hint(source, heard)
         self._step("kept")
+
+    def take(self, source: str, reads: Sequence[Read], containers: Collection[str]) -> Counts:
+        """Publish what files tell of these containers. What is not live will not tell more: it is then called read."""
+        pump = self._pump(Silent(source, self._clock))
+        try:
+            whole = () if source in self.sources else containers
+            return pump.take(reads, self._routes(source), whole)
+        finally:
+            pump.release()
 
     def hear(self, source: str) -> Counts:
         """Fetch what webhooks have hinted at; without any hints neither source nor log is asked anything."""

@@ -26,7 +26,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from connectors.base import ConnectorError, Ref
 from connectors.pump import WHOLE, LeaseLost
 from connectors.webhooks import Hint
-from pmsync import answers, dead_letters, doctor, export
+from pmsync import answers, dead_letters, doctor, export, importing
 from pmsync import reconcile as reconciling
 from pmsync.app import App, Outcome
 from pmsync.bus.letters import open_letters
@@ -53,7 +53,6 @@ FAILED, UNUSABLE = 1, 2
 """Exit codes: something failed on the way (the rest was done); the command or the configuration cannot be used."""
 
 LATER = {
-    "import": "load whole things from files",
     "forecast": "ask what if",
     "backtest": "show how early and how right the warnings would have been",
     "report": "write a status report",
@@ -256,6 +255,39 @@ def reread(path: Path, source: str, containers: tuple[str, ...], dry_run: bool) 
             app.ledger.hint(source, [Hint(Ref(WHOLE, container)) for container in chosen])
         said = "would be read again" if dry_run else "will be read again with the next round of the worker that reads"
         click.echo(f"{len(chosen)} of {len(known)} containers {said}{'' if dry_run else f' {source}'}", err=True)
+
+
+@cli.command("import")
+@click.argument("paths", type=click.Path(path_type=Path, exists=True), metavar="FILE…", nargs=-1, required=True)
+@click.option("--project", required=True, help="Whose containers are wanted.")
+@click.option("--source", help="Which source the files are of, where the project reads several of a kind.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be read.")
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@click.pass_obj
+def import_files(
+    path: Path, paths: tuple[Path, ...], project: str, source: str | None, dry_run: bool, as_json: bool
+) -> None:
+    """Load whole things from files: answers of Jira's and GitHub's REST APIs as JSON, also compressed, or directories of
+    them.
+
+    What is known to be newer stays; nothing is removed. To do while no worker reads the source. Exit code 1 if anything
+    in the files cannot be read.
+    """
+    config = load(path)
+    found = importing.read(config, project, source, list(importing.documents(importing.files(paths))))
+    published = None
+    if not dry_run:
+        with _progress() as progress, _app(config, _now, progress) as app:
+            app.apply()
+            published = app.take(found.source, found.reads, found.containers).published
+    if as_json:
+        click.echo(json.dumps(importing.as_json(found, published), indent=2, ensure_ascii=False))
+    else:
+        click.echo("\n".join(importing.lines(found, published)))
+    for problem in found.problems:
+        _say(problem)
+    if found.problems:
+        raise click.exceptions.Exit(FAILED)
 
 
 @cli.command()
@@ -562,6 +594,8 @@ def _with_source(path: Path, source: str) -> Config:
     config = load(path)
     if source not in config.source_names:
         raise click.UsageError(f"there is no source {source!r}; known: {', '.join(config.source_names) or 'none'}")
+    if source not in config.live_sources:
+        raise click.UsageError(f"{source} is not asked (live: false); what is known of it comes with `pmsync import`")
     return config
 
 

@@ -32,11 +32,12 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from connectors.base import Connector, SecretRef, Settings
+from connectors.files import Files
 from pmsync.core.events import CONFIGURATION, Thresholds
 
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 WEEKDAYS: tuple[Weekday, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-GROUP = "pmsync.connectors"
+GROUP, FILES_GROUP = "pmsync.connectors", "pmsync.files"
 STALE_ROUNDS = 10
 """A source is called stale after so many rounds that should have been."""
 _PASSWORD = re.compile(r"[\w+]+://[^/@]*:[^@]*@|.*[?&]password=")
@@ -286,6 +287,11 @@ class Config(_Section):
     def source_names(self) -> list[str]:
         return [source.name for source in self.sources]
 
+    @property
+    def live_sources(self) -> list[str]:
+        """The names of those that are asked; what is known of the others came with `pmsync import`."""
+        return [source.name for source in self.sources if source.live]
+
     @field_validator("bus", mode="before")
     @classmethod
     def _embedded_unless_said(cls, bus: Any) -> Any:
@@ -332,6 +338,12 @@ def _twice(what: str, names: list[str], *place: str | int) -> Iterator[tuple[tup
 def connector_kinds() -> Mapping[str, type[Connector]]:
     """kind -> connector class, as installed packages offer them."""
     return {point.name: point.load() for point in entry_points(group=GROUP)}
+
+
+@cache
+def file_kinds() -> Mapping[str, Files]:
+    """kind -> how files of such a source are read, of those kinds that can be imported."""
+    return {point.name: point.load() for point in entry_points(group=FILES_GROUP)}
 
 
 def _settings(source: Any) -> Settings:

@@ -110,7 +110,7 @@ def _store(config: Config, clock: Callable[[], datetime]) -> Iterator[Finding]:
             for project, recipient, error in Outbox(store).dead():
                 yield Finding("delivery", False, f"a message of {project} to {recipient} was given up: {error}")
             now = clock()
-            for line in last_read(Freshness(store, config.source_names, config.poll.allowed).stale(now), now):
+            for line in last_read(Freshness(store, config.live_sources, config.poll.allowed).stale(now), now):
                 yield Finding(
                     "freshness", False, f"{line}; is its connector running? Its log says why it reads nothing"
                 )
@@ -124,6 +124,9 @@ def _source(config: Config, name: str, clock: Callable[[], datetime]) -> Iterato
     what = f"source {name}"
     if not containers:
         yield Finding(what, False, "no project reads it; name its containers under projects: … from:")
+        return
+    if not settings.live:
+        yield Finding(what, True, "is not asked (live: false); what is known of it came with `pmsync import`")
         return
     try:
         connector = connector_kinds()[settings.kind].connect(settings, clock)

@@ -11,112 +11,36 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import click
 import pytest
-import structlog
-import yaml
 
 from connectors.pump import DeadLetter
-from pmsync.app import App
 from pmsync.bus.letters import MOST_BYTES, open_letters
 from pmsync.bus.port import DEAD_LETTERS, EVENTS, Record, partition_of
-from pmsync.cli import LATER, cli, main
-from pmsync.config import load
-from pmsync.core.events import CONFIGURATION, Fact, Snapshot, Synced, Thing, decode
+from pmsync.cli import LATER, cli
+from pmsync.core.events import CONFIGURATION, Fact, Thing, decode
 from pmsync.core.exports import TABLES
 from pmsync.store.ledger import SqlLedger
 from pmsync.store.outbox import Queue
 from pmsync.store.state import Letter
-from tests.unit.builders import JIRA, Item, item, project
+from tests.integration.commands import EARLIER, Folder, Said
+from tests.unit.builders import JIRA, Item, item
 
 pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).parents[2]
 NOW = "2026-03-16T12:00:00Z"
 NOW_AT = datetime(2026, 3, 16, 12, tzinfo=UTC)
-EARLIER = datetime(2026, 3, 10, 12, tzinfo=UTC)
 
 
 def nowhere() -> str:
     """The address of a server that is not there."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return f"http://127.0.0.1:{listener.getsockname()[1]}"
-
-
-@dataclass
-class Said:
-    """How a command ended, and what it wrote."""
-
-    code: int
-    out: str
-    err: str
-
-
-class Folder:
-    """An installation in a folder."""
-
-    def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-        self.path, self._monkeypatch, self._capsys = path, monkeypatch, capsys
-        self.values: dict[str, Any] = {
-            "bus": {"path": str(path / "log.db")},
-            "store": {"url": f"sqlite:///{path / 'pmsync.db'}"},
-            "notify": {"console": False},
-        }
-
-    @property
-    def file(self) -> Path:
-        return self.path / "pmsync.yaml"
-
-    def run(self, *words: str) -> Said:
-        """`pmsync WORDS` as from a shell."""
-        self.write()
-        self._capsys.readouterr()  # what the test itself did before is not the command's
-        self._monkeypatch.setattr(sys, "argv", ["pmsync", "-c", str(self.file), *words])
-        with pytest.raises(SystemExit) as end:
-            main()
-        said = self._capsys.readouterr()
-        assert "Traceback" not in said.err
-        code = end.value.code
-        assert code is None or isinstance(code, int)
-        return Said(code or 0, said.out, said.err)
-
-    def write(self) -> None:
-        self.file.write_text(yaml.safe_dump(self.values))
-
-    def app(self) -> App:
-        self.write()
-        return App(load(self.file, {}), lambda: EARLIER)
-
-    def holds(self, *things: tuple[Thing, Any], name: str = "Apollo") -> None:
-        """Put things into the store as if they had been read."""
-        configured = project().model_copy(update={"name": name, "mapping": {JIRA: {"APO": 1}}})
-        synced = Synced(container="APO", mapped={"apollo": 1}, listed=0, published=0, dead=0)
-        told = [
-            (Thing(CONFIGURATION, "project", "apollo"), configured),
-            (Thing(JIRA, "synced", "APO"), synced),
-            *things,
-        ]
-        with closing(self.app()) as app:
-            app.publisher.publish([Snapshot(project="apollo", thing=t, version=1, content=c) for t, c in told])
-            app.aggregator.take(range(8))
-            app.aggregator.catch_up()
-
-    def source(self, name: str, url: str) -> dict[str, Any]:
-        auth = {"email": "a@example.com", "token": {"env": "JIRA_TOKEN"}}
-        return {"name": name, "kind": "jira", "url": url, "auth": auth}
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Folder]:
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setenv("JIRA_TOKEN", "hunter2")
-    yield Folder(tmp_path, monkeypatch, capsys)
-    structlog.reset_defaults()
 
 
 @pytest.fixture

@@ -59,7 +59,8 @@ SECTIONS = {
     "outputs": "OutputsConfig", "poll": "PollConfig", "web": "WebConfig", "health": "HealthConfig", "sources: jira": "JiraSettings", "sources: github": "GitHubSettings",
     "sources: calendar": "CalendarSettings",
 }  # fmt: skip
-WHOLE = {"SecretRef", "Basic", "Token", "Meaning"}
+SHARED = {"name", "kind", "live"}
+WHOLE = {"SecretRef", "Basic", "Token", "Meaning", "JiraAuth", "GitHubAuth"}
 """Models that the page explains as a whole, not key by key."""
 
 
@@ -88,14 +89,14 @@ def test_every_key_has_its_line_with_its_default(section: str) -> None:
     said = {key: cells[0].strip("`") for key, cells in table(sections("configuration.md")[section]).items()}
     meant = {key: "required" if default is None else default for key, default in keys(SECTIONS[section])}
     if section.startswith("sources:"):
-        meant = {key: default for key, default in meant.items() if key not in {"name", "kind"}}
+        meant = {key: default for key, default in meant.items() if key not in SHARED}
     if section == "projects":
         meant["name"] = "the key"
     assert said == meant
 
 
 def test_keys_that_all_sources_share_are_there() -> None:
-    assert table(sections("configuration.md")["sources: all"]).keys() == {"name", "kind"}
+    assert table(sections("configuration.md")["sources: all"]).keys() == SHARED
 
 
 def test_no_part_of_the_configuration_is_forgotten() -> None:

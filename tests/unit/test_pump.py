@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from connectors.base import Fatal, Mark, Read, Ref, Retryable, Withheld
+from connectors.base import Fatal, Mark, Read, Ref, Retryable, Silent, Withheld
 from connectors.pump import BULK_COUNT, OVERLAP, PAGE, SETTLED, WHOLE, Counts, Cursor, Fate, LeaseLost, Pending, Pump
 from connectors.testing import MemoryBus, MemoryLedger
 from connectors.webhooks import Hint
@@ -908,3 +908,87 @@ def test_a_kill_does_not_forget_that_a_container_is_to_be_read_again(desk: Desk,
         desk.hear(step=_break_at(at))
     desk.sync(every=HOUR)
     assert titles(desk.told()) == ["otherwise"]
+
+
+# --- what comes another way than by asking ----------------------------------------------------------------------------
+
+
+def take(desk: Desk, *reads: Read, whole: Sequence[str] = (), routes: Any = ROUTES) -> Counts:
+    pump = Pump(Silent("sim", lambda: NOW), desk.ledger, desk.bus, lambda: desk.now, "me", desk.steps.append)
+    return pump.take(reads, routes, whole)
+
+
+def test_what_is_taken_is_told_once_and_nobody_is_asked(desk: Desk) -> None:
+    assert take(desk, read("1"), read("2", title="two")).published == 2
+    assert take(desk, read("1"), read("2", title="two")).published == 0
+    assert titles(desk.told()) == ["one", "two"]
+    assert desk.source.asked == []
+
+
+@pytest.mark.parametrize("whole", [(), ("APO",)])
+@pytest.mark.parametrize(("hours", "is_told"), [(-1, False), (1, True)])
+def test_only_what_is_newer_is_taken(desk: Desk, hours: int, is_told: bool, whole: Sequence[str]) -> None:
+    desk.source.put(read("1"))
+    desk.sync()
+    desk.told()
+    take(desk, read("1", LONG_AGO + hours * HOUR, title="otherwise"), whole=whole)
+    assert [event.thing.id for event in desk.told()] == ["1"] * is_told
+
+
+@pytest.mark.parametrize(("whole", "is_told"), [((), False), (("APO",), True)])
+def test_what_has_no_time_is_only_taken_where_nobody_asks(desk: Desk, whole: Sequence[str], is_told: bool) -> None:
+    take(desk, read("1", None), whole=whole)
+    desk.told()
+    take(desk, read("1", None, title="otherwise"), whole=whole)
+    assert [event.thing.id for event in desk.told()] == ["1"] * is_told
+
+
+def test_what_a_live_source_has_no_more_does_not_come_back(desk: Desk) -> None:
+    desk.source.put(read("1"))
+    desk.sync()
+    del desk.source.things["1"]
+    desk.sync()
+    desk.told()
+    take(desk, read("1"))
+    assert desk.told() == []
+
+
+def test_taking_concludes_nothing_of_what_is_absent(desk: Desk) -> None:
+    take(desk, read("1"), read("2"), whole=("APO",))
+    desk.told()
+    take(desk, read("1"), whole=("APO",))
+    assert desk.told() == []
+    assert set(desk.ledger.in_container("sim", "APO")) == {ref("1"), ref("2"), Ref("synced", "APO")}
+
+
+def test_a_container_that_nobody_asks_about_is_called_read(desk: Desk) -> None:
+    take(desk, read("1"), read("2"), whole=("APO",))
+    synced = [
+        event.content for event in desk.bus.events if isinstance(event, Snapshot) and event.thing.kind == "synced"
+    ]
+    desk.told()
+    assert [(each.container, each.listed, each.published, each.mapped) for each in synced] == [
+        ("APO", 2, 2, ROUTES["APO"])
+    ]
+    take(desk, read("3"))
+    assert [event.thing.kind for event in desk.bus.events] == ["milestone"]
+
+
+def test_what_a_kill_left_under_way_is_told_when_it_is_taken_again(desk: Desk) -> None:
+    pump = Pump(Silent("sim", lambda: NOW), desk.ledger, desk.bus, lambda: desk.now, "me", _break_at("published"))
+    with pytest.raises(Broken):
+        pump.take([read("1"), read("2")], ROUTES)
+    assert desk.ledger.pending("sim").keys() == {ref("1"), ref("2")}
+    desk.told()
+    take(desk, read("1"), read("2"), whole=("APO",))
+    assert desk.ledger.pending("sim") == {}
+    assert {event.thing.id for event in desk.told()} == {"1", "2"}
+
+
+def test_after_what_was_taken_a_reader_begins_at_the_beginning(desk: Desk) -> None:
+    take(desk, read("1"), read("2"))
+    desk.source.put(read("1"), read("3"))
+    desk.told()
+    desk.sync()
+    told = {event.thing.id: isinstance(event, Tombstone) for event in desk.told()}
+    assert told == {"2": True, "3": False}

@@ -1,0 +1,157 @@
+"""Jira's answers in files: searches and single issues, with or without changelogs, versions, and the lists of statuses,
+fields and projects that explain them.
+
+What a live site is asked for besides, its issues tell themselves here: each holds its status with its category, its
+versions with their dates, and with `expand=names` the names of its custom fields.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from connectors.base import Read
+from connectors.files import OTHER, Files, Found, Shelves, has
+from connectors.jira import JiraSettings, Site, dropped_names, read_issue, read_version, site, updated_at
+from pmsync.core.events import WorkItem
+
+NO_NAMES = (
+    "the names of the custom fields: add expand=names to the search, or the answer of GET /rest/api/3/field; without "
+    "them there are no estimates, sprints and flags"
+)
+NO_HISTORY = "the changelogs of {} issues: add expand=changelog to the search; without them they have no past"
+CUT = "the older part of the changelogs of {} issues: add the answers of POST /rest/api/3/changelog/bulkfetch"
+NO_PROJECT = "the keys of the projects of {} versions: add the answer of GET /rest/api/3/project/ID"
+
+
+class Past(NamedTuple):
+    """What is known of an issue's changelog. `is_cut`: the oldest of it are missing; `is_known`: there is any."""
+
+    histories: Sequence[Any]
+    is_known: bool
+    is_cut: bool
+
+
+def read(settings: JiraSettings, shelves: Shelves, containers: Collection[str]) -> Found:  # noqa: ARG001  keys are names
+    """The issues and versions in these documents."""
+    found, issues = Found(), _latest(shelves.get("issue", []))
+    known = _site(settings, shelves)
+    found.reads += _versions(shelves, issues, settings.url, found)
+    pasts = _bulk(shelves.get("changelog", []))
+    unknown = cut = 0
+    for issue in issues:
+        past = pasts.get(str(issue.get("id"))) or _inline(issue)
+        found.reads.append(_with_past(read_issue(issue, past.histories, known), past))
+        unknown, cut = unknown + (not past.is_known), cut + past.is_cut
+    if issues and not shelves.get("names") and not any(_is_custom(each) for each in shelves.get("field", [])):
+        found.lacks.append(NO_NAMES)
+    found.lacks += [words.format(count) for words, count in ((NO_HISTORY, unknown), (CUT, cut)) if count]
+    found.left["not read by pmsync"] += len(shelves.get(OTHER, []))
+    return found
+
+
+def _latest(issues: Sequence[Any]) -> Sequence[Any]:
+    """Each issue once: of several answers about it the latest, and of these the one that tells most."""
+    found: dict[str, Any] = {}
+    for each in issues:
+        known = found.setdefault(str(each.get("id")), each)
+        if _weight(each) >= _weight(known):
+            found[str(each.get("id"))] = each
+    return list(found.values())
+
+
+def _weight(issue: Any) -> tuple[datetime, int]:
+    fields = issue["fields"]
+    return updated_at(issue) or datetime.min.replace(tzinfo=UTC), len(fields) if isinstance(fields, dict) else 0
+
+
+def _site(settings: JiraSettings, shelves: Shelves) -> Site:
+    """What these documents say about reading issues; of a status above all what an issue says that has it."""
+    own = [status for issue in shelves.get("issue", []) if isinstance(status := _at(issue, "fields", "status"), dict)]
+    statuses = [each for each in [*shelves.get("status", []), *own] if isinstance(each.get("id"), str)]
+    named = [
+        {"id": ident, "name": name, "custom": True, "schema": _at(each, "schema", ident) or {}}
+        for each in shelves.get("names", [])
+        for ident, name in each["names"].items()
+        if str(ident).startswith("customfield_") and isinstance(name, str)
+    ]
+    fields = {each["id"]: each for each in [*named, *filter(_is_custom, shelves.get("field", []))]}
+    known = site(settings.url, statuses, list(fields.values()), settings.story_points)
+    return dataclasses.replace(known, dropped=dropped_names(settings))
+
+
+def _is_custom(field: Mapping[str, Any]) -> bool:
+    return field.get("custom") is True and isinstance(field.get("name"), str)
+
+
+def _versions(shelves: Shelves, issues: Sequence[Any], url: str, found: Found) -> Iterator[Read]:
+    """The versions listed by themselves, and before them those that only issues tell of: a list knows more."""
+    keys = dict(_projects(shelves, issues))
+    own = {
+        str(version["id"]): (version, key)
+        for issue in issues
+        if isinstance(key := _at(issue, "fields", "project", "key"), str)
+        for version in _at(issue, "fields", "fixVersions") or ()
+        if isinstance(version, dict) and version.get("id") is not None
+    }
+    listed = {str(each["id"]): (each, keys.get(str(each["projectId"]), "")) for each in shelves.get("version", [])}
+    if homeless := sum(not key for _, key in listed.values()):
+        found.lacks.append(NO_PROJECT.format(homeless))
+    yield from (read_version(version, key, url) for version, key in {**own, **listed}.values() if key)
+
+
+def _projects(shelves: Shelves, issues: Sequence[Any]) -> Iterator[tuple[str, str]]:
+    """(id, key) of the projects that these documents tell of."""
+    of_issues = (_at(issue, "fields", "project") for issue in issues)
+    for project in (*of_issues, *shelves.get("project", [])):
+        if isinstance(project, dict) and isinstance(project.get("key"), str):
+            yield str(project.get("id")), project["key"]
+
+
+def _bulk(logs: Sequence[Any]) -> Mapping[str, Past]:
+    """What answers of the bulk changelog say, by the id of the issue; one may be spread over several."""
+    histories = defaultdict[str, list[Any]](list)
+    for log in logs:
+        histories[str(log["issueId"])] += log["changeHistories"] if isinstance(log["changeHistories"], list) else []
+    return {ident: Past(each, is_known=True, is_cut=False) for ident, each in histories.items()}
+
+
+def _inline(issue: Mapping[str, Any]) -> Past:
+    """The changelog that a search with expand=changelog puts into the issue; of a long one only the newest part."""
+    histories = _at(issue, "changelog", "histories")
+    if not isinstance(histories, list):
+        return Past((), is_known=False, is_cut=False)
+    total = _at(issue, "changelog", "total")
+    return Past(histories, is_known=True, is_cut=isinstance(total, int) and total > len(histories))
+
+
+def _with_past(read: Read, past: Past) -> Read:
+    """An unknown past is not an empty one."""
+    if not isinstance(read.content, WorkItem) or (past.is_known and not past.is_cut):
+        return read
+    changes = {"history_cut": True} if past.is_cut else {"history": (), "untracked": WorkItem.TRACKED}
+    return dataclasses.replace(read, content=read.content.model_copy(update=changes))
+
+
+def _at(value: Any, *path: str) -> Any:
+    for step in path:
+        value = value.get(step) if isinstance(value, dict) else None
+    return value
+
+
+FILES = Files(
+    shapes={
+        "issue": has("key", "fields"),
+        "changelog": has("issueId", "changeHistories"),
+        "version": has("id", "name", "projectId", "released"),  # a component has the first three, too
+        "project": lambda each: {"id", "key", "name"} <= each.keys() and "fields" not in each,
+        "status": has("id", "name", "statusCategory"),
+        "field": has("id", "name", "custom"),
+        "names": lambda each: isinstance(each.get("names"), dict),
+    },
+    envelopes=("issues", "issueChangeLogs", "values", "versions"),
+    read=read,
+)
