@@ -51,6 +51,7 @@ from connectors.base import (
     unreached,
     usable_token,
 )
+from connectors.bounded import BoundedAdapter
 from pmsync.core.events import MAX_CHANGES, Change, ChangeRequest, Milestone, Review, Scalar, StatusCategory, WorkItem
 
 TIMEOUT_SECONDS = 30
@@ -117,6 +118,7 @@ class GitHubConnector:
             seconds_between_requests=0,
             seconds_between_writes=0,
         )
+        bound(client.requester)
         return cls(settings.name, client.requester, clock, settings.page_size)
 
     def check(self, containers: Sequence[str]) -> Iterator[str]:
@@ -316,6 +318,19 @@ class GitHubConnector:
             return Answer(headers, json.loads(text))
         except (ValueError, RecursionError):
             raise Retryable(f"GitHub's answer to {what} is no JSON: it was cut short, or comes from a proxy") from None
+
+
+def bound(requester: Requester) -> None:
+    """Have its answers bounded. PyGithub's own way to give it other connections is one for the whole process, and makes it
+    open a new one for each request."""
+    inner: Any = requester._Requester__connectionClass  # type: ignore[attr-defined]
+
+    class Bounded(inner):  # type: ignore[misc]
+        def __init__(self, *values: Any, **options: Any) -> None:
+            super().__init__(*values, **options)
+            self.session.mount(f"{self.protocol}://", BoundedAdapter(max_retries=0))
+
+    requester._Requester__connectionClass = Bounded  # type: ignore[attr-defined]
 
 
 # --- what the pure functions are about --------------------------------------------------------------------------------

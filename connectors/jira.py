@@ -42,6 +42,7 @@ from connectors.base import (
     retry_after,
     unreached,
 )
+from connectors.bounded import BoundedAdapter
 from pmsync.core.events import MAX_CHANGES, Change, Milestone, Scalar, StatusCategory, WorkItem
 
 P = ParamSpec("P")
@@ -195,6 +196,8 @@ class JiraConnector:
         # No aliases: the library would take a field's id for the name of another field, and ask Jira for all names first.
         client._fields_cache_value = {"": ""}
         client._session.hooks["response"] = [_refuse]
+        for scheme in ("http://", "https://"):
+            client._session.mount(scheme, BoundedAdapter(max_retries=0))
         return cls(settings, client)
 
     def check(self, containers: Sequence[str]) -> Iterator[str]:

@@ -217,6 +217,11 @@ class Aggregator:
         self._folded(Batch(len(batch), len(letters), newest))
         return len(batch)
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether the last tick left partitions out because there was still much of their log to fold."""
+        return self._behind_since is not None
+
     def tick(self, now: datetime, patience: timedelta = PATIENCE) -> int:
         """Assess every project that changed or whose moment has come; returns how many transitions that gave.
 

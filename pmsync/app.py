@@ -49,6 +49,9 @@ QUICK_SWITCH, SWITCH = 0.0005, 0.005
 """How long the thread that thinks may keep the interpreter from the one that folds, in seconds. Python's own 5 ms are too
 long for a single event, since one batch gives it up several times; with a backlog to fold, to change hands that often would
 cost a quarter of the rate."""
+RESTS_BEHIND = 4
+"""How long the one that thinks rests while there is a backlog, in times of what it has thought: it takes from folding what
+it thinks, and what it finds with half of the log unread is of the past anyway."""
 FOLLOW_SECONDS = 0.5
 """How long an aggregator waits for news at a time, before it looks whether it is to end."""
 FENCED_SECONDS = 4.0
@@ -256,6 +259,7 @@ class App:
                 self.read(source)
             except (ConnectorError, LeaseLost) as error:
                 outcome.problems[source] = str(error)
+                self._fails(source, error)
             if pump := self._pumps.get(source):
                 outcome.published += pump.counts.published
                 outcome.dead += pump.counts.dead
@@ -332,7 +336,7 @@ class App:
                     failures += 1
                     wait = _pause(error, failures)
                     next_round = 0.0  # hints alone do not tell whether the source is well again
-                    self.health.metrics.source_failures.labels(_kind(error)).inc()
+                    self._fails(source, error)
                     # One failure that another try mends (a connection that was kept too long, say) is daily life.
                     say = log.debug if failures == 1 and isinstance(error, Retryable) else log.warning
                     say("source.failed", source=source, error=str(error), tries=failures, again_in=wait)
@@ -350,6 +354,13 @@ class App:
                 self._works(f"source {source}")
 
         return loop
+
+    def _fails(self, source: str, error: ConnectorError | LeaseLost) -> None:
+        """A round over a source failed; that another process reads it is no trouble of the source."""
+        self.health.metrics.source_failures.labels(_kind(error)).inc()
+        if source in self.sources and isinstance(error, ConnectorError):
+            with suppress(StoreUnavailable):  # then that is what keeps it from working, and is said
+                self.freshness.failed(source, self.store.now(), _kind(error), str(error))
 
     def _aggregate(self, stop: threading.Event) -> None:
         """Folds what comes as it comes, and keeps up with who has which partitions."""
@@ -373,14 +384,15 @@ class App:
 
     def _assess(self, stop: threading.Event) -> None:
         """Ticks, in a thread of its own, so that thinking keeps nothing from being folded; it thinks half of the time at
-        the most."""
+        the most, and a fifth of it while there is a backlog to fold."""
         metrics = self.health.metrics
         wait = TICK_SECONDS
         while not stop.wait(wait):
             began = time.monotonic()
             with self._at_work(ASSESSOR, stop), metrics.ticks.time():
                 metrics.transitions.inc(self.aggregator.tick(self._clock()))
-            wait = max(TICK_SECONDS, time.monotonic() - began)
+            rest = RESTS_BEHIND if self.aggregator.is_behind else 1
+            wait = max(TICK_SECONDS, rest * (time.monotonic() - began))
 
     @contextmanager
     def _at_work(self, part: str, stop: threading.Event) -> Iterator[None]:
@@ -449,6 +461,7 @@ class App:
             raise StoreUnavailable(problem)
         metrics, known = self.health.metrics, self.freshness.known()
         metrics.outbox = self.outbox.counts()
+        metrics.failing = {source: trouble.since for source, trouble in self.freshness.troubles().items()}
         metrics.read_at = {source: known.get(source, self._began_at) for source in self.sources if source in workers}
 
     def _look_at_log(self) -> None:

@@ -23,7 +23,7 @@ from pmsync.store.freshness import Freshness
 from pmsync.store.moves import check_moved
 from pmsync.store.outbox import Outbox
 from pmsync.store.state import StateStore
-from pmsync.web.words import last_read
+from pmsync.web.words import duration, last_read
 
 TOPICS_ADVICE = "; run `pmsync topics apply`"
 
@@ -110,7 +110,12 @@ def _store(config: Config, clock: Callable[[], datetime]) -> Iterator[Finding]:
             for project, recipient, error in Outbox(store).dead():
                 yield Finding("delivery", False, f"a message of {project} to {recipient} was given up: {error}")
             now = clock()
-            for line in last_read(Freshness(store, config.live_sources, config.poll.allowed).stale(now), now):
+            freshness = Freshness(store, config.live_sources, config.poll.allowed)
+            for source, trouble in freshness.troubles().items():
+                since = duration(max(0, int((now - trouble.since).total_seconds())))
+                words = f"for {since} and {trouble.tries} tries: {trouble.reason}"
+                yield Finding(f"reading {source}", False, words)
+            for line in last_read(freshness.stale(now), now):
                 yield Finding(
                     "freshness", False, f"{line}; is its connector running? Its log says why it reads nothing"
                 )

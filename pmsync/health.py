@@ -84,6 +84,8 @@ class Metrics:
         """partition -> records that it has and that are not folded yet, of the partitions of this process."""
         self.read_at: Mapping[str, datetime] = {}
         """source -> when it was last read to its end, or else since when that has been tried."""
+        self.failing: Mapping[str, datetime] = {}
+        """source -> since when it fails, of those whose last round failed."""
         self.newest: datetime | None = None
         """When the newest event was published that was folded here."""
         self.outbox: Mapping[str, int] = {}
@@ -119,6 +121,11 @@ class Metrics:
         level(
             "source_read_age_seconds", "Since a source was last read to its end.",
             lambda: {source: age(when) for source, when in self.read_at.items()}, "source",
+        )  # fmt: skip
+        level(
+            "source_failing_seconds", "Since a source began to fail; 0 if it does not.",
+            lambda: {source: age(self.failing[source]) if source in self.failing else 0.0 for source in self.read_at},
+            "source",
         )  # fmt: skip
         level("newest_event_age_seconds", "Since the newest event that was folded here was published.", newest)
         level(

@@ -1,14 +1,26 @@
-"""When each source was last read to its end, so that whoever looks at what was read can see how old it is."""
+"""When each source was last read to its end, and since when and why it cannot be, so that whoever looks at what was read
+can see how old it is and what to do."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
-from sqlalchemy import select
+from sqlalchemy import delete, select, update
 
-from pmsync.store.engine import Store, micros, moment, upsert
-from pmsync.store.tables import reads
+from pmsync.store.engine import Store, insert_new, micros, moment, upsert
+from pmsync.store.tables import reads, troubles
+
+
+class Trouble(NamedTuple):
+    """Why a source cannot be read: since when, how many rounds failed, of which kind the last failure was, and what it
+    said, which is also what to do."""
+
+    since: datetime
+    tries: int
+    kind: str
+    reason: str
 
 
 class Freshness:
@@ -23,6 +35,25 @@ class Freshness:
         """A round over a source has ended well."""
         with self._store.write() as db:
             upsert(db, reads, [{"source": source, "at": micros(at)}])
+            db.execute(delete(troubles).where(troubles.c.source == source))
+
+    def failed(self, source: str, at: datetime, kind: str, reason: str) -> None:
+        """A round over a source has failed."""
+        with self._store.write() as db:
+            first = {"source": source, "since": micros(at), "tries": 0, "kind": kind, "reason": reason}
+            insert_new(db, troubles, [first])
+            values = {"tries": troubles.c.tries + 1, "kind": kind, "reason": reason}
+            db.execute(update(troubles).where(troubles.c.source == source).values(values))
+
+    def troubles(self) -> Mapping[str, Trouble]:
+        """source -> what is wrong with it, of those whose last round failed."""
+        with self._store.read() as db:
+            rows = {row.source: row for row in db.execute(select(troubles))}
+        return {
+            source: Trouble(since, row.tries, row.kind, row.reason)
+            for source in self._sources
+            if (row := rows.get(source)) and (since := moment(row.since))
+        }
 
     def known(self) -> Mapping[str, datetime]:
         """source -> when it was last read to its end, of those that ever were."""

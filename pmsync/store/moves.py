@@ -35,7 +35,7 @@ from pmsync.store.tables import (
 CARRIED: Sequence[Table] = (
     configuration, people, ledger, ledger_containers, pending, hints, cursors, reads, alert_log, outbox, due
 )  # fmt: skip
-"""The tables whose rows go along. `state` is folded from the log; leases, partitions and rebuilds are of those who run."""
+"""The tables whose rows go along. `state` is folded from the log; leases, troubles, partitions and rebuilds are of those who run."""
 CHUNK = 500
 SILENT = timedelta(minutes=2)
 """An owner on another host that has not ticked for so long is believed to have ended."""

@@ -269,6 +269,17 @@ reads = Table(
 )
 """When each source was last read to its end."""
 
+troubles = Table(
+    "troubles",
+    metadata,
+    _text("source", primary_key=True),
+    _number("since"),
+    _number("tries"),
+    _text("kind"),
+    _long_text("reason"),
+)
+"""The sources whose last round failed: since when, after how many tries, and why the last of them did."""
+
 configuration = Table(
     "configuration",
     metadata,

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +179,26 @@ def test_what_was_done_is_counted(install: Any) -> None:
     assert found["pmsync_partitions"] == found["pmsync_partitions_taken_total"] == 8
     assert found["pmsync_batch_seconds_count"] >= 2
     assert set(app.freshness.known()) == {"team"}, "a round that failed has not read it to its end"
+
+
+def test_since_when_a_source_fails_is_measured(install: Any) -> None:
+    name = 'pmsync_source_failing_seconds{source="%s"}'
+    with closing(install(Source("team"), Source("locked"))) as app:
+        app.freshness.failed("locked", NOW - timedelta(minutes=3), "fatal", "who are you?")
+        app.freshness.failed("locked", NOW, "fatal", "who are you?")
+        app._look_at_store({"team", "locked"})
+        assert [figures(app)[name % source] for source in ("team", "locked")] == [0, 180]
+
+
+def test_a_source_that_works_again_is_no_trouble_any_more(install: Any) -> None:
+    source = Source("team", error=Retryable("it is busy"))
+    with closing(install(source)) as app:
+        for tries in (1, 2):
+            app.once()
+            assert app.freshness.troubles()["team"][1:] == (tries, "retryable", "it is busy")
+        source.error = None
+        assert app.once().problems == {}
+        assert app.freshness.troubles() == {}
 
 
 def test_a_round_that_never_began_is_not_counted_as_the_one_before(

@@ -487,6 +487,16 @@ def stopped(folder: Folder) -> None:
         app.freshness.read("of-before", EARLIER)  # no longer configured
 
 
+def failing(folder: Folder) -> None:
+    """A source that answers now, and did not a while ago."""
+    stopped(folder)
+    with closing(folder.app()) as app:
+        app.freshness.read("team", datetime.now(UTC))
+        for hours in (2, 1):
+            when = datetime.now(UTC) - timedelta(hours=hours, minutes=1)
+            app.freshness.failed("team", when, "retryable", "the server answers 503")
+
+
 def mail_missing(folder: Folder) -> None:
     folder.values["projects"] = [{"key": "apollo", "leader": "lead@example.com"}]
     folder.run("apply")
@@ -514,6 +524,7 @@ def pages_open(folder: Folder) -> None:
         (source_away, "source company-jira: "),
         (source_unused, "source company-jira: no project reads it; name its containers under projects: … from:"),
         (stopped, "freshness: team: last read 3 hours ago; is its connector running?"),
+        (failing, "reading team: for 2 hours and 2 tries: the server answers 503"),
         (mail_missing, "mail: projects name people, but there is no notify.mail to reach them by"),
         (mail_away, "mail: no mail server at 127.0.0.1:.*; check notify.mail"),
         (pages_open, "web: web.host is 0.0.0.0: the pages have no login yet; put a proxy"),

@@ -173,6 +173,20 @@ def test_a_source_is_stale_once_it_was_not_read_for_too_long(store: Store) -> No
     assert freshness.stale(NOW) == {"gh": NOW - timedelta(minutes=11)}
 
 
+def test_what_is_wrong_with_a_source_is_known_until_it_is_read(store: Store) -> None:
+    freshness = Freshness(store, ["jira", "gh"], timedelta(minutes=10))
+    freshness.failed("jira", NOW, "retryable", "it is busy")
+    freshness.failed("jira", NOW + timedelta(hours=1), "fatal", "check the token; secrets are in «auth» 日本")
+    freshness.failed("of-before", NOW, "fatal", "it is gone")
+    assert freshness.troubles() == {"jira": (NOW, 2, "fatal", "check the token; secrets are in «auth» 日本")}
+    freshness.read("gh", NOW)
+    assert freshness.troubles().keys() == {"jira"}
+    freshness.read("jira", NOW)
+    assert freshness.troubles() == {}
+    freshness.failed("jira", NOW, "retryable", "again")
+    assert freshness.troubles() == {"jira": (NOW, 1, "retryable", "again")}
+
+
 def test_who_runs_is_content_with_newer_tables_but_not_with_older_ones(store: Store) -> None:
     with store.write() as db:
         db.execute(text("UPDATE alembic_version SET version_num = '9999'"))
