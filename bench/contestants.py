@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import sqlite3
 import sys
 import time
@@ -19,6 +18,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from bench.memory import peak_mb
 from pmsync.core.claims import Claim, read
 from pmsync.core.project import Key, Row, fold
 
@@ -58,12 +58,11 @@ class Clock:
 
     def figures(self, count: int) -> dict[str, float]:
         assert self.first
-        unit = 1 if sys.platform == "darwin" else 1024
         return {
             "count": count,
             "seconds": self.last[0] - self.first[0],
             "cpu": self.last[1] - self.first[1],
-            "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6,
+            "peak_mb": peak_mb(),
         }
 
 

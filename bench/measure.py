@@ -7,7 +7,6 @@ time. `fold` is `Aggregator.catch_up`, and leaves the store that `tick` assesses
 from __future__ import annotations
 
 import json
-import resource
 import sqlite3
 import sys
 import time
@@ -17,6 +16,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from bench.events import NOW, update, write
+from bench.memory import peak_mb
 from pmsync.aggregator import Aggregator
 from pmsync.bus.embedded import EmbeddedBus
 from pmsync.bus.port import EVENTS, partition_of
@@ -35,9 +35,7 @@ OWNER = "bench"
 def main(name: str, log: Path, store: Path) -> None:
     configure(sys.stderr, verbose=False)
     figures = MEASUREMENTS[name](log, store)
-    # Linux gives kilobytes, macOS bytes.
-    unit = 1 if sys.platform == "darwin" else 1024
-    figures["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+    figures["peak_mb"] = peak_mb()
     print(json.dumps(figures))
 
 

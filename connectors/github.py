@@ -52,6 +52,7 @@ from connectors.base import (
     usable_token,
 )
 from connectors.bounded import BoundedAdapter
+from connectors.conditional import Answers
 from pmsync.core.events import MAX_CHANGES, Change, ChangeRequest, Milestone, Review, Scalar, StatusCategory, WorkItem
 
 TIMEOUT_SECONDS = 30
@@ -102,6 +103,7 @@ class GitHubConnector:
         self._page_size = page_size
         self._names = Names()
         self._taken: dict[str, Taken] = {}
+        self._answers = Answers()
 
     @classmethod
     def connect(cls, settings: GitHubSettings, clock: Clock) -> Self:
@@ -197,15 +199,15 @@ class GitHubConnector:
     def _home(self, container: str) -> Home:
         if not _CONTAINER.fullmatch(container):
             raise Withheld(f"{container!r} is no repository; write it as owner/repo")
-        home = repository(self._get(f"/repos/{container}").body, container)
+        home = repository(self._get(f"/repos/{container}", again=True).body, container)
         self._names.learn(str(home.id), container)
         return home
 
     def _home_by_id(self, ident: int) -> Home:
-        return repository(self._get(f"/repositories/{ident}").body, self._names.known().get(str(ident)))
+        return repository(self._get(f"/repositories/{ident}", again=True).body, self._names.known().get(str(ident)))
 
     def _with_titles(self, home: Home) -> tuple[Home, list[Any]]:
-        pages = self._pages(f"{home.path}/milestones", {"state": "all", "per_page": self._page_size})
+        pages = self._pages(f"{home.path}/milestones", {"state": "all", "per_page": self._page_size}, again=True)
         milestones = [milestone for page in pages for milestone in page]
         return home.knowing(milestones), milestones
 
@@ -261,7 +263,7 @@ class GitHubConnector:
         path, query = f"{home.path}/issues", self._since(since)
         newest, seen, asked = since, frozenset[str](), set[str]()
         for _ in range(MAX_PAGES):
-            page = self._page(path, query, asked)
+            page = self._page(path, query, asked, again=True)
             yield page._replace(items=[issue for issue in page.items if stamp(issue) not in seen])
             if page.next is None:
                 return
@@ -281,18 +283,18 @@ class GitHubConnector:
     def _all(self, path: str) -> list[Any]:
         return [item for page in self._pages(path, {"per_page": 100}) for item in page]
 
-    def _pages(self, path: str, query: Query) -> Iterator[list[Any]]:
+    def _pages(self, path: str, query: Query, *, again: bool = False) -> Iterator[list[Any]]:
         asked = set[str]()
         for _ in range(MAX_PAGES):
-            page = self._page(path, query, asked)
+            page = self._page(path, query, asked, again=again)
             yield page.items
             if page.next is None:
                 return
             path, query = page.next, {}
         raise Retryable(f"{path} does not end after {MAX_PAGES} pages")
 
-    def _page(self, path: str, query: Query, asked: set[str]) -> Page:
-        answer = self._get(path, query)
+    def _page(self, path: str, query: Query, asked: set[str], *, again: bool = False) -> Page:
+        answer = self._get(path, query, again=again)
         if not isinstance(answer.body, list):
             raise Retryable(f"GitHub's answer to {urlsplit(path).path} is no list")
         following = next_page(answer.headers.get("link", ""), self._requester.base_url)
@@ -302,22 +304,34 @@ class GitHubConnector:
             asked.add(following)
         return Page(answer.body, following, http_date(answer.headers.get("date")))
 
-    def _get(self, path: str, query: Query | None = None, accept: Sequence[int] = (200,)) -> Answer:
-        what = urlsplit(path).path
+    def _get(
+        self, path: str, query: Query | None = None, accept: Sequence[int] = (200,), *, again: bool = False
+    ) -> Answer:
+        """The answer to a GET. `again`: this is what each poll asks for, so it is kept, and asked for conditionally."""
+        what, request = urlsplit(path).path, f"{path} {sorted((query or {}).items())}"
+        known = self._answers.get(request) if again else None
+        condition = {"If-None-Match": known.etag} if known else {}
         try:
-            status, headers, text = self._requester.requestJson("GET", path, parameters=dict(query or {}))
+            status, headers, text = self._requester.requestJson(
+                "GET", path, parameters=dict(query or {}), headers=condition
+            )
         except requests.RequestException as error:
             raise Retryable(f"GitHub at {unreached(self._requester.base_url, error)}") from None
         except (ValueError, OverflowError):
             raise Retryable(f"GitHub's answer to {what} has headers that cannot be read") from None
         except RuntimeError:
             raise Fatal(f"GitHub redirects {what} to another host; correct the source's url") from None
+        if known and status == 304:
+            return Answer({**known.headers, **headers}, json.loads(known.text))
         if status not in accept:
             raise failure(status, headers, text, what, self._clock())
         try:
-            return Answer(headers, json.loads(text))
+            answer = Answer(headers, json.loads(text))
         except (ValueError, RecursionError):
             raise Retryable(f"GitHub's answer to {what} is no JSON: it was cut short, or comes from a proxy") from None
+        if again:
+            self._answers.keep(request, headers, text)
+        return answer
 
 
 def bound(requester: Requester) -> None:

@@ -14,8 +14,9 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from sqlalchemy.engine import URL, make_url
 ADDRESS = "PMSYNC_TEST_POSTGRES"
 IMAGE = "postgres:17-alpine"
 PASSWORD = "hunter2-postgres"
+DROPS, DROP_SECONDS = 60, 0.5
 SECONDS = 30
 """How long a server may take to start or to stop."""
 SETTINGS = """
@@ -88,7 +90,13 @@ class Server:
         return name
 
     def drop(self, name: str) -> None:
-        self.ask(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        """Whoever is connected to it is thrown out, but for an autovacuum, which is the server's own and soon over."""
+        for _ in range(DROPS):
+            with suppress(psycopg.errors.InsufficientPrivilege):
+                self.ask(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+                return
+            time.sleep(DROP_SECONDS)
+        raise AssertionError(f"{name} cannot be dropped: an autovacuum is still at work there after {DROPS} tries")
 
     def cut(self, database: str) -> int:
         """End every connection to a database, as a restart of the server would; returns how many there were."""

@@ -20,7 +20,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from connectors import github
+from connectors import conditional, github
 from connectors.base import Connector, Fatal, Naming, Read, Ref, Retryable, SecretRef, Withheld
 from connectors.github import (
     GitHubAuth,
@@ -824,6 +824,50 @@ def sync(pump: Pump, world: World) -> int:
 def pump_of(connector: GitHubConnector, world: World) -> tuple[Pump, MemoryBus]:
     bus = MemoryBus()
     return Pump(connector, MemoryLedger(), bus, lambda: world.now, "reader"), bus
+
+
+def test_an_idle_round_costs_no_quota(connect: Connect, world: World) -> None:
+    for n in range(3):
+        world.host.add_milestone(REPO, f"2.{n}", day(0))
+    world.issues(1, 2, 3)
+    connector = connect(world.host.app, page_size=2)
+    everything(connector)
+    since = day(1)
+    first = contents([read for page in connector.changed(REPO, since) for read in page])
+    world.now += timedelta(minutes=1)
+    used, asked = world.host._used.total(), len(world.host.requests)
+    assert contents([read for page in connector.changed(REPO, since) for read in page]) == first
+    statuses = [request.status for request in world.host.requests[asked:]]
+    assert statuses == [304] * len(statuses)
+    assert len(statuses) >= 5
+    assert world.host._used.total() == used
+
+
+def test_what_changed_is_read_though_it_was_kept(connect: Connect, world: World) -> None:
+    world.issues(1)
+    milestone = world.host.add_milestone(REPO, "2.0", day(0))
+    connector = connect(world.host.app)
+    everything(connector)
+    world.host.update_milestone(REPO, milestone, world.now, title="2.1")
+    world.host.open_issue(REPO, world.now, "New")
+    world.now += timedelta(minutes=1)
+    found = everything(connector).values()
+    titles = {content.title for content in found if isinstance(content, Milestone | WorkItem)}
+    assert titles == {"2.1", "At 1", "New"}
+
+
+def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conditional, "MOST_BYTES", 10)
+    answers = conditional.Answers()
+    for request, text in (("a", "1234"), ("b", "1234"), ("a", "12"), ("c", "1234"), ("huge", "x" * 11)):
+        answers.keep(request, {"etag": f"of {text}"}, text)
+    assert [bool(answers.get(each)) for each in ("a", "b", "c", "huge")] == [True, True, True, False]
+    answers.get("b")
+    answers.keep("d", {"etag": "d"}, "1234")
+    kept = [(each, found.etag) for each in "abcd" if (found := answers.get(each))]
+    assert kept == [("b", "of 1234"), ("d", "d")], "a and c were wanted longest ago"
+    answers.keep("b", {}, "1234")
+    assert answers.get("b") is None, "without a validator it cannot be asked about"
 
 
 def test_an_idle_round_costs_a_handful_of_requests(connect: Connect, world: World) -> None:
