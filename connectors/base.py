@@ -285,6 +285,14 @@ class Naming(Protocol):
         """These are configured, until it is told again. No request is sent."""
 
 
+@runtime_checkable
+class Counting(Protocol):
+    """A reader that can say beforehand how much a listing will show, for who waits for it."""
+
+    def count(self, container: str, since: datetime | None) -> int | None:
+        """About how many things changed at or after `since`; None where the source does not say."""
+
+
 class Connector(Reader, Protocol):
     """A reader that `pmsync.yaml` can configure. Its class is found by the entry-point group `pmsync.connectors`, under
     the `kind` that the configuration names."""

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
-from connectors.base import Clock, Mark, Naming, Read, Reader, Ref, Withheld
+from connectors.base import Clock, ConnectorError, Counting, Mark, Naming, Read, Reader, Ref, Withheld
 from connectors.webhooks import Hint
 from pmsync.core.events import Content, Event, Snapshot, Synced, Thing, Tombstone, body, digest, version_at
 
@@ -165,8 +165,8 @@ class Counts:
     gone: int = 0
 
 
-Progress = Callable[[str, str, int], None]
-"""Told (source, container, things read so far) as a round goes on."""
+Progress = Callable[[str, str, int, int | None], None]
+"""Told (source, container, things read so far, about how many there are) as a round goes on."""
 
 
 @dataclass(slots=True)
@@ -180,7 +180,7 @@ class Pump:
     clock: Clock
     owner: str
     step: Callable[[str], None] = lambda _: None
-    progress: Progress = lambda *_: None
+    progress: Progress | None = None
     accept_missing: frozenset[str] = frozenset()
     reading: Callable[[str], AbstractContextManager[object]] = lambda _: nullcontext()
     counts: Counts = field(default_factory=Counts)
@@ -235,7 +235,8 @@ class Pump:
             known = self.ledger.entries(self._source, [read.ref for read in page])
             news = [read for read in page if _is_later(read, known.get(read.ref), whole)]
             self._publish(news, {read.ref: waiting[read.ref] for read in news if read.ref in waiting})
-            self.progress(self._source, "files", start + len(page))
+            if self.progress:
+                self.progress(self._source, "files", start + len(page), len(reads))
         counts = replace(self.counts)
         for container in sorted(whole):
             self._say_synced(container, len(self._things_in(container)))
@@ -319,12 +320,13 @@ class Pump:
     def _changes(self, container: str, cursor: Cursor) -> Cursor:
         """Publish what changed since the cursor, page by page, moving the cursor after each."""
         horizon = self.connector.now() - SETTLED
-        read = 0
+        read, total = 0, self._count(container, cursor.since)
         for page in self.connector.changed(container, cursor.since):
             self._settle_listed(page)
             self._take_hints()
             read += len(page)
-            self.progress(self._source, container, read)
+            if self.progress:
+                self.progress(self._source, container, read, total)
             times = [item.time for item in page if item.time is not None]
             since = min(max(times), horizon) - OVERLAP if times else None
             if since and (cursor.since is None or since > cursor.since):
@@ -333,6 +335,14 @@ class Pump:
         if cursor.since is None and read == 0:
             cursor = replace(cursor, since=horizon - OVERLAP)
         return cursor
+
+    def _count(self, container: str, since: datetime | None) -> int | None:
+        """About how much there is to read; asked only where somebody looks on."""
+        if self.progress is None or not isinstance(self.connector, Counting):
+            return None
+        with suppress(ConnectorError):  # if it means something, the listing says so, too
+            return self.connector.count(container, since)
+        return None
 
     def _settle_listed(self, page: Sequence[Read]) -> None:
         """Publish a listed page; what is not newer than the ledger and yet differs is asked for by id."""

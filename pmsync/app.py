@@ -49,11 +49,14 @@ QUICK_SWITCH, SWITCH = 0.0005, 0.005
 """How long the thread that thinks may keep the interpreter from the one that folds, in seconds. Python's own 5 ms are too
 long for a single event, since one batch gives it up several times; with a backlog to fold, to change hands that often would
 cost a quarter of the rate."""
-RESTS_BEHIND = 4
+RESTS_BEHIND = 9
 """How long the one that thinks rests while there is a backlog, in times of what it has thought: it takes from folding what
 it thinks, and what it finds with half of the log unread is of the past anyway."""
 FOLLOW_SECONDS = 0.5
 """How long an aggregator waits for news at a time, before it looks whether it is to end."""
+FIRST_LOOK_SECONDS, LOOKS_SLOWER = 0.05, 1.5
+"""How soon an aggregator that has nothing yet looks again what is assigned to it, and how much longer it waits each time, up
+to a tick: one that starts again is waited for, and one too many is not to keep the store busy."""
 FENCED_SECONDS = 4.0
 """How soon one whose partitions others have taken asks what is assigned to it: by then its group has told it so."""
 FATAL_SECONDS = 60.0
@@ -110,7 +113,7 @@ class App:
         clock: Clock,
         *,
         step: Callable[[str], None] = lambda _: None,
-        progress: Progress = lambda *_: None,
+        progress: Progress | None = None,
         write: Callable[[str], None] = print,
         accept_missing: frozenset[str] = frozenset(),
         health: Health | None = None,
@@ -143,7 +146,7 @@ class App:
         self._pumps: dict[str, Pump] = {}
         self._stop = stop or threading.Event()
         self._began_at = self.store.now()
-        self._batch_at, self._next_look = 0.0, 0.0
+        self._batch_at, self._next_look, self._look_wait = 0.0, 0.0, FIRST_LOOK_SECONDS
 
     @property
     def sources(self) -> list[str]:
@@ -367,13 +370,15 @@ class App:
         while not stop.is_set():
             with self._at_work(AGGREGATOR, stop):
                 if time.monotonic() >= self._next_look:
-                    self._next_look = time.monotonic() + TICK_SECONDS
+                    self._next_look = time.monotonic() + self._look_wait
                     self._follow()
+                    slower = TICK_SECONDS if self.aggregator.partitions else LOOKS_SLOWER * self._look_wait
+                    self._look_wait = min(TICK_SECONDS, slower)
                 if self.aggregator.following:
                     folded = self.aggregator.fold(min(FOLLOW_SECONDS, max(0.0, self._next_look - time.monotonic())))
                     sys.setswitchinterval(SWITCH if folded >= BATCH // 4 else QUICK_SWITCH)
                 else:
-                    stop.wait(FOLLOW_SECONDS)
+                    stop.wait(min(FOLLOW_SECONDS, max(0.0, self._next_look - time.monotonic())))
 
     def _follow(self) -> None:
         taken, dropped = self.aggregator.follow()
@@ -384,7 +389,7 @@ class App:
 
     def _assess(self, stop: threading.Event) -> None:
         """Ticks, in a thread of its own, so that thinking keeps nothing from being folded; it thinks half of the time at
-        the most, and a fifth of it while there is a backlog to fold."""
+        the most, and a tenth of it while there is a backlog to fold."""
         metrics = self.health.metrics
         wait = TICK_SECONDS
         while not stop.wait(wait):
@@ -557,7 +562,7 @@ class App:
             self._clock,
             owner(),
             step=self._between,
-            progress=self._progress if reader.name != CONFIGURATION else lambda *_: None,
+            progress=self._progress if reader.name != CONFIGURATION else None,
             accept_missing=self._accept_missing,
             reading=lambda container: self._reading(reader.name, container),
         )

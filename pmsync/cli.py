@@ -21,10 +21,11 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from connectors.base import ConnectorError, Ref
 from connectors.pump import WHOLE, LeaseLost
+from connectors.pump import Progress as Pumping
 from connectors.webhooks import Hint
 from pmsync import answers, dead_letters, doctor, export, importing
 from pmsync import reconcile as reconciling
@@ -194,7 +195,11 @@ def reconcile(path: Path, source: str, containers: tuple[str, ...], repair: bool
     """
     with _app(_with_source(path, source), _now) as app, _progress() as progress:
         chosen = _containers(app, source, containers)
-        found = list(reconciling.reconcile(app.reader(source), app.ledger, chosen, partial(progress, source)))
+        found = list(
+            reconciling.reconcile(
+                app.reader(source), app.ledger, chosen, *([partial(progress, source)] if progress else [])
+            )
+        )
         if repair:
             for each in found:
                 reconciling.repair(app.ledger, source, each)
@@ -619,7 +624,7 @@ def _open(config: Config, clock: Callable[[], datetime], **options: Any) -> App:
 def _app(
     config: Config,
     clock: Callable[[], datetime],
-    progress: Callable[[str, str, int], None] = lambda *_: None,
+    progress: Pumping | None = None,
     accept_missing: frozenset[str] = frozenset(),
 ) -> Iterator[App]:
     app = _open(config, clock, progress=progress, accept_missing=accept_missing)
@@ -630,20 +635,21 @@ def _app(
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[str, str, int], None]]:
-    """A line of progress for each container that is being read, where somebody looks on."""
+def _progress() -> Iterator[Pumping | None]:
+    """A bar for each container that is being read, with the time that is left, where somebody looks on."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield lambda *_: None
+        yield None
         return
-    with Progress(TextColumn("{task.description}"), TextColumn("{task.completed} read"), console=console) as bars:
+    columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed} read"), TimeRemainingColumn()
+    with Progress(*columns, console=console) as bars:
         tasks: dict[str, Any] = {}
 
-        def show(source: str, container: str, read: int) -> None:
+        def show(source: str, container: str, read: int, total: int | None) -> None:
             name = f"{source} {container}"
             if name not in tasks:
-                tasks[name] = bars.add_task(name, total=None)
-            bars.update(tasks[name], completed=read)
+                tasks[name] = bars.add_task(name)
+            bars.update(tasks[name], completed=read, total=total and max(total, read))
 
         yield show
 

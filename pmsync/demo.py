@@ -15,6 +15,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from connectors.pump import Progress
 from pmsync.app import App, Outcome
 from pmsync.config import Config
 from pmsync.core.project import ProjectState
@@ -81,11 +82,13 @@ def _installation(now: datetime) -> Iterator[tuple[Config, Portfolio]]:
         yield Config.model_validate({**values, **places}), portfolio
 
 
-def _progress(console: Console, *, quiet: bool) -> Callable[[str, str, int], None]:
+def _progress(console: Console, *, quiet: bool) -> Progress | None:
+    if quiet:
+        return None
     seen: set[tuple[str, str]] = set()
 
-    def show(source: str, container: str, _: int) -> None:
-        if not quiet and (source, container) not in seen:
+    def show(source: str, container: str, _read: int, _total: int | None) -> None:
+        if (source, container) not in seen:
             seen.add((source, container))
             console.print(f"  reading {container} from {source} …", highlight=False)
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,36 @@ def test_a_store_that_was_lost_is_built_from_its_log(install: Any, tmp_path: Pat
 @pytest.mark.parametrize("asked", [1e10, 7200.0])
 def test_no_source_is_left_alone_for_years(asked: float) -> None:
     assert application._pause(Retryable("busy", asked), 1) == LONGEST_SECONDS
+
+
+class Hours:
+    """A clock that moves by waiting, and the signal to stop once it is late enough."""
+
+    def __init__(self, until: float) -> None:
+        self.now, self._until = 0.0, until
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def is_set(self) -> bool:
+        return self.now >= self._until
+
+    def wait(self, seconds: float) -> bool:
+        assert seconds > 0, "it would go round without a rest"
+        self.now += seconds
+        return self.is_set()
+
+
+def test_who_has_nothing_looks_soon_and_then_less_often(install: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    hours, looks = Hours(60), list[float]()
+    with closing(install()) as app:
+        monkeypatch.setattr(application, "time", hours)
+        monkeypatch.setattr(app.bus, "assigned", lambda: looks.append(hours.now) or frozenset())
+        app._aggregate(hours)
+    assert len([at for at in looks if at < 1]) >= 5, "one that starts again is waited for"
+    waits = [after - before for before, after in pairwise(looks)]
+    assert waits == sorted(waits)
+    assert waits[-5:] == pytest.approx([application.TICK_SECONDS] * 5)
 
 
 # --- how it says that it is -------------------------------------------------------------------------------------------

@@ -467,6 +467,37 @@ def test_counts(desk: Desk) -> None:
     assert desk.sync() == Counts(read=2, published=2, dead=0, gone=1)
 
 
+class Counted(Source):
+    """A source that says beforehand how much there is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counted: list[datetime | None] = []
+        self.trouble: Exception | None = None
+
+    def count(self, container: str, since: datetime | None) -> int | None:
+        self.counted.append(since)
+        if self.trouble:
+            raise self.trouble
+        return len(self._here(container, since))
+
+
+def test_who_looks_on_is_told_how_much_there_is(desk: Desk) -> None:
+    looks: list[tuple[str, str, int, int | None]] = []
+    source = Counted()
+    for desk.source, total in ((Source(), None), (source, 3)):
+        desk.source.put(*map(read, "123"))
+        desk.sync(progress=lambda *told: looks.append(told))
+        assert looks[-1] == ("sim", "APO", 3, total)
+        desk.ledger = MemoryLedger()
+    source.trouble = Retryable("busy")  # the listing will say so, if it lasts
+    desk.sync(progress=lambda *told: looks.append(told))
+    assert looks[-1] == ("sim", "APO", 3, None)
+    source.counted.clear()
+    desk.sync()
+    assert source.counted == [], "nobody looks on, so it costs no request"
+
+
 def test_a_reader_that_lost_its_lease_stops(desk: Desk) -> None:
     desk.source.put(read("1"))
 
