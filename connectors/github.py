@@ -32,7 +32,7 @@ from pydantic import (
     model_validator,
 )
 
-from connectors import base, github_webhooks, webhooks
+from connectors import base, github_app, github_bulk, github_webhooks, webhooks
 from connectors.base import (
     Clock,
     ConnectorError,
@@ -68,11 +68,18 @@ MOST_TAKEN = 10_000
 
 
 class GitHubAuth(BaseModel):
-    """How to sign in: a token that may read metadata, issues and pull requests."""
+    """How to sign in: a token that may read metadata, issues and pull requests, or a GitHub App that may."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    token: SecretRef
+    token: SecretRef | None = None
+    app: github_app.GitHubApp | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if (self.token is None) == (self.app is None):
+            raise ValueError("sign in with {token: …} or with {app: {id: …, installation: …, private_key: …}}")
+        return self
 
 
 class GitHubSettings(webhooks.HookedSettings):
@@ -86,7 +93,7 @@ class GitHubSettings(webhooks.HookedSettings):
     @model_validator(mode="after")
     def _signs_in(self) -> Self:
         if self.live and self.auth is None:
-            raise ValueError("auth is missing: {token: {env: NAME}}; what is only imported has live: false")
+            raise ValueError("auth is missing: {token: {env: NAME}}, or an app; what is only imported has live: false")
         return self
 
 
@@ -103,6 +110,7 @@ class GitHubConnector:
         self._page_size = page_size
         self._names = Names()
         self._taken: dict[str, Taken] = {}
+        self._told: dict[int, github_bulk.Told] = {}
         self._answers = Answers()
 
     @classmethod
@@ -110,18 +118,7 @@ class GitHubConnector:
         """A connector for these settings; PyGithub keeps the session, without its own retries and pauses."""
         if settings.auth is None:
             raise Fatal(f"{settings.name} is not live: what is known of it comes with `pmsync import`")
-        client = Github(
-            auth=Auth.Token(usable_token(settings.auth.token.reveal(), "auth.token")),
-            base_url=settings.url.rstrip("/"),
-            timeout=TIMEOUT_SECONDS,
-            user_agent="pmsync",
-            api_version=API_VERSION,
-            retry=0,
-            seconds_between_requests=0,
-            seconds_between_writes=0,
-        )
-        bound(client.requester)
-        return cls(settings.name, client.requester, clock, settings.page_size)
+        return cls(settings.name, _requester(settings, _sign_in(settings, clock)), clock, settings.page_size)
 
     def check(self, containers: Sequence[str]) -> Iterator[str]:
         """What is wrong with the token or these repositories, one line each."""
@@ -154,10 +151,19 @@ class GitHubConnector:
         known = self._taken[container] = still_listed(self._taken.get(container, {}), since)
         for page in self._updated(home, since):
             new = [issue for issue in page.items if stamp(issue) not in known]
-            reads = [(issue, read) for issue in new for read in self._still_there(home, issue)]
+            # An empty page lets the pump look after what happens meanwhile.
+            yield from ([] for _ in self._tell(home, len(new) + ((page.last or 1) - 1) * self._page_size))
+            many = Many(self._told.get(home.id), self._pulls(new))
+            reads = [(issue, read) for issue in new for read in self._still_there(home, issue, many)]
             yield [read for _, read in reads]
             # Only now is it taken: a page that could not be published is asked for again.
             note_taken(known, reads, page.at)
+        self._told.pop(home.id, None)
+
+    def count(self, container: str, since: datetime | None) -> int | None:
+        """How many issues and pull requests: the number of pages of one."""
+        page = self._page(f"{self._home(container).path}/issues", {**self._since(since), "per_page": 1}, set())
+        return page.last or len(page.items)
 
     def sweep(self, container: str) -> Iterator[Sequence[Mark]]:
         """Names every milestone, issue and pull request from the lists alone."""
@@ -211,20 +217,23 @@ class GitHubConnector:
         milestones = [milestone for page in pages for milestone in page]
         return home.knowing(milestones), milestones
 
-    def _still_there(self, home: Home, issue: Any) -> Iterator[Read]:
+    def _still_there(self, home: Home, issue: Any, many: Many) -> Iterator[Read]:
         """The thing behind a listed issue, unless it went away meanwhile (which a sweep will find)."""
         try:
-            yield self._read(home, issue)
+            read = read_thing(home, self._parts(home, issue, many))
+            # What was told of many at once is asked for by itself where it does not do.
+            yield self._read(home, issue) if read.problem else self._settled(home, issue, read)
         except Missing:
             return
 
     def _read(self, home: Home, issue: Any) -> Read:
-        """The whole thing behind an issue.
+        """The whole thing behind an issue."""
+        return self._settled(home, issue, read_thing(home, self._parts(home, issue)))
 
-        The thing may change between two of the requests that make it up. Where its events do not add up it is read
+    def _settled(self, home: Home, issue: Any, read: Read) -> Read:
+        """The thing may change between two of the requests that make it up. Where its events do not add up it is read
         again from the start, and believed once two such readings agree.
         """
-        read = read_thing(home, self._parts(home, issue))
         for _ in range(MAX_READINGS):
             if not unsettled(read):
                 break
@@ -234,18 +243,66 @@ class GitHubConnector:
             read = again
         return read
 
-    def _parts(self, home: Home, issue: Any) -> Parts:
+    def _parts(self, home: Home, issue: Any, many: Many | None = None) -> Parts:
         if not isinstance(issue, dict) or not isinstance(issue.get("number"), int):
             return Parts(issue)
-        number = issue["number"]
-        if issue.get("pull_request") is None:
-            return Parts(issue, events=self._all(f"{home.path}/issues/{number}/events"))
-        return Parts(
-            issue,
-            pull=self._get(f"{home.path}/pulls/{number}").body,
-            reviews=self._all(f"{home.path}/pulls/{number}/reviews"),
-            events=self._all(f"{home.path}/issues/{number}/events"),
-        )
+        number, pull = issue["number"], None
+        reviews: Sequence[Any] = ()
+        if issue.get("pull_request") is not None:
+            pull, reviews = (many.pull(number) if many else None) or self._pull(home, number)
+        events = many.events(issue) if many else None
+        if events is None:
+            events = self._all(f"{home.path}/issues/{number}/events")
+        return Parts(issue, events, pull, reviews)
+
+    def _pull(self, home: Home, number: int) -> github_bulk.Pull:
+        path = f"{home.path}/pulls/{number}"
+        return self._get(path).body, self._all(f"{path}/reviews")
+
+    def _pulls(self, issues: Sequence[Any]) -> Mapping[int, github_bulk.Pull]:
+        """Of the pull requests among these listed issues what one query tells of many."""
+        found: dict[int, github_bulk.Pull] = {}
+        for asked in github_bulk.batches(issues):
+            if len(asked) > 1:
+                found |= github_bulk.pulls(asked, self._query(github_bulk.PULLS, {"ids": list(asked)}))
+        return found
+
+    def _tell(self, home: Home, things: int) -> Iterator[None]:
+        """Read the repository's list of events, where so many things are listed that it costs less than half of asking
+        them one by one. Yields now and then: it takes a while, and hints are not to wait for it."""
+        if things < github_bulk.MANY:
+            return
+        first = f"{home.path}/issues/events", {"per_page": 100}
+        told = self._told.setdefault(home.id, github_bulk.Told(first, _STEPS))
+        most, asked = min(things // 2, github_bulk.MOST_PAGES), set[str]()
+        while told.following and told.pages < most and self._told_bytes() < github_bulk.MOST_BYTES:
+            try:
+                page = self._page(*told.following, asked)
+            except Fatal:  # so far back and no further (422); what else it may mean, the things by themselves will say
+                break
+            told.add(page.items, page.at, page.next)
+            if page.last and page.last > things // 2:
+                break
+            if told.pages % github_bulk.PAGES_AT_ONCE == 0:
+                yield
+        told.end()
+
+    def _told_bytes(self) -> int:
+        return sum(told.size for told in self._told.values())
+
+    def _query(self, query: str, variables: Mapping[str, Any]) -> Any:
+        """The answer of the GraphQL API, or nothing: it is there to save requests only."""
+        what = {"query": query, "variables": variables}
+        with suppress(ConnectorError, ValueError, RecursionError):
+            status, _, text = _sent(self._requester, "POST", self._requester.graphql_url, input=what)
+            return json.loads(text) if status == 200 else None
+        return None
+
+    def _doubts(self, status: int) -> None:
+        """A token of an hour that is refused within it was withdrawn; the next try asks for another one."""
+        if status == 401 and isinstance(self._requester.auth, github_app.Installation):
+            self._requester.auth.forget()
+            raise Fatal("GitHub refuses the installation's token (401); was the App suspended, or taken off?")
 
     def _issue(self, home: Home, number: int) -> Any:
         issue = self._get(f"{home.path}/issues/{number}").body
@@ -302,7 +359,9 @@ class GitHubConnector:
             if following in asked:
                 raise Retryable(f"the pages of {urlsplit(path).path} go round in a circle")
             asked.add(following)
-        return Page(answer.body, following, http_date(answer.headers.get("date")))
+        return Page(
+            answer.body, following, last_page(answer.headers.get("link", "")), http_date(answer.headers.get("date"))
+        )
 
     def _get(
         self, path: str, query: Query | None = None, accept: Sequence[int] = (200,), *, again: bool = False
@@ -311,19 +370,12 @@ class GitHubConnector:
         what, request = urlsplit(path).path, f"{path} {sorted((query or {}).items())}"
         known = self._answers.get(request) if again else None
         condition = {"If-None-Match": known.etag} if known else {}
-        try:
-            status, headers, text = self._requester.requestJson(
-                "GET", path, parameters=dict(query or {}), headers=condition
-            )
-        except requests.RequestException as error:
-            raise Retryable(f"GitHub at {unreached(self._requester.base_url, error)}") from None
-        except (ValueError, OverflowError):
-            raise Retryable(f"GitHub's answer to {what} has headers that cannot be read") from None
-        except RuntimeError:
-            raise Fatal(f"GitHub redirects {what} to another host; correct the source's url") from None
+        options = {"parameters": dict(query or {}), "headers": condition}
+        status, headers, text = _sent(self._requester, "GET", path, **options)
         if known and status == 304:
             return Answer({**known.headers, **headers}, json.loads(known.text))
         if status not in accept:
+            self._doubts(status)
             raise failure(status, headers, text, what, self._clock())
         try:
             answer = Answer(headers, json.loads(text))
@@ -332,6 +384,51 @@ class GitHubConnector:
         if again:
             self._answers.keep(request, headers, text)
         return answer
+
+
+def _sign_in(settings: GitHubSettings, clock: Clock) -> Auth.Auth:
+    """How requests are signed: by a token as it is, or by one that an App asks for whenever it needs one."""
+    assert settings.auth
+    if settings.auth.app is None:
+        assert settings.auth.token
+        return Auth.Token(usable_token(settings.auth.token.reveal(), "auth.token"))
+
+    def mint(own: Auth.AppAuthToken, path: str) -> github_app.Minted:
+        status, headers, text = _sent(_requester(settings, own), "POST", path, input={})
+        if status in (201, 401, 403, 404) and "retry-after" not in headers:
+            return github_app.Minted(status, text)
+        raise failure(status, headers, text, path, clock())
+
+    return github_app.Installation(settings.auth.app, mint, clock)
+
+
+def _requester(settings: GitHubSettings, auth: Auth.Auth) -> Requester:
+    """PyGithub keeps the session, without its own retries and pauses."""
+    client = Github(
+        auth=auth,
+        base_url=settings.url.rstrip("/"),
+        timeout=TIMEOUT_SECONDS,
+        user_agent="pmsync",
+        api_version=API_VERSION,
+        retry=0,
+        seconds_between_requests=0,
+        seconds_between_writes=0,
+    )
+    bound(client.requester)
+    return client.requester
+
+
+def _sent(requester: Requester, verb: str, path: str, **options: Any) -> tuple[int, Mapping[str, str], str]:
+    """The answer to a request: status, headers, text. What keeps it from coming is a connector's error."""
+    what = urlsplit(path).path
+    try:
+        return requester.requestJson(verb, path, **options)
+    except requests.RequestException as error:
+        raise Retryable(f"GitHub at {unreached(requester.base_url, error)}") from None
+    except (ValueError, OverflowError):
+        raise Retryable(f"GitHub's answer to {what} has headers that cannot be read") from None
+    except RuntimeError:
+        raise Fatal(f"GitHub redirects {what} to another host; correct the source's url") from None
 
 
 def bound(requester: Requester) -> None:
@@ -366,10 +463,12 @@ class Answer(NamedTuple):
 
 
 class Page(NamedTuple):
-    """One page of a list, the URL of the next one, and GitHub's clock when it answered (None: it did not say)."""
+    """One page of a list, the URL of the next one, how many pages there are, and GitHub's clock when it answered (None:
+    it did not say)."""
 
     items: list[Any]
     next: str | None
+    last: int | None
     at: datetime | None
 
 
@@ -384,6 +483,27 @@ class Parts(NamedTuple):
     events: Sequence[Any] = ()
     pull: Any = None
     reviews: Sequence[Any] = ()
+
+
+class Many(NamedTuple):
+    """What was told of many things at once."""
+
+    told: github_bulk.Told | None
+    pulls: Mapping[int, github_bulk.Pull]
+
+    def events(self, issue: Any) -> Sequence[Any] | None:
+        """The events of a listed issue; None where they are to be asked for."""
+        if self.told is None:
+            return None
+        try:
+            listed = _Lived.model_validate(issue)
+        except ValidationError:
+            return None
+        return self.told.of(issue["number"], listed.created_at, listed.updated_at, SETTLED)
+
+    def pull(self, number: int) -> github_bulk.Pull | None:
+        """The pull request and its reviews; None where they are to be asked for."""
+        return self.pulls.get(number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -483,6 +603,14 @@ def next_page(link: str, base_url: str) -> str | None:
     return url
 
 
+def last_page(link: str) -> int | None:
+    """The number of the last page in a `Link` header."""
+    links = requests.utils.parse_header_links(link) if link else []
+    url = next((str(item["url"]) for item in links if item.get("rel") == "last"), "")
+    number = re.search(r"[?&]page=([0-9]{1,6})(?:&|$)", url)
+    return int(number[1]) if number else None
+
+
 def reference(home: Home, item: Any, kind: str = "") -> Ref:
     """The reference of a listed item; one without a number shares `?`."""
     number = item.get("number") if isinstance(item, dict) else None
@@ -553,6 +681,10 @@ class _Raw(BaseModel):
 
 class _Listed(_Raw):
     updated_at: _Time
+
+
+class _Lived(_Listed):
+    created_at: _Time
 
 
 class _User(_Raw):

@@ -228,6 +228,11 @@ class JiraConnector:
         for issues in self._search(query, site.fields, self._settings.page_size):
             yield self._reads(issues, site)
 
+    def count(self, container: str, since: datetime | None) -> int | None:
+        query = jql(self._project(container).key, since, self._zone())
+        answer = self._post("search/approximate-count", {"jql": query.partition(" ORDER BY ")[0]})
+        return self._read(lambda: _take(answer, "count", int))
+
     def sweep(self, container: str) -> Iterator[Sequence[Mark]]:
         project = self._project(container)
         versions = self._versions(project)
@@ -554,11 +559,11 @@ def translate_issue(raw: Any, changelog: Sequence[Any], site: Site) -> WorkItem:
 
 
 class Entry(NamedTuple):
-    """One history of a changelog: the items that were changed together."""
+    """One history of a changelog: the items that were changed together, each with the name of its field."""
 
     at: datetime
     id: str
-    items: Sequence[Any]
+    items: Sequence[tuple[str, Any]]
 
 
 def _entries(changelog: Sequence[Any]) -> list[Entry]:
@@ -567,7 +572,7 @@ def _entries(changelog: Sequence[Any]) -> list[Entry]:
     for raw in changelog:
         ident = _take(raw, "id", str)
         at = _instant(_take(raw, "created", object), "created of a changelog entry")
-        found[ident] = Entry(at, ident, _take(raw, "items", list))
+        found[ident] = Entry(at, ident, [(_name(item), item) for item in _take(raw, "items", list)])
     return sorted(found.values(), key=lambda entry: _place(entry.at, entry.id))
 
 
@@ -616,8 +621,8 @@ def _changes(entries: Iterable[Entry], readers: Readers, containers: Mapping[str
     for entry in entries:
         times: defaultdict[str, int] = defaultdict(int)
         homes = _homes(entry, containers)
-        for item in entry.items:
-            for field, values in readers.get(_name(item), ()):
+        for name, item in entry.items:
+            for field, values in readers.get(name, ()):
                 ident = f"{entry.id}.{times[field]}" if times[field] else entry.id
                 times[field] += 1
                 old, new = (values(*_side(item, *names)) for names in SIDES)
@@ -632,7 +637,7 @@ SIDES = (("from", "fromString"), ("to", "toString"))
 
 def _homes(entry: Entry, containers: Mapping[str, str]) -> tuple[str | None, ...]:
     """The configured names of the projects that a move was from and to: keys of the past may be other ones."""
-    moved = [item for item in entry.items if _name(item) == "project"]
+    moved = [item for name, item in entry.items if name == "project"]
     ids = [_maybe(moved[0], name, str) if moved else None for name, _ in SIDES]
     return tuple(containers.get(ident or "") for ident in ids)
 
@@ -669,7 +674,7 @@ def _categories(
     after, is_whole, matters = present, True, present.is_dropped
     for entry in reversed(entries):
         before = after
-        for item in reversed([item for item in entry.items if _name(item) == "resolution"]):
+        for item in reversed([item for name, item in entry.items if name == "resolution"]):
             old, new = (_past_resolution(*_side(item, *names), present, site) for names in SIDES)
             is_whole &= new.id == before.id
             matters |= old.is_dropped or new.is_dropped
@@ -689,12 +694,12 @@ def _milestones(changes: Sequence[Change], entries: Sequence[Entry], versions: I
     issue was created with: so from today's set backwards."""
     found, after = list(changes), set(versions)
     for entry in reversed(entries):
-        before = set(after)
-        for item in reversed(entry.items):
-            if _name(item) in ("fixversions", "fix version"):
-                before.discard(_maybe(item, "to", str) or "")
-                before |= {ident for ident in (_maybe(item, "from", str),) if ident}
-        if _first(before) != _first(after):
+        moved = [item for name, item in entry.items if name in ("fixversions", "fix version")]
+        before = set(after) if moved else after
+        for item in reversed(moved):
+            before.discard(_maybe(item, "to", str) or "")
+            before |= {ident for ident in (_maybe(item, "from", str),) if ident}
+        if moved and _first(before) != _first(after):
             found.append(Change(field="milestone", old=_first(before), new=_first(after), at=entry.at, id=entry.id))
         after = before
     return sorted(found, key=lambda change: _place(change.at, change.id.partition(".")[0]))
@@ -715,7 +720,8 @@ def _agreeing(item: WorkItem, changes: Iterable[Change]) -> list[Change]:
     present, agreed = item.model_dump(mode="json"), list(changes)
     last = {change.field: index for index, change in enumerate(agreed)}
     for field, index in last.items():
-        agreed[index] = agreed[index].model_copy(update={"new": present[field]})
+        if agreed[index].new != present[field]:
+            agreed[index] = agreed[index].model_copy(update={"new": present[field]})
     return agreed
 
 
@@ -723,7 +729,7 @@ def _chosen(fields: Sequence[CustomField], raw: Any, entries: Sequence[Entry]) -
     """Of several fields of one meaning: the one with a value, else one with a past, else the first."""
     if len(fields) < 2:
         return next(iter(fields), None)
-    past = {_name(item) for entry in entries for item in entry.items}
+    past = {name for entry in entries for name, _ in entry.items}
     return max(fields, key=lambda f: (_custom(raw, f) is not None, bool(past & {f.id, f"custom {f.name.lower()}"})))
 
 
@@ -847,7 +853,9 @@ def _maybe(raw: Any, path: str, kind: type[T]) -> T | None:
     """The value at a dotted path, None where it or what should hold it is absent or null."""
     value = raw
     for step in path.split("."):
-        value = _typed(value, dict, path).get(step)
+        if not isinstance(value, dict):
+            _typed(value, dict, path)
+        value = value.get(step)
         if value is None:
             return None
     return _typed(value, kind, path)

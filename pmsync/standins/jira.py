@@ -408,6 +408,12 @@ class JiraSite:
             return {"issues": issues, "isLast": True}
         return {"issues": issues, "isLast": False, "nextPageToken": _token(jql, _order(page[-1][1]))}
 
+    def _approximate_count(self, jql: str = "") -> Any:
+        projects, since = self._parse(f"{jql} ORDER BY updated ASC, key ASC")
+        moment = self.clock() - timedelta(seconds=self.index_lag)
+        found = [one for _, one in self._index(moment) if one.project in projects and one.at >= since]
+        return {"count": len(found)}
+
     def _index(self, moment: datetime) -> list[tuple[str, Revision]]:
         """Every issue at a moment, in the order of the only sorting that is known; kept for the next page."""
         issues = list(self._issues.items())
@@ -459,6 +465,19 @@ class JiraSite:
             and self._projects[revision.project].is_there(now)
         ]
         return {"issues": issues, "issueErrors": []}
+
+    def _one_issue(self, ident: str, expand: str = "") -> Any:
+        """One issue, as a client without the bulk requests asks for it."""
+        now = self.clock()
+        found = self._issues.get(ident)
+        revision = found.at(now) if found else None
+        if found is None or revision is None or not self._projects[revision.project].is_there(now):
+            raise Refusal(404, "Issue does not exist or you do not have permission to see it.")
+        issue = self._issue(ident, revision, list(self._fields(ident, revision, now)), now)
+        if expand != "changelog":
+            return issue
+        past = [self._history(ident, each.id) for each in reversed(found.until(now)) if each.items]
+        return issue | {"changelog": {"startAt": 0, "maxResults": len(past), "total": len(past), "histories": past}}
 
     def _bulk_changelogs(
         self,
@@ -602,6 +621,8 @@ JQL = (
 )
 ROUTES: tuple[tuple[str, str, set[str], Callable[..., Any]], ...] = (
     ("GET", "/rest/api/3/search/jql", {"jql", "fields", "maxResults", "nextPageToken"}, JiraSite._search),
+    ("GET", r"/rest/api/3/issue/(\d+)", {"expand"}, JiraSite._one_issue),
+    ("POST", "/rest/api/3/search/approximate-count", {"jql"}, JiraSite._approximate_count),
     ("POST", "/rest/api/3/issue/bulkfetch", {"issueIdsOrKeys", "fields"}, JiraSite._bulk_issues),
     (
         "POST", "/rest/api/3/changelog/bulkfetch", {"issueIdsOrKeys", "maxResults", "nextPageToken"},

@@ -21,7 +21,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from connectors import conditional, github
-from connectors.base import Connector, Fatal, Naming, Read, Ref, Retryable, SecretRef, Withheld
+from connectors.base import Connector, Counting, Fatal, Naming, Read, Ref, Retryable, SecretRef, Withheld
 from connectors.github import (
     GitHubAuth,
     GitHubConnector,
@@ -616,6 +616,15 @@ def test_a_full_read(connect: Connect, world: World) -> None:
     assert [(each.state, each.reviewer, each.at) for each in request.reviews] == [("approved", "11", day(5))]
 
 
+def test_how_much_there_is_to_read(connect: Connect, world: World) -> None:
+    connector = connect(world.host.app)
+    assert isinstance(connector, Counting)
+    assert connector.count(REPO, None) == 0
+    world.issues(1, 2, 3)
+    world.host.open_pull(REPO, day(4), "Mend")
+    assert [connector.count(REPO, since) for since in (None, day(3), day(3.5), day(5))] == [4, 2, 1, 0]
+
+
 def test_it_is_github_s_clock(connect: Connect, world: World) -> None:
     world.now = day(3.5)
     assert connect(world.host.app).now() == day(3.5)
@@ -877,7 +886,7 @@ def test_an_idle_round_costs_a_handful_of_requests(connect: Connect, world: Worl
     for number in range(100):  # a bot closes them all within minutes
         world.host.close(REPO, number + 1, day(29) + timedelta(seconds=2 * number))
     pump, bus = pump_of(connect(world.host.app), world)
-    assert sync(pump, world) > 200
+    assert sync(pump, world) == 9, "what it takes to tell them all at once"
     told = len(bus.events)
     assert [sync(pump, world) for _ in range(5)] == [4, 4, 4, 4, 4]
     world.host.comment(REPO, 7, world.now + timedelta(seconds=5))

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from requests import PreparedRequest, Response
 
 from connectors import jira
-from connectors.base import Connector, ConnectorError, Fatal, Naming, Read, Ref, Retryable, Withheld
+from connectors.base import Connector, ConnectorError, Counting, Fatal, Naming, Read, Ref, Retryable, Withheld
 from connectors.jira import CustomField, JiraConnector, JiraSettings, Site, Status
 from connectors.pump import Pump
 from connectors.testing import MemoryBus, MemoryLedger
@@ -468,6 +468,15 @@ def test_which_resolutions_drop_can_be_configured(stage: Stage, tmp_path: Path) 
     stage.site.change_issue(made, minutes(5), status="Done", resolution="Declined")
     assert item(items(stage.connect(tmp_path))[made]).status_category == "dropped"
     assert item(items(stage.connect(tmp_path, dropped_resolutions=["done"]))[made]).status_category == "done"
+
+
+def test_how_much_there_is_to_read(stage: Stage, tmp_path: Path) -> None:
+    stage.site.add_project("BEA", "Beacon")
+    for n, project in enumerate(("APO", "APO", "BEA", "APO")):
+        stage.site.create_issue(project, minutes(10 * n), "An issue")
+    connector = stage.connect(tmp_path)
+    assert isinstance(connector, Counting)
+    assert [connector.count("APO", since) for since in (None, minutes(10), minutes(31))] == [3, 2, 0]
 
 
 def test_a_long_history_keeps_the_newest() -> None:
