@@ -81,6 +81,7 @@ def hub(issues: int) -> GitHubHost:
         host.unlabel(REPO, number, next(hours), "blocked")
         if pull:
             for _ in range(chance.randrange(3)):
+                host.push(REPO, number, next(hours), f"APO-{n}: a step")
                 host.review(REPO, number, next(hours), "approved", chance.choice(PEOPLE))
             host.merge(REPO, number, next(hours))
         elif chance.random() < 0.8:
@@ -183,7 +184,7 @@ def _read(pages: Iterator[Sequence[Read]]) -> int:
 
 
 def pygithub(url: str) -> int:
-    """Each issue's events, and of a pull request itself and its reviews, as PyGithub's objects."""
+    """Each issue's events, and of a pull request itself, its reviews and its commits, as PyGithub's objects."""
     client = Github(auth=Auth.Token(TOKEN), base_url=url, per_page=100, retry=0, seconds_between_requests=0)
     count = 0
     for issue in client.get_repo(REPO).get_issues(state="all", sort="updated", direction="asc"):
@@ -193,6 +194,7 @@ def pygithub(url: str) -> int:
             pull = issue.as_pull_request()
             told += [pull.draft, pull.merged_at, pull.head.ref]
             told += [(review.id, review.state, review.submitted_at) for review in pull.get_reviews()]
+            told += [commit.commit.message for commit in pull.get_commits()]
         count += bool(told)
     return count
 

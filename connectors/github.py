@@ -53,7 +53,17 @@ from connectors.base import (
 )
 from connectors.bounded import BoundedAdapter
 from connectors.conditional import Answers
-from pmsync.core.events import MAX_CHANGES, Change, ChangeRequest, Milestone, Review, Scalar, StatusCategory, WorkItem
+from pmsync.core.events import (
+    MAX_CHANGES,
+    Change,
+    ChangeRequest,
+    Mention,
+    Milestone,
+    Review,
+    Scalar,
+    StatusCategory,
+    WorkItem,
+)
 
 TIMEOUT_SECONDS = 30
 MAX_PAGES = 10_000
@@ -63,6 +73,7 @@ SECONDARY_LIMIT_SECONDS = 60.0
 """How long to wait where GitHub names no time (its documentation: at least one minute)."""
 SETTLED, UNSETTLED = timedelta(seconds=60), timedelta(hours=1)
 """How long after its last change a thing must have been read to be read as a whole; and one that did not add up then."""
+MAX_MENTIONS = 500
 MOST_TAKEN = 10_000
 """Things of one repository that are remembered as taken; a megabyte or two."""
 
@@ -246,18 +257,18 @@ class GitHubConnector:
     def _parts(self, home: Home, issue: Any, many: Many | None = None) -> Parts:
         if not isinstance(issue, dict) or not isinstance(issue.get("number"), int):
             return Parts(issue)
-        number, pull = issue["number"], None
-        reviews: Sequence[Any] = ()
+        number = issue["number"]
+        pull = github_bulk.Pull(None)
         if issue.get("pull_request") is not None:
-            pull, reviews = (many.pull(number) if many else None) or self._pull(home, number)
+            pull = (many.pull(number) if many else None) or self._pull(home, number)
         events = many.events(issue) if many else None
         if events is None:
             events = self._all(f"{home.path}/issues/{number}/events")
-        return Parts(issue, events, pull, reviews)
+        return Parts(issue, events, *pull)
 
     def _pull(self, home: Home, number: int) -> github_bulk.Pull:
         path = f"{home.path}/pulls/{number}"
-        return self._get(path).body, self._all(f"{path}/reviews")
+        return github_bulk.Pull(self._get(path).body, self._all(f"{path}/reviews"), self._all(f"{path}/commits"))
 
     def _pulls(self, issues: Sequence[Any]) -> Mapping[int, github_bulk.Pull]:
         """Of the pull requests among these listed issues what one query tells of many."""
@@ -483,6 +494,7 @@ class Parts(NamedTuple):
     events: Sequence[Any] = ()
     pull: Any = None
     reviews: Sequence[Any] = ()
+    commits: Sequence[Any] = ()
 
 
 class Many(NamedTuple):
@@ -502,7 +514,7 @@ class Many(NamedTuple):
         return self.told.of(issue["number"], listed.created_at, listed.updated_at, SETTLED)
 
     def pull(self, number: int) -> github_bulk.Pull | None:
-        """The pull request and its reviews; None where they are to be asked for."""
+        """The pull request with its reviews and commits; None where they are to be asked for."""
         return self.pulls.get(number)
 
 
@@ -743,6 +755,14 @@ class _Review(_Raw):
     user: _User | None
 
 
+class _Message(_Raw):
+    message: str
+
+
+class _Commit(_Raw):
+    commit: _Message
+
+
 class _Milestone(_Raw):
     number: int
     title: str
@@ -780,7 +800,7 @@ def read_thing(home: Home, parts: Parts) -> Read:
     ref, time = reference(home, parts.issue), updated_at(parts.issue)
     try:
         if parts.pull is not None:
-            content: WorkItem | ChangeRequest = translate_pull(home, parts.pull, parts.reviews, parts.events)
+            content: WorkItem | ChangeRequest = translate_pull(home, parts)
         else:
             content = translate_issue(home, parts.issue, parts.events)
     except ValidationError as error:
@@ -847,16 +867,18 @@ def translate_issue(home: Home, issue: Any, events: Sequence[Any]) -> WorkItem:
     )
 
 
-def translate_pull(home: Home, pull: Any, reviews: Sequence[Any], events: Sequence[Any]) -> ChangeRequest:
-    """A pull request with its reviews and history; raises `ValidationError` if it is not in GitHub's shape."""
-    found = _Pull.model_validate(pull)
+def translate_pull(home: Home, parts: Parts) -> ChangeRequest:
+    """A pull request with its reviews, commits and history; raises `ValidationError` if it is not in GitHub's shape."""
+    found = _Pull.model_validate(parts.pull)
+    messages = [each.commit.message for each in map(_Commit.model_validate, parts.commits)]
+    named = mentions(home.container, found.head.ref, found.title, found.body or "", messages)
     state: Literal["open", "merged", "closed"] = "merged" if found.merged_at else found.state
     lanes = {
         "status": (state,),
         "draft": ("draft",) if found.draft else (),
         "milestones": (home.thing(found.milestone.number),) if found.milestone else (),
     }
-    past = history(home, events, lanes, _PULL_FIELDS)
+    past = history(home, parts.events, lanes, _PULL_FIELDS)
     return ChangeRequest(
         key=f"{home.container}#{found.number}",
         container=home.container,
@@ -869,8 +891,9 @@ def translate_pull(home: Home, pull: Any, reviews: Sequence[Any], events: Sequen
         milestone=_last(lanes["milestones"]),
         merged_at=found.merged_at,
         closed_at=found.closed_at,
-        reviews=tuple(_reviews(reviews)),
-        work_items=work_items(home.container, found.title, found.head.ref, found.body or ""),
+        reviews=tuple(_reviews(parts.reviews)),
+        work_items=tuple(sorted({each.key for each in named})),
+        mentions=named,
         history=past.changes,
         history_cut=past.cut,
         untracked=past.untracked,
@@ -900,12 +923,15 @@ _CLOSES = re.compile(
 )
 
 
-def work_items(container: str, title: str, branch: str, body: str) -> tuple[str, ...]:
-    """The keys that a pull request names: those like APO-12 anywhere, `owner/repo#12` after a closing keyword."""
-    text = f"{title}\n{_COMMENT.sub('', body)}"
-    keys = {match[0] for match in _KEY.finditer(f"{branch}\n{text}") if match[1] not in _NO_PROJECTS}
-    closed = {f"{match['url'] or match['repo'] or container}#{match['number']}" for match in _CLOSES.finditer(text)}
-    return tuple(sorted(keys | closed))
+def mentions(container: str, branch: str, title: str, body: str, messages: Iterable[str]) -> tuple[Mention, ...]:
+    """The work items that a pull request names, and where: keys like APO-12 anywhere, `owner/repo#12` after a closing
+    keyword. The first `MAX_MENTIONS` of them, by key."""
+    texts = [("title", title), ("body", _COMMENT.sub("", body)), *(("commit", message) for message in messages)]
+    keys = ((match, where) for where, text in (("branch", branch), *texts) for match in _KEY.finditer(text))
+    found = {(match[0], where) for match, where in keys if match[1] not in _NO_PROJECTS}
+    closed = (match for _, text in texts for match in _CLOSES.finditer(text))
+    found |= {(f"{match['url'] or match['repo'] or container}#{match['number']}", "closing") for match in closed}
+    return tuple(Mention(key=key, where=where) for key, where in sorted(found)[:MAX_MENTIONS])
 
 
 # --- history ----------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
@@ -41,13 +41,19 @@ query($ids: [ID!]!) {
           author { ... on User { databaseId } ... on Bot { databaseId } ... on Mannequin { databaseId } }
         }
       }
+      commits(first: 100) { pageInfo { hasNextPage } nodes { commit { message } } }
     }
   }
 }
 """
 
-Pull = tuple[Any, Sequence[Any]]
-"""A pull request and its reviews, in the shapes of the REST API as far as they are read."""
+
+class Pull(NamedTuple):
+    """A pull request, its reviews and its commits, in the shapes of the REST API as far as they are read."""
+
+    pull: Any
+    reviews: Sequence[Any] = ()
+    commits: Sequence[Any] = ()
 
 
 class Told:
@@ -135,9 +141,10 @@ def pulls(asked: Mapping[str, Any], answer: Any) -> Mapping[int, Pull]:
         except ValidationError:
             continue
         issue = asked.get(pull.id)
-        if issue is not None and not pull.reviews.page.has_next:
-            shown = {"merged_at": issue["pull_request"]["merged_at"], "head": {"ref": pull.head}}
-            found[issue["number"]] = {**issue, **shown}, [review.rest() for review in pull.reviews.nodes]
+        if issue is not None and not pull.reviews.page.has_next and not pull.commits.page.has_next:
+            shown = {**issue, "merged_at": issue["pull_request"]["merged_at"], "head": {"ref": pull.head}}
+            reviews = [review.rest() for review in pull.reviews.nodes]
+            found[issue["number"]] = Pull(shown, reviews, pull.commits.nodes)
     return found
 
 
@@ -214,7 +221,13 @@ class _Reviews(_Raw):
     nodes: list[_Review]
 
 
+class _Commits(_Raw):
+    page: _PageInfo = Field(alias="pageInfo")
+    nodes: list[Any]  # in the shape of the REST API, as it happens
+
+
 class _Pull(_Raw):
     id: str
     head: str = Field(alias="headRefName")
     reviews: _Reviews
+    commits: _Commits

@@ -69,7 +69,7 @@ def _parts(box: Box, number: int, issue: Mapping[str, Any]) -> Parts:
     """A pull request that came without its issue is one by itself."""
     pull = box.pulls.get(number)
     issue = {"pull_request": {}, **issue} if pull is not None else issue
-    return Parts(issue, events=_once(box.events[number]), pull=pull, reviews=_once(box.reviews[number]))
+    return Parts(issue, _once(box.events[number]), pull, _once(box.reviews[number]))
 
 
 def _once(parts: Sequence[Any]) -> list[Any]:

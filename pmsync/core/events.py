@@ -134,8 +134,17 @@ class Review(_Value):
     reviewer: str | None = None
 
 
+class Mention(_Value):
+    """Where a change request names a work item: in its branch, its title, its body or the message of a commit; or, in one of
+    the last three, after a keyword that closes it."""
+
+    key: str
+    where: Literal["branch", "title", "body", "commit", "closing"]
+
+
 class ChangeRequest(_Value):
-    """A GitHub pull request. `state` is open, merged or closed; `work_items` are the keys it names, sorted."""
+    """A GitHub pull request. `state` is open, merged or closed; `work_items` are the keys it names, sorted, and `mentions`
+    are the evidence for them."""
 
     TRACKED: ClassVar = ("container", "state", "milestone", "draft")
 
@@ -153,6 +162,7 @@ class ChangeRequest(_Value):
     closed_at: Instant | None = None
     reviews: tuple[Review, ...] = ()
     work_items: tuple[str, ...] = ()
+    mentions: tuple[Mention, ...] = ()
     history: tuple[Change, ...] = ()
     history_cut: bool = False
     untracked: tuple[str, ...] = ()

@@ -201,6 +201,7 @@ _CHANGE_REQUESTS: Mapping[str, Column] = {
     "merged_at": lambda _, r: _text(r.merged_at),
     "closed_at": lambda _, r: _text(r.closed_at),
     "work_items": lambda _, r: list(r.content.work_items),
+    "mentions": lambda _, r: [{"key": each.key, "where": each.where} for each in r.content.mentions],
 }
 
 _CALENDAR: Mapping[str, Column] = {

@@ -123,6 +123,7 @@ class Item:
     states: list[State]
     events: list[Happening] = field(default_factory=list)
     reviews: list[Reviewed] = field(default_factory=list)
+    commits: list[tuple[datetime, str]] = field(default_factory=list)
     head: str | None = None
     gone_at: datetime | None = None
     moved_to: tuple[int, int] | None = None
@@ -340,6 +341,11 @@ class GitHubHost:
         merged: dict[str, Any] = {"merged_at": _second(at), "merged_by": by, "closed_by": by}
         self._change(repo, number, at, "merged", actor=by, state="closed", closed_at=_second(at), **merged)
         self._change(repo, number, closing, "closed", extra={"state_reason": None}, actor=by, closed_at=closing)
+
+    def push(self, repo: str, number: int, at: datetime, message: str) -> None:
+        """One more commit on the branch of a pull request."""
+        self._change(repo, number, at)
+        self._repository(repo).items[number].commits.append((_second(at), message))
 
     def ready_for_review(self, repo: str, number: int, at: datetime) -> None:
         """No draft any more."""
@@ -721,6 +727,22 @@ class View:
             "author_association": "MEMBER",
         }
 
+    def show_commit(self, item: Item, at: datetime, message: str) -> dict[str, Any]:
+        sha = hashlib.sha256(f"{item.id} {at} {message}".encode()).hexdigest()[:40]
+        url, who = f"{self.url}/commits/{sha}", {"name": "ghost", "email": "ghost@example.com", "date": _time(at)}
+        git = f"{self.url}/git"
+        commit = {
+            "author": who,
+            "committer": who,
+            "message": message,
+            "tree": {"sha": sha, "url": f"{git}/trees/{sha}"},
+            "url": f"{git}/commits/{sha}",
+            "comment_count": 0,
+        }
+        shown = {"sha": sha, "node_id": f"C_{sha}", "commit": commit, "url": url, "parents": []}
+        links = {"html_url": f"{self.html}/commit/{sha}", "comments_url": f"{url}/comments"}
+        return {**shown, **links, "author": self.show_user(item.author), "committer": self.show_user(item.author)}
+
     def ask_pull(self, item: Item) -> dict[str, Any]:
         """A pull request as the GraphQL API tells it."""
         reviews = [review for review in item.reviews if review.at <= self.now]
@@ -733,8 +755,16 @@ class View:
             }
             for review in reviews[:100]
         ]
-        page = {"hasNextPage": len(reviews) > 100}
-        return {"id": f"PR_{item.id}", "headRefName": item.head, "reviews": {"pageInfo": page, "nodes": nodes}}
+        messages = [message for at, message in item.commits if at <= self.now]
+        return {
+            "id": f"PR_{item.id}",
+            "headRefName": item.head,
+            "reviews": {"pageInfo": {"hasNextPage": len(reviews) > 100}, "nodes": nodes},
+            "commits": {
+                "pageInfo": {"hasNextPage": len(messages) > 100},
+                "nodes": [{"commit": {"message": message}} for message in messages[:100]],
+            },
+        }
 
     def show_repository(self) -> dict[str, Any]:
         owner, _, name = self.name.partition("/")
@@ -804,6 +834,13 @@ def _reviews(host: GitHubHost, view: View, query: Mapping[str, str], number: int
     return host.list_page(view, f"/pulls/{number}/reviews", query, reviews, show)
 
 
+def _commits(host: GitHubHost, view: View, query: Mapping[str, str], number: int) -> Response:
+    item, _ = view.item(number, pull=True)
+    commits = [commit for commit in item.commits if commit[0] <= view.now]
+    show = lambda commit: view.show_commit(item, *commit)  # noqa: E731
+    return host.list_page(view, f"/pulls/{number}/commits", query, commits, show)
+
+
 def _milestones(host: GitHubHost, view: View, query: Mapping[str, str]) -> Response:
     wanted = _choice(query, "state", ("open", "closed", "all"))
     found = [mile for mile in view.milestones() if wanted in ("all", _at(mile.states, view.now).state)]
@@ -828,6 +865,7 @@ _ROUTES: Sequence[tuple[str, frozenset[str], Callable[..., Response]]] = (
     (r"/issues/events", _PAGED, _all_events),
     (r"/pulls/(\d+)", _NONE, _pull),
     (r"/pulls/(\d+)/reviews", _PAGED, _reviews),
+    (r"/pulls/(\d+)/commits", _PAGED, _commits),
     (r"/milestones", _PAGED | {"state"}, _milestones),
     (r"/milestones/(\d+)", _NONE, _milestone),
 )
@@ -846,6 +884,7 @@ query($ids: [ID!]!) {
           author { ... on User { databaseId } ... on Bot { databaseId } ... on Mannequin { databaseId } }
         }
       }
+      commits(first: 100) { pageInfo { hasNextPage } nodes { commit { message } } }
     }
   }
 }

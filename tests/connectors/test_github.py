@@ -23,6 +23,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from connectors import conditional, github
 from connectors.base import Connector, Counting, Fatal, Naming, Read, Ref, Retryable, SecretRef, Withheld
 from connectors.github import (
+    MAX_MENTIONS,
     GitHubAuth,
     GitHubConnector,
     GitHubSettings,
@@ -30,12 +31,12 @@ from connectors.github import (
     Missing,
     Parts,
     failure,
+    mentions,
     next_page,
     read_thing,
     translate_issue,
     translate_milestone,
     translate_pull,
-    work_items,
 )
 from connectors.pump import Pump
 from connectors.testing import MemoryBus, MemoryLedger
@@ -313,7 +314,7 @@ def test_an_issue_s_fields(present: Mapping[str, Any], expected: Mapping[str, An
 def test_history_of_a_pull_request(
     told: Sequence[str], present: Mapping[str, Any], expected: Sequence[str], untracked: Sequence[str]
 ) -> None:
-    request = translate_pull(HOME, pull(**present), [], events(*told))
+    request = translate_pull(HOME, Parts(issue(), events(*told), pull(**present)))
     assert [f"{change.id}: {change.old} > {change.new}" for change in request.history] == expected
     assert request.untracked == tuple(untracked)
     agrees(request)
@@ -325,7 +326,7 @@ def test_a_pull_request_s_reviews_leave_out_the_unfinished() -> None:
         {"id": 2, "state": "PENDING", "user": {"id": 12}},
         {"id": 3, "state": "APPROVED", "submitted_at": text(day(2)), "user": None},
     ]
-    request = translate_pull(HOME, pull(), reviews, [])
+    request = translate_pull(HOME, Parts(issue(), [], pull(), reviews))
     assert [(each.id, each.at, each.state, each.reviewer) for each in request.reviews] == [
         ("1", day(1), "changes_requested", "12"),
         ("3", day(2), "approved", None),
@@ -345,7 +346,34 @@ def test_a_pull_request_s_reviews_leave_out_the_unfinished() -> None:
     ],
 )
 def test_the_work_items_that_a_pull_request_names(title: str, branch: str, body: str, expected: Sequence[str]) -> None:
-    assert work_items(REPO, title, branch, body) == expected
+    named = mentions(REPO, branch, title, body, ())
+    assert tuple(sorted({each.key for each in named})) == expected
+    parts = Parts(issue(), [], pull(title=title, body=body, head={"ref": branch}))
+    assert translate_pull(HOME, parts).work_items == expected
+
+
+def test_where_a_pull_request_names_them() -> None:
+    commits = [{"commit": {"message": text}} for text in ("APO-3: half of it\n\nfixes #7", "UTF-8", "APO-3, again")]
+    shown = pull(title="APO-1: mend", body="for APO-1; closes #7 <!-- APO-9 -->", head={"ref": "ben/APO-2-mend"})
+    request = translate_pull(HOME, Parts(issue(), [], shown, (), commits))
+    assert request.work_items == ("APO-1", "APO-2", "APO-3", "octo/apollo#7")
+    assert [(each.key, each.where) for each in request.mentions] == [
+        ("APO-1", "body"),
+        ("APO-1", "title"),
+        ("APO-2", "branch"),
+        ("APO-3", "commit"),
+        ("octo/apollo#7", "closing"),
+    ]
+
+
+def test_a_repository_s_name_is_no_key() -> None:
+    named = mentions("RFC-tools/x", "topic", "Fixes #1, resolves ISO-9/y#2", "", ())
+    assert [each.key for each in named] == ["ISO-9/y#2", "RFC-tools/x#1"]
+
+
+def test_so_many_are_kept_and_no_more() -> None:
+    many = " ".join(f"APO-{n}" for n in range(1, 5000))
+    assert len(mentions(REPO, "topic", "", many, ())) == MAX_MENTIONS
 
 
 MILESTONE = {
@@ -891,8 +919,8 @@ def test_an_idle_round_costs_a_handful_of_requests(connect: Connect, world: Worl
     assert [sync(pump, world) for _ in range(5)] == [4, 4, 4, 4, 4]
     world.host.comment(REPO, 7, world.now + timedelta(seconds=5))
     world.host.reopen(REPO, 8, world.now + timedelta(seconds=6))
-    # 3 for the pull request and 1 for the issue; once more, a minute after they changed; then no more.
-    assert [sync(pump, world) - 4 for _ in range(4)] == [4, 4, 0, 0]
+    # 4 for the pull request and 1 for the issue; once more, a minute after they changed; then no more.
+    assert [sync(pump, world) - 4 for _ in range(4)] == [5, 5, 0, 0]
     assert len(bus.events) == told + 1
 
 

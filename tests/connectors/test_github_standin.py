@@ -53,6 +53,7 @@ def host(clock: Clock) -> GitHubHost:
     host.close(REPO, issue, day(4), "not_planned", ANN)
     host.reopen(REPO, issue, day(5))
     pull = host.open_pull(REPO, day(2), "Mend login", head="fix-login", body="Fixes #1", author=BEN, draft=True)
+    host.push(REPO, pull, day(2.5), "APO-7: mend it")
     host.review(REPO, pull, day(3), "approved", ANN)
     host.ready_for_review(REPO, pull, day(4))
     host.merge(REPO, pull, day(6), ANN)
@@ -123,7 +124,9 @@ def as_json_schema(node: Any) -> Any:
         ("/issues/{issue_number}/events", "/issues/1/events"),
         ("/issues/{issue_number}/events", "/issues/2/events"),
         ("/pulls/{pull_number}", "/pulls/2"),
+        ("/issues/events", "/issues/events"),
         ("/pulls/{pull_number}/reviews", "/pulls/2/reviews"),
+        ("/pulls/{pull_number}/commits", "/pulls/2/commits"),
         ("/milestones", "/milestones?state=all"),
         ("/milestones/{milestone_number}", "/milestones/1"),
     ],

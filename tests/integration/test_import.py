@@ -15,6 +15,7 @@ import pytest
 import requests
 import yaml
 
+from connectors import github_bulk
 from pmsync import export
 from pmsync.app import App
 from pmsync.config import load
@@ -77,6 +78,9 @@ def recording(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
 
     with monkeypatch.context() as patch:
         patch.setattr(requests.Session, "send", sent)
+        # Files hold what the REST API says of each thing, so each is asked for by itself.
+        patch.setattr(github_bulk, "MANY", 10**9)
+        patch.setattr(github_bulk, "batches", lambda _: ())
         yield recorder
 
 

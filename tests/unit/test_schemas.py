@@ -29,6 +29,7 @@ from pmsync.core.events import (
     Content,
     Event,
     Meaning,
+    Mention,
     Review,
     Snapshot,
     Synced,
@@ -73,6 +74,7 @@ def requested() -> ChangeRequest:
     return ChangeRequest(
         key="acme/apollo#1", container="acme/apollo", title="Fix", created_at=START, state="open",
         reviews=(Review(id="1", at=NOW, state="approved"),), work_items=("APO-1",),
+        mentions=(Mention(key="APO-1", where="title"),),
     )  # fmt: skip
 
 
