@@ -190,6 +190,8 @@ class SecretRef(BaseModel):
             return self.file.read_text().strip()
         except OSError as error:
             raise Fatal(f"cannot read the secret file {self.file}: {error.strerror}") from error
+        except UnicodeDecodeError:
+            raise Fatal(f"the secret file {self.file} is no text") from None
 
 
 @dataclass(slots=True)

@@ -10,6 +10,7 @@ Next on the way of an event: `connectors/pump.py`.
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -145,6 +146,7 @@ class GitHubConnector:
     def expect(self, containers: Iterable[str]) -> None:
         """Which containers are configured, so that a fetch before any listing knows their names."""
         self._names.expect(containers)
+        self._told = {home: told for home, told in self._told.items() if str(home) in self._names.known()}
 
     def now(self) -> datetime:
         """GitHub's clock: the `Date` header of an answer that costs no quota."""
@@ -160,10 +162,13 @@ class GitHubConnector:
         home, milestones = self._with_titles(self._home(container))
         yield [read_milestone(home, milestone) for milestone in milestones]
         known = self._taken[container] = still_listed(self._taken.get(container, {}), since)
+        things: int | None = None
         for page in self._updated(home, since):
             new = [issue for issue in page.items if stamp(issue) not in known]
+            if things is None:
+                things = len(new) if page.next is None else (since is None and self._total(home)) or 0
             # An empty page lets the pump look after what happens meanwhile.
-            yield from ([] for _ in self._tell(home, len(new) + ((page.last or 1) - 1) * self._page_size))
+            yield from ([] for _ in self._tell(home, things))
             many = Many(self._told.get(home.id), self._pulls(new))
             reads = [(issue, read) for issue in new for read in self._still_there(home, issue, many)]
             yield [read for _, read in reads]
@@ -172,9 +177,8 @@ class GitHubConnector:
         self._told.pop(home.id, None)
 
     def count(self, container: str, since: datetime | None) -> int | None:
-        """How many issues and pull requests: the number of pages of one."""
-        page = self._page(f"{self._home(container).path}/issues", {**self._since(since), "per_page": 1}, set())
-        return page.last or len(page.items)
+        """How many issues and pull requests; known of all of them only."""
+        return None if since else self._total(self._home(container))
 
     def sweep(self, container: str) -> Iterator[Sequence[Mark]]:
         """Names every milestone, issue and pull request from the lists alone."""
@@ -281,18 +285,23 @@ class GitHubConnector:
     def _tell(self, home: Home, things: int) -> Iterator[None]:
         """Read the repository's list of events, where so many things are listed that it costs less than half of asking
         them one by one. Yields now and then: it takes a while, and hints are not to wait for it."""
-        if things < github_bulk.MANY:
+        if things < github_bulk.MANY and home.id not in self._told:
             return
         first = f"{home.path}/issues/events", {"per_page": 100}
         told = self._told.setdefault(home.id, github_bulk.Told(first, _STEPS))
-        most, asked = min(things // 2, github_bulk.MOST_PAGES), set[str]()
-        while told.following and told.pages < most and self._told_bytes() < github_bulk.MOST_BYTES:
+        told.worth = max(told.worth, min(things // 2, github_bulk.MOST_PAGES))
+        asked = set[str]()
+        while told.following and told.pages < told.worth and self._told_bytes() < github_bulk.MOST_BYTES:
             try:
                 page = self._page(*told.following, asked)
             except Fatal:  # so far back and no further (422); what else it may mean, the things by themselves will say
                 break
+            except Retryable as error:
+                if error.after is None and told.fails():
+                    break  # it may be too heavy for GitHub; whatever holds up all requests, the next one says
+                raise
             told.add(page.items, page.at, page.next)
-            if page.last and page.last > things // 2:
+            if page.last and page.last > told.worth:
                 break
             if told.pages % github_bulk.PAGES_AT_ONCE == 0:
                 yield
@@ -301,19 +310,30 @@ class GitHubConnector:
     def _told_bytes(self) -> int:
         return sum(told.size for told in self._told.values())
 
+    def _total(self, home: Home) -> int | None:
+        """How many issues and pull requests there are. The list of them does not say: its pages have no numbers."""
+        owner, _, name = home.full_name.partition("/")
+        return github_bulk.total(self._query(github_bulk.TOTAL, {"owner": owner, "name": name}))
+
     def _query(self, query: str, variables: Mapping[str, Any]) -> Any:
-        """The answer of the GraphQL API, or nothing: it is there to save requests only."""
-        what = {"query": query, "variables": variables}
-        with suppress(ConnectorError, ValueError, RecursionError):
-            status, _, text = _sent(self._requester, "POST", self._requester.graphql_url, input=what)
-            return json.loads(text) if status == 200 else None
-        return None
+        """The answer of the GraphQL API, or nothing: it is there to save requests only. Where GitHub says for how long to
+        leave it alone, it means all requests."""
+        try:
+            status, headers, text = _sent(
+                self._requester, "POST", self._requester.graphql_url, input={"query": query, "variables": variables}
+            )
+            answer = json.loads(text) if status == 200 else None
+        except (ConnectorError, ValueError, RecursionError):
+            return None
+        if status != 200 and "retry-after" in headers:
+            raise failure(status, headers, text, "/graphql", self._clock())
+        return answer
 
     def _doubts(self, status: int) -> None:
         """A token of an hour that is refused within it was withdrawn; the next try asks for another one."""
         if status == 401 and isinstance(self._requester.auth, github_app.Installation):
             self._requester.auth.forget()
-            raise Fatal("GitHub refuses the installation's token (401); was the App suspended, or taken off?")
+            raise Retryable("GitHub refuses the installation's token (401); was the App suspended, or taken off?", 60)
 
     def _issue(self, home: Home, number: int) -> Any:
         issue = self._get(f"{home.path}/issues/{number}").body
@@ -406,9 +426,10 @@ def _sign_in(settings: GitHubSettings, clock: Clock) -> Auth.Auth:
 
     def mint(own: Auth.AppAuthToken, path: str) -> github_app.Minted:
         status, headers, text = _sent(_requester(settings, own), "POST", path, input={})
-        if status in (201, 401, 403, 404) and "retry-after" not in headers:
-            return github_app.Minted(status, text)
-        raise failure(status, headers, text, path, clock())
+        error = failure(status, headers, text, path, clock())
+        if status != 201 and isinstance(error, Retryable):
+            raise error
+        return github_app.Minted(status, text)
 
     return github_app.Installation(settings.auth.app, mint, clock)
 
@@ -426,6 +447,8 @@ def _requester(settings: GitHubSettings, auth: Auth.Auth) -> Requester:
         seconds_between_writes=0,
     )
     bound(client.requester)
+    # At its lowest level it logs whole answers, and so the tokens that an App is given.
+    logging.getLogger("github.Requester").setLevel(logging.INFO)
     return client.requester
 
 

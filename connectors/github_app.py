@@ -20,6 +20,10 @@ MARGIN = timedelta(minutes=5)
 """So long before it ends a token is exchanged: a clock may be wrong, and an answer slow."""
 
 
+NEW = timedelta(seconds=30)
+"""So long GitHub may take to know a token that it gave."""
+
+
 class GitHubApp(BaseModel):
     """A GitHub App, by its id or client id, where it is installed."""
 
@@ -50,6 +54,7 @@ class Installation(Auth.Auth):
         self._clock = clock
         self._token = ""
         self._until: datetime | None = None
+        self._since: datetime | None = None
 
     @property
     def token_type(self) -> str:
@@ -63,8 +68,9 @@ class Installation(Auth.Auth):
         return self._token
 
     def forget(self) -> None:
-        """It was refused: the next request begins with a new one."""
-        self._until = None
+        """It was refused: the next request begins with a new one, unless it is so new that GitHub may not know it yet."""
+        if self._since and self._clock() - self._since > NEW:
+            self._until = None
 
     def _renew(self) -> None:
         app = self._app
@@ -85,7 +91,7 @@ class Installation(Auth.Auth):
             found = _Token.model_validate_json(answer.text)
         except ValidationError:
             raise Retryable(f"GitHub answered {answer.status} to {path}, without a token") from None
-        self._token, self._until = found.token, found.expires_at
+        self._token, self._until, self._since = found.token, found.expires_at, self._clock()
 
 
 def signed(app: GitHubApp) -> str:

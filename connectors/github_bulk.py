@@ -19,9 +19,11 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 MANY = 100
 """From how many listed things on the repository's list of events is looked at."""
-MOST_PAGES = 1000
-"""How far back the list is read: a hundred thousand events are of some ten thousand things, and take ten minutes."""
+MOST_PAGES = 300
+"""How far back the list is read: GitHub shows no more than 30,000 events, which are of some four thousand things."""
 PAGES_AT_ONCE = 20
+MOST_FAILURES = 3
+"""After so many the list is left, that nothing may wait for ever for what only saves requests."""
 MOST_BYTES = 64 << 20
 """How much of the lists of events is kept, of all repositories of a source together, as JSON."""
 AT_ONCE = 50
@@ -48,6 +50,13 @@ query($ids: [ID!]!) {
 """
 
 
+TOTAL = """
+query($owner: String!, $name: String!) {
+  repository(owner: $owner, name: $name) { issues { totalCount } pullRequests { totalCount } }
+}
+"""
+
+
 class Pull(NamedTuple):
     """A pull request, its reviews and its commits, in the shapes of the REST API as far as they are read."""
 
@@ -59,24 +68,26 @@ class Pull(NamedTuple):
 class Told:
     """What the list of a repository's issue events has told: newest first, so all of the things younger than its end.
 
-    `kinds` are the events that make a history; the others are not kept. The reading may be interrupted and go on at
+    `kinds` are the events that make a history; the others are not kept. So many pages are `worth` reading. The reading may be interrupted and go on at
     `following`: what happened meanwhile only pushes events on to where they are read again.
     """
 
     def __init__(self, first: tuple[str, Mapping[str, Any]], kinds: Collection[str]) -> None:
         self.following: tuple[str, Mapping[str, Any]] | None = first
-        self.pages = 0
+        self.pages = self.worth = 0
         self.size = 0
         self._kinds = kinds
+        self._failed = 0
         self._since: datetime | None = None
-        self._oldest: datetime | None = None
+        self._back_to: datetime | None = None
         self._events: dict[int, dict[int, bytes]] = {}
         self._unfit: set[int] = set()
 
     def add(self, events: Sequence[Any], at: datetime | None, following: str | None) -> None:
         """One more page, answered at `at` (GitHub's clock), behind which `following` lies.
 
-        A page that cannot be read for certain ends the list before it.
+        A page that cannot be read for certain ends the list before it; so does one that is out of order, as what was
+        brought from elsewhere, with times of its own, may be.
         """
         self.pages += 1
         self.following = (following, {}) if following else None
@@ -84,13 +95,15 @@ class Told:
             told = [_Told.model_validate(event) for event in events]
         except ValidationError:
             at = None
-        if at is None:
+        newest = max((event.created_at for event in told), default=_BEGINNING) if at else _END
+        if at is None or (self._back_to and newest > self._back_to):
             self.end()
             return
         if self._since is None:
-            self._since, self._oldest = at, None if following else _BEGINNING
+            self._since, newest = at, newest if following else _BEGINNING
+        # Not to its oldest event: that may have an older time than when it came here.
+        self._back_to = newest
         for event, whole in zip(told, events, strict=True):
-            self._oldest = event.created_at if self._oldest is None else min(event.created_at, self._oldest)
             if event.issue is not None:  # of a deleted one nobody will ask
                 self._keep(event.issue.number, event, whole)
 
@@ -103,6 +116,11 @@ class Told:
             self.size += len(kept)
             self._events.setdefault(number, {})[event.id] = kept
 
+    def fails(self) -> bool:
+        """A try to read on was in vain; whether these were enough."""
+        self._failed += 1
+        return self._failed >= MOST_FAILURES
+
     def end(self) -> None:
         """It is not read any further."""
         self.following = None
@@ -112,14 +130,23 @@ class Told:
     ) -> list[Any] | None:
         """The events of a thing, oldest first; None where they are not told for certain.
 
-        They are where all of the thing's life lies within the list: it was created after the oldest event told, and
+        They are where all of the thing's life lies within the list: it was created after all events of the last page, and
         did not change since the list was read, nor `margin` before.
         """
-        if created_at is None or updated_at is None or self._since is None or self._oldest is None:
+        if created_at is None or updated_at is None or self._since is None or self._back_to is None:
             return None
-        if number in self._unfit or created_at <= self._oldest or updated_at >= self._since - margin:
+        if number in self._unfit or created_at <= self._back_to or updated_at >= self._since - margin:
             return None
         return [json.loads(event) for _, event in sorted(self._events.get(number, {}).items())]
+
+
+def total(answer: Any) -> int | None:
+    """What the answer to `TOTAL` says: issues and pull requests together."""
+    try:
+        found = _Answer.model_validate(answer).data.repository
+    except ValidationError:
+        return None
+    return found.issues.count + found.pulls.count
 
 
 def batches(issues: Iterable[Any]) -> Iterator[Mapping[str, Any]]:
@@ -160,7 +187,7 @@ def _is_pull(issue: Any) -> bool:
 
 # --- GitHub's shapes --------------------------------------------------------------------------------------------------
 
-_BEGINNING = datetime.min.replace(tzinfo=UTC)
+_BEGINNING, _END = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 _KEPT = {
     **dict.fromkeys(("id", "event", "created_at", "state_reason")),
     "assignee": "id",
@@ -184,6 +211,23 @@ class _Raw(BaseModel):
 
 class _Numbered(_Raw):
     number: int
+
+
+class _Count(_Raw):
+    count: int = Field(alias="totalCount")
+
+
+class _Repository(_Raw):
+    issues: _Count
+    pulls: _Count = Field(alias="pullRequests")
+
+
+class _Data(_Raw):
+    repository: _Repository
+
+
+class _Answer(_Raw):
+    data: _Data
 
 
 class _Told(_Raw):

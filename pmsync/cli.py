@@ -648,7 +648,7 @@ def _progress() -> Iterator[Pumping | None]:
         def show(source: str, container: str, read: int, total: int | None) -> None:
             name = f"{source} {container}"
             if name not in tasks:
-                tasks[name] = bars.add_task(name)
+                tasks[name] = bars.add_task(name, total=None)
             bars.update(tasks[name], completed=read, total=total and max(total, read))
 
         yield show

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
     AfterValidator,
@@ -222,6 +223,15 @@ class Thresholds(_Value):
     on_time: int = 700
 
 
+def _known_zone(name: str) -> str:
+    """Whatever is local to a project is told by its zone: one that nobody knows must not be believed until a tick."""
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError("is no time zone that is known here; use a name such as Europe/Berlin") from None
+    return name
+
+
 class Project(_Value):
     """A project as configured. `mapping[source][container]` is the version of the configuration that began to map it.
 
@@ -232,7 +242,7 @@ class Project(_Value):
     key: str
     name: str
     leader: str | None = None
-    time_zone: str = "UTC"
+    time_zone: Annotated[str, AfterValidator(_known_zone)] = "UTC"
     working_days: tuple[int, ...] = (0, 1, 2, 3, 4)
     deadline: date | None = None
     milestones: tuple[Promise, ...] = ()

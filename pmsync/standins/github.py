@@ -469,9 +469,18 @@ class GitHubHost:
         if path != "/graphql":
             raise Refusal(404, "Not Found")
         asked = json.loads(body)
+        views = [View(each, self.clock(), "") for each in self._repositories.values()]
+        if asked["query"].split() == _TOTAL_QUERY.split():
+            name = "{owner}/{name}".format_map(asked["variables"])
+            found = [[item.head for item, _ in view.items()] for view in views if view.name == name]
+            counts = [
+                {"totalCount": sum((head is None) is wanted for head in heads)}
+                for heads in found
+                for wanted in (True, False)
+            ]
+            return _json({"data": {"repository": dict(zip(("issues", "pullRequests"), counts, strict=False)) or None}})
         if asked["query"].split() != _PULLS_QUERY.split():
             return _json({"errors": [{"type": "undefinedField", "message": "Field doesn't exist on type"}]})
-        views = [View(each, self.clock(), "") for each in self._repositories.values()]
         pulls = {f"PR_{item.id}": view.ask_pull(item) for view in views for item, _ in view.items() if item.head}
         return _json({"data": {"nodes": [pulls.get(ident) for ident in asked["variables"]["ids"]]}})
 
@@ -503,6 +512,8 @@ class GitHubHost:
         last = max(1, -(-len(items) // per_page))
         pages = {"prev": page - 1, "next": page + 1, "last": last, "first": 1}
         wanted = ("next", "last") if page == 1 else ("prev", "first") if page >= last else tuple(pages)
+        # GitHub's list of issues has pages by cursor, and so no last one.
+        wanted = tuple(rel for rel in wanted if (path, rel) != ("/issues", "last"))
         links = [f'<{url}?{urlencode({**query, "page": pages[rel]})}>; rel="{rel}"' for rel in wanted]
         shown = [show(item) for item in items[(page - 1) * per_page : page * per_page]]
         return _json(shown, headers={"link": ", ".join(links)} if last > 1 else {})
@@ -869,6 +880,11 @@ _ROUTES: Sequence[tuple[str, frozenset[str], Callable[..., Response]]] = (
     (r"/milestones", _PAGED | {"state"}, _milestones),
     (r"/milestones/(\d+)", _NONE, _milestone),
 )
+_TOTAL_QUERY = """
+query($owner: String!, $name: String!) {
+  repository(owner: $owner, name: $name) { issues { totalCount } pullRequests { totalCount } }
+}
+"""
 _PULLS_QUERY = """
 query($ids: [ID!]!) {
   nodes(ids: $ids) {

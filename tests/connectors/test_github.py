@@ -650,7 +650,7 @@ def test_how_much_there_is_to_read(connect: Connect, world: World) -> None:
     assert connector.count(REPO, None) == 0
     world.issues(1, 2, 3)
     world.host.open_pull(REPO, day(4), "Mend")
-    assert [connector.count(REPO, since) for since in (None, day(3), day(3.5), day(5))] == [4, 2, 1, 0]
+    assert [connector.count(REPO, since) for since in (None, day(3))] == [4, None], "only of all of them"
 
 
 def test_it_is_github_s_clock(connect: Connect, world: World) -> None:

@@ -151,8 +151,16 @@ def test_a_token_is_exchanged_before_it_ends(connect: Connect, host: AppHost) ->
 def test_a_token_that_was_withdrawn_is_asked_for_anew(connect: Connect, host: AppHost) -> None:
     connector = connect()
     titles(connector)
+    known, host.host.token = host.host.token, "another one"
+    with pytest.raises(Retryable, match="installation's token") as caught:
+        titles(connector)
+    assert caught.value.after == 60
+    host.host.token = known  # so new a token is not yet known everywhere
+    assert titles(connector) == ["Login fails"]
+    assert host.given == ["ghs_0"]
+    host.now += timedelta(minutes=2)
     host.host.token = "another one"
-    with pytest.raises(Fatal, match="installation's token"):
+    with pytest.raises(Retryable, match="installation's token"):
         titles(connector)
     assert titles(connector) == ["Login fails"]
     assert host.given == ["ghs_0", "ghs_1"]
@@ -195,6 +203,7 @@ def test_no_key_at_all_is_said_without_showing_it(connect: Connect, tmp_path: Pa
         (JSONResponse({"message": "This installation has been suspended"}, 403), Fatal, "suspended"),
         (JSONResponse({"message": "limit"}, 403, {"retry-after": "9"}), Retryable, "rate limit"),
         (JSONResponse({"message": "limit"}, 429), Retryable, "rate limit"),
+        (JSONResponse({"message": "limit"}, 403, {"x-ratelimit-remaining": "0"}), Retryable, "rate limit"),
         (Response("oh", 502), Retryable, "502"),
         (Response("<html>", 201), Retryable, "without a token"),
         (JSONResponse({"token": "a b", "expires_at": "2026-03-02T10:00:00Z"}, 201), Retryable, "without a token"),
@@ -208,6 +217,19 @@ def test_no_token_is_had(connect: Connect, host: AppHost, answer: Response, kind
         titles(connector)
     host.answer = None
     assert titles(connector) == ["Login fails"]
+
+
+def test_no_token_is_logged(connect: Connect, host: AppHost, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
+    titles(connect())
+    assert host.given == ["ghs_0"]
+    assert "ghs_0" not in caplog.text
+
+
+def test_a_key_that_is_no_text(connect: Connect, tmp_path: Path) -> None:
+    (tmp_path / "key").write_bytes(b"\x30\x82\xff\xfe")
+    with pytest.raises(Fatal, match="is no text"):
+        titles(connect(private_key={"file": tmp_path / "key"}))
 
 
 def test_one_way_to_sign_in(secret: SecretRef) -> None:

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from connectors import github, github_bulk
+from connectors import github_bulk
 from connectors.base import Retryable, SecretRef
 from connectors.github import SETTLED, GitHubAuth, GitHubConnector, GitHubSettings
 from connectors.github_bulk import PULLS, Told, batches, pulls
@@ -126,11 +126,11 @@ def test_it_costs_a_fraction_of_the_calls(connect: Connect) -> None:
     found = everything(connect(host.app))
     assert len(found) == 403
     asked = routes(host)
-    # One by one it would be 400 lists of events, and twice as many answers as there are pull requests.
-    # Those that are left: what is no younger than the oldest event, and reviews by the ghost.
+    # One by one it would be 400 lists of events, and three times as many answers as there are pull requests.
+    # Those that are left: what is no younger than the last page of the list, and reviews by the ghost.
     assert asked["N/issues"] == 5
-    assert 4 <= asked["/graphql"] <= 5, "one for each page"
-    assert sum(asked.values()) < 100, asked
+    assert 5 <= asked["/graphql"] <= 6, "one for each page, and one for how many there are"
+    assert sum(asked.values()) < 150, asked
 
 
 def test_of_few_things_the_list_is_not_read(connect: Connect) -> None:
@@ -192,6 +192,21 @@ def test_a_listing_goes_on_where_it_was_cut_off(connect: Connect) -> None:
     assert connector._told == {}, "when all was read, the list is let go"
 
 
+def test_a_list_that_fails_again_and_again_is_left(connect: Connect) -> None:
+    host = a_world(150, lambda: day(60))
+    whole = by_itself(connect(host.app))
+    heavy = lambda request: _answer(request, JSONResponse({"message": "Server Error"}, 502))  # noqa: E731
+    connector = connect(Except(host, heavy))
+    for _ in range(2):
+        with pytest.raises(Retryable):
+            everything(connector)
+    assert everything(connector) == whole
+
+
+def _answer(request: Request, answer: Response) -> Response | None:
+    return answer if request.url.path.endswith("00001/issues/events") else None
+
+
 class Except:
     """A host that answers some paths otherwise."""
 
@@ -207,16 +222,15 @@ LIMITED = {"message": "In order to keep the API fast for everyone, pagination is
 
 
 def _limited(request: Request) -> Response | None:
-    there = request.url.path.endswith("00001/issues/events") and int(request.query_params.get("page", "1")) > 3
-    return JSONResponse(LIMITED, 422) if there else None
+    return _answer(request, JSONResponse(LIMITED, 422)) if int(request.query_params.get("page", "1")) > 3 else None
 
 
 def _not_found(request: Request) -> Response | None:
-    return JSONResponse({"message": "Not Found"}, 404) if request.url.path.endswith("00001/issues/events") else None
+    return _answer(request, JSONResponse({"message": "Not Found"}, 404))
 
 
 def _odd(request: Request) -> Response | None:
-    return JSONResponse([{"event": 7}]) if request.url.path.endswith("00001/issues/events") else None
+    return _answer(request, JSONResponse([{"event": 7}]))
 
 
 def _graphql(answer: Response) -> Callable[[Request], Response | None]:
@@ -230,7 +244,7 @@ def _graphql(answer: Response) -> Callable[[Request], Response | None]:
         pytest.param(_not_found, id="no such list"),
         pytest.param(_odd, id="a list in another shape"),
         pytest.param(_graphql(JSONResponse({"message": "Not Found"}, 404)), id="no GraphQL"),
-        pytest.param(_graphql(JSONResponse({"message": "limit"}, 403, {"retry-after": "9"})), id="GraphQL is limited"),
+        pytest.param(_graphql(JSONResponse({"message": "limit"}, 403)), id="GraphQL is not allowed"),
         pytest.param(_graphql(PlainTextResponse("<html>")), id="GraphQL is a proxy's page"),
         pytest.param(_graphql(JSONResponse({"errors": [{"type": "RATE_LIMITED"}]})), id="GraphQL says so with 200"),
         pytest.param(_graphql(JSONResponse({"data": {"nodes": [None, {}, 7]}})), id="GraphQL tells other things"),
@@ -242,6 +256,13 @@ def test_without_the_aids_all_is_there(connect: Connect, answer: Callable[[Reque
     host = a_world(150, lambda: day(60))
     whole = by_itself(connect(host.app))
     assert everything(connect(Except(host, answer))) == whole
+
+
+def test_where_github_asks_for_a_pause_all_requests_pause(connect: Connect) -> None:
+    limited = _graphql(JSONResponse({"message": "You have exceeded a secondary rate limit"}, 403, {"retry-after": "9"}))
+    with pytest.raises(Retryable) as caught:
+        everything(connect(Except(a_world(150, lambda: day(60)), limited)))
+    assert caught.value.after == 9
 
 
 def test_a_mistake_in_the_list_is_no_dead_letter(connect: Connect) -> None:
@@ -279,7 +300,7 @@ def idents(list_: Told, number: int, created: float = 5, updated: float = 20) ->
 
 
 def test_the_events_of_a_thing_oldest_first() -> None:
-    list_ = told([event(9, 1, 9), event(8, 2, 8), event(7, 1, 7)], [event(7, 1, 7), event(6, 1, 6), event(1, 3, 1)])
+    list_ = told([event(9, 1, 9), event(8, 2, 8), event(7, 1, 7)], [event(7, 1, 7), event(6, 1, 6)], [event(4, 3, 4)])
     assert idents(list_, 1) == [6, 7, 9]
     assert idents(list_, 2) == [8]
     assert idents(list_, 4) == [], "nothing ever happened to it"
@@ -289,7 +310,7 @@ def test_the_events_of_a_thing_oldest_first() -> None:
     ("created", "updated", "certain"),
     [
         pytest.param(5, 20, True, id="all its life lies within"),
-        pytest.param(4, 20, False, id="as old as the oldest event"),
+        pytest.param(4, 20, False, id="as old as the newest event of the last page"),
         pytest.param(3, 20, False, id="older than that"),
         pytest.param(5, 29.999, True, id="it changed a minute and more before the list was read"),
         pytest.param(5, 29.9999, False, id="it changed within that minute"),
@@ -297,7 +318,7 @@ def test_the_events_of_a_thing_oldest_first() -> None:
     ],
 )
 def test_only_what_is_certain_is_told(created: float, updated: float, certain: bool) -> None:
-    list_ = told([event(9, 1, 9), event(4, 2, 4)])
+    list_ = told([event(9, 1, 9)], [event(4, 2, 4), event(3, 3, 1)])
     assert (idents(list_, 1, created, updated) == [9]) is certain
     assert (idents(list_, 1, created, updated) is None) is not certain
 
@@ -315,8 +336,8 @@ def test_a_list_of_one_page_is_whole() -> None:
         pytest.param(([event(9, 1, 9)],), None, id="GitHub does not say when"),
         pytest.param((["no event"],), day(30), id="no events"),
         pytest.param(([event(9, 1, 9), {"id": "9"}],), day(30), id="one of another shape"),
-        pytest.param(([event(9, 1, 9, "transferred"), event(3, 2, 3)],), day(30), id="it came from elsewhere"),
-        pytest.param(([event(9, 1, 9, "closed"), event(3, 2, 3)],), day(30), id="no word on why it was closed"),
+        pytest.param(([event(9, 1, 9, "transferred")], [event(3, 2, 3)]), day(30), id="it came from elsewhere"),
+        pytest.param(([event(9, 1, 9, "closed")], [event(3, 2, 3)]), day(30), id="no word on why it was closed"),
     ],
 )
 def test_nothing_is_told(pages: Sequence[Sequence[Any]], at: datetime | None) -> None:
@@ -324,26 +345,35 @@ def test_nothing_is_told(pages: Sequence[Sequence[Any]], at: datetime | None) ->
 
 
 def test_why_it_was_closed_is_told() -> None:
-    list_ = told([event(9, 1, 9, "closed", state_reason="not_planned"), event(3, 2, 3)])
+    list_ = told([event(9, 1, 9, "closed", state_reason="not_planned")], [event(3, 2, 3)])
     assert list_.of(1, day(5), day(9), SETTLED) == [
         {"id": 9, "event": "closed", "created_at": text(day(9)), "state_reason": "not_planned"}
     ]
 
 
 def test_a_page_that_cannot_be_read_ends_the_list_before_it() -> None:
-    list_ = told([event(9, 1, 9), event(4, 2, 4)], [event(3, 1, 3), {"id": 2}])
-    assert list_.following is None
-    assert idents(list_, 1, created=5) == [9]
-    assert idents(list_, 1, created=3.5) is None
+    for odd in ([event(3, 1, 3), {"id": 2}], [event(3, 1, 8)]):
+        list_ = told([event(9, 1, 9)], [event(4, 2, 4)], odd)
+        assert list_.following is None
+        assert idents(list_, 1, created=5) == [9]
+        assert idents(list_, 1, created=3.5) is None
+
+
+def test_what_was_brought_from_elsewhere_does_not_make_the_list_longer() -> None:
+    """An event that came in with its own old time is listed among the new ones."""
+    list_ = told([event(9, 1, 9), event(8, 5, -900)], [event(7, 1, 7)])
+    assert idents(list_, 1, created=6) is None
+    assert idents(list_, 1, created=8) == [7, 9]
 
 
 def test_only_what_makes_a_history_is_kept() -> None:
-    list_ = told([event(9, 1, 9, "subscribed"), event(8, 1, 8, label={"name": "bug", "color": "red"}, actor={"id": 1})])
+    news = [event(9, 1, 9, "subscribed"), event(8, 1, 8, label={"name": "bug", "color": "red"}, actor={"id": 1})]
+    list_ = told(news, [event(1, 2, 1)])
     assert list_.of(1, day(8.5), day(9), SETTLED) == [
         {"id": 8, "event": "labeled", "created_at": text(day(8)), "label": {"name": "bug"}}
     ]
-    assert list_.size < 100
-    assert idents(told([event(9, None, 9), event(3, 2, 3)]), 1) == [], "of a deleted issue nobody asks"
+    assert list_.size < 200
+    assert idents(told([event(9, None, 9)], [event(3, 2, 3)]), 1) == [], "of a deleted issue nobody asks"
 
 
 def test_so_much_is_kept_and_no_more(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -361,7 +391,6 @@ def test_so_much_is_kept_and_no_more(connect: Connect, monkeypatch: pytest.Monke
     found = everything(connector)
     assert 20_000 < max(sizes) < 40_000
     assert len(sizes) < 8
-    monkeypatch.setattr(github, "_STEPS", github._STEPS)
     assert found == by_itself(connector)
 
 

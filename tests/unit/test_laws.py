@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from builders import NOW, START, acknowledgement, any_item
+from builders import project as a_project
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -270,6 +271,15 @@ _json = st.recursive(
     lambda below: st.lists(below, max_size=3) | st.dictionaries(st.text(max_size=5), below, max_size=3),
     max_leaves=6,
 )
+
+
+@pytest.mark.parametrize("zone", ["Mars/Olympus", "", "../etc/passwd", "Europe", "UTC\\u0000"])
+def test_a_zone_that_nobody_knows_is_undecodable(zone: str) -> None:
+    told = Snapshot(project="apollo", thing=Thing(CONFIGURATION, "project", "apollo"), version=1, content=a_project())
+    raw = encode(told)
+    assert decode(raw) == told
+    with pytest.raises(Undecodable, match="time_zone"):
+        decode(raw.replace(b'"time_zone":"UTC"', f'"time_zone":"{zone}"'.encode()))
 
 
 @given(st.binary(max_size=60) | _json.map(lambda value: json.dumps(value).encode()))
