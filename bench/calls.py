@@ -169,7 +169,7 @@ def connector(name: str, url: str, folder: Path) -> Connector:
 
 
 def first_and_second(name: str, url: str, folder: Path, between: Callable[[int], None]) -> None:
-    """All of it, and a minute later the last hour once more."""
+    """All of it, and then the last two days twice, as polls do: the second time nothing is new."""
     reader = connector(name, url, folder)
     container = REPO if name == "github" else PROJECT
     between(_read(reader.changed(container, None)))
@@ -190,7 +190,8 @@ def pygithub(url: str) -> int:
     for issue in client.get_repo(REPO).get_issues(state="all", sort="updated", direction="asc"):
         told: list[Any] = [issue.number, issue.title, issue.state, issue.assignees, issue.labels, issue.milestone]
         told += [(event.id, event.event, event.created_at) for event in issue.get_events()]
-        if issue.pull_request is not None:
+        # Not `issue.pull_request`: of an issue that is none, it is fetched once more to be sure.
+        if "/pull/" in issue.html_url:
             pull = issue.as_pull_request()
             told += [pull.draft, pull.merged_at, pull.head.ref]
             told += [(review.id, review.state, review.submitted_at) for review in pull.get_reviews()]

@@ -1,8 +1,7 @@
 """GitHub: issues as work items, pull requests as change requests, milestones; with their histories from issue events.
 
-The class does the I/O; everything below it is pure. A thing's id is `REPOSITORY_ID/NUMBER`: both never change, and
-it can be fetched through `/repositories/{id}`, after a rename too. GitHub names milestones in its events by title
-only, so a title is looked up among the milestones of now; one that no longer exists stays as `title:NAME`.
+What to ask for, and when, is here; how GitHub is spoken to in `connectors/github_client.py`, what its answers mean in
+`connectors/github_things.py`, and how many things are told at once in `connectors/github_bulk.py`.
 
 Next on the way of an event: `connectors/pump.py`.
 """
@@ -10,26 +9,19 @@ Next on the way of an event: `connectors/pump.py`.
 from __future__ import annotations
 
 import json
-import logging
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 from urllib.parse import urlsplit
 
-import requests
-from github import Auth, Github
+from github import Auth
 from github.Requester import Requester
 from pydantic import (
-    AfterValidator,
-    AwareDatetime,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
-    ValidationError,
     model_validator,
 )
 
@@ -45,36 +37,40 @@ from connectors.base import (
     Retryable,
     SecretRef,
     Withheld,
-    bounded_wait,
     http_date,
-    problem,
-    retry_after,
-    unreached,
     usable_token,
 )
-from connectors.bounded import BoundedAdapter
 from connectors.conditional import Answers
-from pmsync.core.events import (
-    MAX_CHANGES,
-    Change,
-    ChangeRequest,
-    Mention,
-    Milestone,
-    Review,
-    Scalar,
-    StatusCategory,
-    WorkItem,
+from connectors.github_client import (
+    Answer,
+    Missing,
+    Page,
+    answered_at,
+    failure,
+    last_page,
+    next_page,
+    requester_of,
+    sent,
+)
+from connectors.github_things import (
+    HISTORIC,
+    Home,
+    Parts,
+    created_at,
+    is_at_home,
+    read_milestone,
+    read_thing,
+    reference,
+    repository,
+    stamp,
+    unsettled,
+    updated_at,
 )
 
-TIMEOUT_SECONDS = 30
 MAX_PAGES = 10_000
 MAX_READINGS = 3
-API_VERSION = "2022-11-28"
-SECONDARY_LIMIT_SECONDS = 60.0
-"""How long to wait where GitHub names no time (its documentation: at least one minute)."""
 SETTLED, UNSETTLED = timedelta(seconds=60), timedelta(hours=1)
 """How long after its last change a thing must have been read to be read as a whole; and one that did not add up then."""
-MAX_MENTIONS = 500
 MOST_TAKEN = 10_000
 """Things of one repository that are remembered as taken; a megabyte or two."""
 
@@ -130,7 +126,7 @@ class GitHubConnector:
         """A connector for these settings; PyGithub keeps the session, without its own retries and pauses."""
         if settings.auth is None:
             raise Fatal(f"{settings.name} is not live: what is known of it comes with `pmsync import`")
-        return cls(settings.name, _requester(settings, _sign_in(settings, clock)), clock, settings.page_size)
+        return cls(settings.name, requester_of(settings.url, _sign_in(settings, clock)), clock, settings.page_size)
 
     def check(self, containers: Sequence[str]) -> Iterator[str]:
         """What is wrong with the token or these repositories, one line each."""
@@ -288,7 +284,7 @@ class GitHubConnector:
         if things < github_bulk.MANY and home.id not in self._told:
             return
         first = f"{home.path}/issues/events", {"per_page": 100}
-        told = self._told.setdefault(home.id, github_bulk.Told(first, _STEPS))
+        told = self._told.setdefault(home.id, github_bulk.Told(first, HISTORIC))
         told.worth = max(told.worth, min(things // 2, github_bulk.MOST_PAGES))
         asked = set[str]()
         while told.following and told.pages < told.worth and self._told_bytes() < github_bulk.MOST_BYTES:
@@ -319,7 +315,7 @@ class GitHubConnector:
         """The answer of the GraphQL API, or nothing: it is there to save requests only. Where GitHub says for how long to
         leave it alone, it means all requests."""
         try:
-            status, headers, text = _sent(
+            status, headers, text = sent(
                 self._requester, "POST", self._requester.graphql_url, input={"query": query, "variables": variables}
             )
             answer = json.loads(text) if status == 200 else None
@@ -402,7 +398,7 @@ class GitHubConnector:
         known = self._answers.get(request) if again else None
         condition = {"If-None-Match": known.etag} if known else {}
         options = {"parameters": dict(query or {}), "headers": condition}
-        status, headers, text = _sent(self._requester, "GET", path, **options)
+        status, headers, text = sent(self._requester, "GET", path, **options)
         if known and status == 304:
             return Answer({**known.headers, **headers}, json.loads(known.text))
         if status not in accept:
@@ -425,7 +421,7 @@ def _sign_in(settings: GitHubSettings, clock: Clock) -> Auth.Auth:
         return Auth.Token(usable_token(settings.auth.token.reveal(), "auth.token"))
 
     def mint(own: Auth.AppAuthToken, path: str) -> github_app.Minted:
-        status, headers, text = _sent(_requester(settings, own), "POST", path, input={})
+        status, headers, text = sent(requester_of(settings.url, own), "POST", path, input={})
         error = failure(status, headers, text, path, clock())
         if status != 201 and isinstance(error, Retryable):
             raise error
@@ -434,90 +430,15 @@ def _sign_in(settings: GitHubSettings, clock: Clock) -> Auth.Auth:
     return github_app.Installation(settings.auth.app, mint, clock)
 
 
-def _requester(settings: GitHubSettings, auth: Auth.Auth) -> Requester:
-    """PyGithub keeps the session, without its own retries and pauses."""
-    client = Github(
-        auth=auth,
-        base_url=settings.url.rstrip("/"),
-        timeout=TIMEOUT_SECONDS,
-        user_agent="pmsync",
-        api_version=API_VERSION,
-        retry=0,
-        seconds_between_requests=0,
-        seconds_between_writes=0,
-    )
-    bound(client.requester)
-    # At its lowest level it logs whole answers, and so the tokens that an App is given.
-    logging.getLogger("github.Requester").setLevel(logging.INFO)
-    return client.requester
-
-
-def _sent(requester: Requester, verb: str, path: str, **options: Any) -> tuple[int, Mapping[str, str], str]:
-    """The answer to a request: status, headers, text. What keeps it from coming is a connector's error."""
-    what = urlsplit(path).path
-    try:
-        return requester.requestJson(verb, path, **options)
-    except requests.RequestException as error:
-        raise Retryable(f"GitHub at {unreached(requester.base_url, error)}") from None
-    except (ValueError, OverflowError):
-        raise Retryable(f"GitHub's answer to {what} has headers that cannot be read") from None
-    except RuntimeError:
-        raise Fatal(f"GitHub redirects {what} to another host; correct the source's url") from None
-
-
-def bound(requester: Requester) -> None:
-    """Have its answers bounded. PyGithub's own way to give it other connections is one for the whole process, and makes it
-    open a new one for each request."""
-    inner: Any = requester._Requester__connectionClass  # type: ignore[attr-defined]
-
-    class Bounded(inner):  # type: ignore[misc]
-        def __init__(self, *values: Any, **options: Any) -> None:
-            super().__init__(*values, **options)
-            self.session.mount(f"{self.protocol}://", BoundedAdapter(max_retries=0))
-
-    requester._Requester__connectionClass = Bounded  # type: ignore[attr-defined]
-
-
-# --- what the pure functions are about --------------------------------------------------------------------------------
+# --- what a listing has to remember ------------------------------------------------------------------------------------
 
 Query = Mapping[str, Any]
 _CONTAINER = re.compile(r"[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+")
 _ID = re.compile(r"(\d{1,18})/(\d{1,18})")
 
 
-class Missing(Withheld):
-    """GitHub says that there is no such thing (404, 410)."""
-
-
-class Answer(NamedTuple):
-    """An answer of GitHub: header names in lower case, the body parsed."""
-
-    headers: Mapping[str, str]
-    body: Any
-
-
-class Page(NamedTuple):
-    """One page of a list, the URL of the next one, how many pages there are, and GitHub's clock when it answered (None:
-    it did not say)."""
-
-    items: list[Any]
-    next: str | None
-    last: int | None
-    at: datetime | None
-
-
 Taken = dict[str, datetime]
 """The stamps of what was read as a whole and handed on -> when it changed."""
-
-
-class Parts(NamedTuple):
-    """All answers that make up one issue or pull request, unchecked."""
-
-    issue: Any
-    events: Sequence[Any] = ()
-    pull: Any = None
-    reviews: Sequence[Any] = ()
-    commits: Sequence[Any] = ()
 
 
 class Many(NamedTuple):
@@ -530,141 +451,11 @@ class Many(NamedTuple):
         """The events of a listed issue; None where they are to be asked for."""
         if self.told is None:
             return None
-        try:
-            listed = _Lived.model_validate(issue)
-        except ValidationError:
-            return None
-        return self.told.of(issue["number"], listed.created_at, listed.updated_at, SETTLED)
+        return self.told.of(issue["number"], created_at(issue), updated_at(issue), SETTLED)
 
     def pull(self, number: int) -> github_bulk.Pull | None:
         """The pull request with its reviews and commits; None where they are to be asked for."""
         return self.pulls.get(number)
-
-
-@dataclass(frozen=True, slots=True)
-class Home:
-    """A repository: what its things need to know of it. `titles` is title -> (milestone id, when it was created)."""
-
-    id: int
-    full_name: str
-    container: str
-    titles: Mapping[str, tuple[str, str]]
-
-    @property
-    def path(self) -> str:
-        return f"/repositories/{self.id}"
-
-    def thing(self, number: int) -> str:
-        """The id of the thing with this number."""
-        return f"{self.id}/{number}"
-
-    def knowing(self, milestones: Iterable[Any]) -> Home:
-        """With the titles of these milestones."""
-        known = [
-            item for item in milestones if isinstance(item, dict) and {"title", "number", "created_at"} <= set(item)
-        ]
-        titles = {str(item["title"]): (self.thing(item["number"]), str(item["created_at"])) for item in known}
-        return Home(self.id, self.full_name, self.container, titles)
-
-    def milestone(self, title: str, at: datetime) -> str:
-        """The id of the milestone that bore this title then, or `title:NAME` where it is none of today's."""
-        ident, created_at = self.titles.get(title, ("", ""))
-        return ident if ident and created_at <= f"{at:%Y-%m-%dT%H:%M:%SZ}" else f"title:{title}"
-
-
-def repository(body: Any, container: str | None) -> Home:
-    """The repository in an answer; `container` is its configured name, GitHub's own where that is not known."""
-    if not isinstance(body, dict) or not isinstance(body.get("id"), int) or not isinstance(body.get("full_name"), str):
-        raise Retryable("GitHub's answer about a repository has no id and full_name")
-    if body.get("has_issues") is False:
-        raise Withheld(
-            f"the issues of {body['full_name']} are turned off; turn them on, or take it out of the configuration"
-        )
-    return Home(body["id"], body["full_name"], container or body["full_name"], {})
-
-
-# --- answers and failures ---------------------------------------------------------------------------------------------
-
-
-def failure(status: int, headers: Mapping[str, str], text: str, what: str, now: datetime) -> ConnectorError:
-    """What an answer that is not 200 means for us."""
-    limited = "retry-after" in headers or headers.get("x-ratelimit-remaining") == "0"
-    # The text is only looked at, never repeated: it is the one sign of some secondary limits.
-    if status == 429 or (status == 403 and (limited or "rate limit" in text.lower())):
-        return Retryable("GitHub's rate limit is reached", pause(headers, now))
-    if status in (404, 410):
-        return Missing(f"GitHub has no {what}, or the token may not see it; correct the name, or give the token access")
-    if status == 401:
-        return Fatal("GitHub refuses the token (401); make a new one and put it where auth.token points")
-    if status in (403, 451):
-        kind = Withheld if "/repos/" in what or "/repositories/" in what else Fatal
-        return kind(f"the token may not read {what} ({status}); let it read metadata, issues and pull requests")
-    if 400 <= status < 500 and status != 408:
-        return Fatal(f"GitHub refuses {what} ({status}); is the source's url that of a GitHub API?")
-    return Retryable(f"GitHub answered {status} to {what}", waits(headers, now))
-
-
-def pause(headers: Mapping[str, str], now: datetime) -> float:
-    """Seconds until a rate limit lets us go on, by GitHub's own clock."""
-    after = waits(headers, now)
-    if after is not None:
-        return after
-    reset = headers.get("x-ratelimit-reset", "")
-    if headers.get("x-ratelimit-remaining") == "0" and re.fullmatch(r"[0-9]{1,12}", reset):
-        return bounded_wait(int(reset) - answered_at(headers, now).timestamp())
-    return SECONDARY_LIMIT_SECONDS
-
-
-def waits(headers: Mapping[str, str], now: datetime) -> float | None:
-    """What `Retry-After` says, by GitHub's own clock."""
-    return retry_after(headers.get("retry-after"), answered_at(headers, now))
-
-
-def answered_at(headers: Mapping[str, str], otherwise: datetime) -> datetime:
-    """The `Date` of an answer."""
-    return http_date(headers.get("date")) or otherwise
-
-
-def next_page(link: str, base_url: str) -> str | None:
-    """The URL of the next page in a `Link` header (RFC 8288); it must lie on our own host, where the token may go."""
-    links = requests.utils.parse_header_links(link) if link else []
-    url = next((str(item["url"]) for item in links if item.get("rel") == "next"), None)
-    try:
-        elsewhere = url is not None and urlsplit(url)[:2] != urlsplit(base_url)[:2]
-    except ValueError:
-        raise Retryable("GitHub's answer names a next page whose address is none") from None
-    if elsewhere:
-        raise Fatal("GitHub's next page is on another host; correct the source's url")
-    return url
-
-
-def last_page(link: str) -> int | None:
-    """The number of the last page in a `Link` header."""
-    links = requests.utils.parse_header_links(link) if link else []
-    url = next((str(item["url"]) for item in links if item.get("rel") == "last"), "")
-    number = re.search(r"[?&]page=([0-9]{1,6})(?:&|$)", url)
-    return int(number[1]) if number else None
-
-
-def reference(home: Home, item: Any, kind: str = "") -> Ref:
-    """The reference of a listed item; one without a number shares `?`."""
-    number = item.get("number") if isinstance(item, dict) else None
-    pull = isinstance(item, dict) and item.get("pull_request") is not None
-    kind = kind or ("change_request" if pull else "work_item")
-    return Ref(kind, home.thing(number) if isinstance(number, int) else f"{home.id}/?")
-
-
-def updated_at(item: Any) -> datetime | None:
-    """When a listed item changed last; None where it does not say."""
-    try:
-        return _Listed.model_validate(item).updated_at
-    except ValidationError:
-        return None
-
-
-def stamp(item: Any) -> str:
-    """One state of a listed item: its id and time."""
-    return f"{item.get('id')}@{item.get('updated_at')}" if isinstance(item, dict) else repr(item)
 
 
 def still_listed(taken: Taken, since: datetime | None) -> Taken:
@@ -680,489 +471,3 @@ def note_taken(taken: Taken, reads: Iterable[tuple[Any, Read]], listed_at: datet
             taken[stamp(issue)] = changed_at
     while len(taken) > MOST_TAKEN:
         del taken[next(iter(taken))]
-
-
-def is_at_home(home: Home, issue: Any, number: int) -> bool:
-    """Whether an answer is about the issue that we asked for."""
-    if not isinstance(issue, dict):
-        return True
-    there = issue.get("repository_url")
-    elsewhere = isinstance(there, str) and not there.casefold().endswith(f"/repos/{home.full_name}".casefold())
-    return issue.get("number") == number and not elsewhere
-
-
-# --- GitHub's shapes: the fields that we read, and no others ----------------------------------------------------------
-
-
-def _text(value: Any) -> Any:
-    if not isinstance(value, str):
-        raise ValueError("should be a date and time as text")
-    return value
-
-
-def _in_utc(when: datetime) -> datetime:
-    try:
-        return when.astimezone(UTC)
-    except OverflowError:
-        raise ValueError("should be a time of the years 1 to 9999") from None
-
-
-_Time = Annotated[AwareDatetime, BeforeValidator(_text), Field(strict=False), AfterValidator(_in_utc)]
-
-
-class _Raw(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
-
-
-class _Listed(_Raw):
-    updated_at: _Time
-
-
-class _Lived(_Listed):
-    created_at: _Time
-
-
-class _User(_Raw):
-    id: int
-
-
-class _Named(_Raw):
-    name: str
-
-
-class _Titled(_Raw):
-    title: str
-
-
-class _Numbered(_Raw):
-    number: int
-
-
-class _Head(_Raw):
-    ref: str
-
-
-class _Issue(_Raw):
-    number: int
-    title: str
-    html_url: str
-    state: Literal["open", "closed"]
-    state_reason: str | None = None
-    created_at: _Time
-    updated_at: _Time
-    assignees: list[_User]
-    labels: list[_Named | str]
-    milestone: _Numbered | None
-    type: _Named | None = None
-
-
-class _Pull(_Raw):
-    number: int
-    title: str
-    body: str | None
-    html_url: str
-    state: Literal["open", "closed"]
-    draft: bool = False
-    created_at: _Time
-    merged_at: _Time | None
-    closed_at: _Time | None
-    user: _User | None
-    milestone: _Numbered | None
-    head: _Head
-
-
-class _Review(_Raw):
-    id: int
-    state: str
-    submitted_at: _Time | None = None
-    user: _User | None
-
-
-class _Message(_Raw):
-    message: str
-
-
-class _Commit(_Raw):
-    commit: _Message
-
-
-class _Milestone(_Raw):
-    number: int
-    title: str
-    html_url: str
-    state: Literal["open", "closed"]
-    created_at: _Time
-    due_on: _Time | None
-    closed_at: _Time | None
-
-
-class _Event(_Raw):
-    id: int
-    event: str
-    created_at: _Time
-    state_reason: str | None = None
-    assignee: _User | None = None
-    label: _Named | None = None
-    milestone: _Titled | None = None
-
-
-# --- translation ------------------------------------------------------------------------------------------------------
-
-
-def read_milestone(home: Home, milestone: Any) -> Read:
-    """A milestone as read. It has no time: GitHub's own moves with every issue that joins or leaves it."""
-    ref = reference(home, milestone, "milestone")
-    try:
-        return Read(ref, None, translate_milestone(home, milestone))
-    except ValidationError as error:
-        return Read(ref, None, problem=problem(error), raw=raw(milestone))
-
-
-def read_thing(home: Home, parts: Parts) -> Read:
-    """An issue or a pull request as read; what cannot be translated says so and keeps what came."""
-    ref, time = reference(home, parts.issue), updated_at(parts.issue)
-    try:
-        if parts.pull is not None:
-            content: WorkItem | ChangeRequest = translate_pull(home, parts)
-        else:
-            content = translate_issue(home, parts.issue, parts.events)
-    except ValidationError as error:
-        return Read(ref, time, problem=problem(error), raw=raw(parts._asdict()))
-    return Read(ref, time, content)
-
-
-def raw(body: Any) -> bytes:
-    """What came, as JSON; in ASCII, since what came may be no text that UTF-8 can hold."""
-    try:
-        return json.dumps(body, separators=(",", ":")).encode()
-    except RecursionError:
-        return b""
-
-
-def unsettled(read: Read) -> bool:
-    """Whether the events of a thing do not add up to its present state."""
-    return isinstance(read.content, WorkItem | ChangeRequest) and bool(read.content.untracked)
-
-
-def translate_milestone(home: Home, milestone: Any) -> Milestone:
-    """A milestone; raises `ValidationError` if it is not in GitHub's shape."""
-    found = _Milestone.model_validate(milestone)
-    return Milestone(
-        key=f"{home.container}/milestone/{found.number}",
-        container=home.container,
-        title=found.title,
-        url=found.html_url,
-        created_at=found.created_at,
-        # GitHub keeps the day as midnight of its own zone (07:00 or 08:00 UTC), so the day in UTC is the one meant.
-        due_date=found.due_on.date() if found.due_on else None,
-        state=found.state,
-        closed_at=found.closed_at,
-    )
-
-
-def translate_issue(home: Home, issue: Any, events: Sequence[Any]) -> WorkItem:
-    """An issue with its history; raises `ValidationError` if it is not in GitHub's shape."""
-    found = _Issue.model_validate(issue)
-    labels = tuple(label if isinstance(label, str) else label.name for label in found.labels)
-    lanes = {
-        "status": (_closed(found.state_reason) if found.state == "closed" else "open",),
-        "assignees": tuple(str(user.id) for user in found.assignees),
-        "milestones": (home.thing(found.milestone.number),) if found.milestone else (),
-        "blocked": tuple(filter(None, map(_blocking, labels))),
-    }
-    past = history(home, events, lanes, _ISSUE_FIELDS)
-    return WorkItem(
-        key=f"{home.container}#{found.number}",
-        container=home.container,
-        type=_type(labels, found.type),
-        title=found.title,
-        url=found.html_url,
-        created_at=found.created_at,
-        status=_status(lanes),
-        status_category=_category(lanes),
-        assignee=_first(lanes["assignees"]),
-        milestone=_last(lanes["milestones"]),
-        blocked=bool(lanes["blocked"]),
-        labels=labels,
-        history=past.changes,
-        history_cut=past.cut,
-        untracked=past.untracked,
-    )
-
-
-def translate_pull(home: Home, parts: Parts) -> ChangeRequest:
-    """A pull request with its reviews, commits and history; raises `ValidationError` if it is not in GitHub's shape."""
-    found = _Pull.model_validate(parts.pull)
-    messages = [each.commit.message for each in map(_Commit.model_validate, parts.commits)]
-    named = mentions(home.container, found.head.ref, found.title, found.body or "", messages)
-    state: Literal["open", "merged", "closed"] = "merged" if found.merged_at else found.state
-    lanes = {
-        "status": (state,),
-        "draft": ("draft",) if found.draft else (),
-        "milestones": (home.thing(found.milestone.number),) if found.milestone else (),
-    }
-    past = history(home, parts.events, lanes, _PULL_FIELDS)
-    return ChangeRequest(
-        key=f"{home.container}#{found.number}",
-        container=home.container,
-        title=found.title,
-        url=found.html_url,
-        created_at=found.created_at,
-        author=str(found.user.id) if found.user else None,
-        state=state,
-        draft=found.draft,
-        milestone=_last(lanes["milestones"]),
-        merged_at=found.merged_at,
-        closed_at=found.closed_at,
-        reviews=tuple(_reviews(parts.reviews)),
-        work_items=tuple(sorted({each.key for each in named})),
-        mentions=named,
-        history=past.changes,
-        history_cut=past.cut,
-        untracked=past.untracked,
-    )
-
-
-def _reviews(reviews: Sequence[Any]) -> Iterator[Review]:
-    for review in map(_Review.model_validate, reviews):
-        if review.submitted_at:  # one that is still being written has no time
-            reviewer = str(review.user.id) if review.user else None
-            yield Review(id=str(review.id), at=review.submitted_at, state=review.state.lower(), reviewer=reviewer)
-
-
-def _type(labels: Sequence[str], declared: _Named | None) -> str:
-    if any(label.lower() == "bug" for label in labels):
-        return "bug"
-    return declared.name if declared else "issue"
-
-
-_COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
-_KEY = re.compile(r"(?<![A-Za-z0-9_-])([A-Z][A-Z0-9]{1,9})-([1-9][0-9]{0,6})(?![A-Za-z0-9_]|-[0-9]|\.[0-9])")
-_NO_PROJECTS = frozenset({"CVE", "CWE", "FIPS", "HTTP", "IEEE", "ISO", "PEP", "RFC", "SHA", "TLS", "UTF"})
-_CLOSES = re.compile(
-    r"\b(?:close[sd]?|fix(?:es|ed)?|resolve[sd]?):?[ \t]+"
-    r"(?:https?://[^/\s]+/(?P<url>[\w.-]+/[\w.-]+)/issues/|(?P<repo>[\w.-]+/[\w.-]+)?\#)(?P<number>[1-9][0-9]{0,9})\b",
-    re.IGNORECASE | re.ASCII,
-)
-
-
-def mentions(container: str, branch: str, title: str, body: str, messages: Iterable[str]) -> tuple[Mention, ...]:
-    """The work items that a pull request names, and where: keys like APO-12 anywhere, `owner/repo#12` after a closing
-    keyword. The first `MAX_MENTIONS` of them, by key."""
-    texts = [("title", title), ("body", _COMMENT.sub("", body)), *(("commit", message) for message in messages)]
-    keys = ((match, where) for where, text in (("branch", branch), *texts) for match in _KEY.finditer(text))
-    found = {(match[0], where) for match, where in keys if match[1] not in _NO_PROJECTS}
-    closed = (match for _, text in texts for match in _CLOSES.finditer(text))
-    found |= {(f"{match['url'] or match['repo'] or container}#{match['number']}", "closing") for match in closed}
-    return tuple(Mention(key=key, where=where) for key, where in sorted(found)[:MAX_MENTIONS])
-
-
-# --- history ----------------------------------------------------------------------------------------------------------
-# A lane is one independent strand of a thing's state, as a tuple of texts; a field is read off one lane or two.
-
-Lanes = Mapping[str, tuple[str, ...]]
-
-
-class History(NamedTuple):
-    """The changes of the tracked fields, oldest first, and the fields whose events do not add up."""
-
-    changes: tuple[Change, ...]
-    untracked: tuple[str, ...]
-    cut: bool
-
-
-class _Gap(Exception):
-    """An event that cannot follow on what was there before: part of the history is missing."""
-
-
-class _Field(NamedTuple):
-    lanes: frozenset[str]
-    value: Callable[[Lanes], Scalar]
-
-
-class _Step(NamedTuple):
-    lane: str
-    act: Callable[[tuple[str, ...], str], tuple[str, ...]]
-    value: Callable[[Home, _Event], str | None]
-
-
-def _first(values: tuple[str, ...]) -> str | None:
-    return values[0] if values else None
-
-
-def _last(values: tuple[str, ...]) -> str | None:
-    return values[-1] if values else None
-
-
-def _status(lanes: Lanes) -> str:
-    return lanes["status"][0]
-
-
-def _category(lanes: Lanes) -> StatusCategory:
-    if _status(lanes) == "open":
-        return StatusCategory.in_progress if lanes["assignees"] else StatusCategory.todo
-    return StatusCategory.done if _status(lanes) == "closed" else StatusCategory.dropped
-
-
-def _closed(reason: str | None) -> str:
-    return {"not_planned": "closed (not planned)", "duplicate": "closed (duplicate)"}.get(reason or "", "closed")
-
-
-def _blocking(label: str) -> str | None:
-    return "blocked" if label.lower() == "blocked" else None
-
-
-def _add(values: tuple[str, ...], value: str) -> tuple[str, ...]:
-    if value in values:
-        raise _Gap
-    return (*values, value)
-
-
-def _remove(values: tuple[str, ...], value: str) -> tuple[str, ...]:
-    if value not in values:
-        raise _Gap
-    return tuple(each for each in values if each != value)
-
-
-def _enter(values: tuple[str, ...], value: str) -> tuple[str, ...]:
-    # A change of milestone is told by two events, whose order GitHub does not promise: for a moment there are two.
-    if len(values) > 1:
-        raise _Gap
-    return _add(values, value)
-
-
-def _leave(values: tuple[str, ...], value: str) -> tuple[str, ...]:
-    if values[:1] != (value,):
-        raise _Gap
-    return values[1:]
-
-
-def _reopen(values: tuple[str, ...], value: str) -> tuple[str, ...]:
-    if values == (value,):
-        raise _Gap
-    return (value,)
-
-
-def _close(values: tuple[str, ...], value: str) -> tuple[str, ...]:
-    # A closed issue may be closed again, for another reason; a merged pull request is told to be closed as well.
-    return values if values == ("merged",) else (value,)
-
-
-def _assignee(_: Home, event: _Event) -> str | None:
-    if event.assignee is None:
-        raise _Gap
-    return str(event.assignee.id)
-
-
-def _milestone(home: Home, event: _Event) -> str | None:
-    if event.milestone is None:
-        raise _Gap
-    return home.milestone(event.milestone.title, event.created_at)
-
-
-def _label(_: Home, event: _Event) -> str | None:
-    return _blocking(event.label.name) if event.label else None
-
-
-def _always(value: str) -> Callable[[Home, _Event], str]:
-    return lambda _home, _event: value
-
-
-_STEPS: Mapping[str, _Step] = {
-    "closed": _Step("status", _close, lambda _, event: _closed(event.state_reason)),
-    "reopened": _Step("status", _reopen, _always("open")),
-    "merged": _Step("status", _close, _always("merged")),
-    "assigned": _Step("assignees", _add, _assignee),
-    "unassigned": _Step("assignees", _remove, _assignee),
-    "milestoned": _Step("milestones", _enter, _milestone),
-    "demilestoned": _Step("milestones", _leave, _milestone),
-    "labeled": _Step("blocked", _add, _label),
-    "unlabeled": _Step("blocked", _remove, _label),
-    "convert_to_draft": _Step("draft", _add, _always("draft")),
-    "converted_to_draft": _Step("draft", _add, _always("draft")),
-    "ready_for_review": _Step("draft", _remove, _always("draft")),
-}
-_ISSUE_FIELDS: Mapping[str, _Field] = {
-    "status": _Field(frozenset({"status"}), _status),
-    "status_category": _Field(frozenset({"status", "assignees"}), lambda lanes: _category(lanes).value),
-    "assignee": _Field(frozenset({"assignees"}), lambda lanes: _first(lanes["assignees"])),
-    "milestone": _Field(frozenset({"milestones"}), lambda lanes: _last(lanes["milestones"])),
-    "blocked": _Field(frozenset({"blocked"}), lambda lanes: bool(lanes["blocked"])),
-}
-_PULL_FIELDS: Mapping[str, _Field] = {
-    "state": _Field(frozenset({"status"}), _status),
-    "draft": _Field(frozenset({"draft"}), lambda lanes: bool(lanes["draft"])),
-    "milestone": _Field(frozenset({"milestones"}), lambda lanes: _last(lanes["milestones"])),
-}
-
-
-def history(home: Home, events: Sequence[Any], present: Lanes, fields: Mapping[str, _Field]) -> History:
-    """The changes that these events made, from the thing's creation to `present`.
-
-    A field is left out, and named as untracked, where its events do not lead to the present value or one of them
-    cannot follow on the one before: then the source's history is not whole, and we do not guess.
-    """
-    told = [
-        _Event.model_validate(event)
-        for event in events
-        if not isinstance(event, dict) or str(event.get("event")) in _STEPS
-    ]
-    told = [event for event in told if _STEPS[event.event].lane in present]
-    end, gaps, changes = _replay(home, told, _beginning(told, present), fields)
-    alias = _renamed(end, present)
-    end = {lane: tuple(alias.get(value, value) for value in values) for lane, values in end.items()}
-    gaps |= {lane for lane, values in present.items() if sorted(values) != sorted(end[lane])}
-    untracked = tuple(
-        name for name, field in fields.items() if field.lanes & gaps or field.value(end) != field.value(present)
-    )
-    kept = [_renaming(change, alias) for change in changes if change.field not in untracked]
-    return History(tuple(kept[-MAX_CHANGES:]), untracked, len(kept) > MAX_CHANGES)
-
-
-def _beginning(events: Sequence[_Event], present: Lanes) -> Lanes:
-    """At its creation a thing is open, with nothing set; only a pull request may be a draft from the start."""
-    drafts = [event.event for event in events if _STEPS[event.event].lane == "draft"]
-    begun: dict[str, tuple[str, ...]] = {**dict.fromkeys(present, ()), "status": ("open",)}
-    if "draft" in present:
-        begun["draft"] = (("draft",) if drafts[0] == "ready_for_review" else ()) if drafts else present["draft"]
-    return begun
-
-
-def _replay(
-    home: Home, events: Sequence[_Event], lanes: Lanes, fields: Mapping[str, _Field]
-) -> tuple[Lanes, set[str], list[Change]]:
-    gaps, changes = set[str](), list[Change]()
-    for event in events:
-        step = _STEPS[event.event]
-        try:
-            value = step.value(home, event)
-            after = lanes if value is None else {**lanes, step.lane: step.act(lanes[step.lane], value)}
-        except _Gap:
-            gaps.add(step.lane)
-            continue
-        changes += _changes(event, lanes, after, fields)
-        lanes = after
-    return lanes, gaps, changes
-
-
-def _changes(event: _Event, before: Lanes, after: Lanes, fields: Mapping[str, _Field]) -> list[Change]:
-    pairs = {name: (field.value(before), field.value(after)) for name, field in fields.items()}
-    moved = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
-    ident = "{}" if len(moved) == 1 else "{}/{}"
-    return [
-        Change(field=name, old=old, new=new, at=event.created_at, id=ident.format(event.id, name))
-        for name, (old, new) in moved.items()
-    ]
-
-
-def _renamed(end: Lanes, present: Lanes) -> Mapping[str, str]:
-    """The one title that no milestone bears today but that must be the present milestone's: it was renamed."""
-    old, new = end.get("milestones", ()), present.get("milestones", ())
-    return {old[0]: new[0]} if len(old) == len(new) == 1 and old[0].startswith("title:") else {}
-
-
-def _renaming(change: Change, alias: Mapping[str, str]) -> Change:
-    if change.field != "milestone" or not alias:
-        return change
-    old, new = (alias.get(str(value), value) for value in (change.old, change.new))
-    return change.model_copy(update={"old": old, "new": new})

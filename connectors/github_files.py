@@ -14,7 +14,7 @@ from typing import Any
 from connectors import base
 from connectors.base import Read
 from connectors.files import OTHER, Files, Found, Shelves, has
-from connectors.github import Home, Parts, read_milestone, read_thing
+from connectors.github_things import Home, Parts, read_milestone, read_thing
 
 _PLACE = re.compile(r"/repos/(?P<name>[\w.-]+/[\w.-]+)(?:/(?:issues|pulls|milestones)/(?P<number>[0-9]{1,18}))?(?:/|$)")
 ADDRESSES = ("repository_url", "pull_request_url", "url", "issue_url")

@@ -15,7 +15,6 @@ import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -195,11 +194,12 @@ def reconcile(path: Path, source: str, containers: tuple[str, ...], repair: bool
     """
     with _app(_with_source(path, source), _now) as app, _progress() as progress:
         chosen = _containers(app, source, containers)
-        found = list(
-            reconciling.reconcile(
-                app.reader(source), app.ledger, chosen, *([partial(progress, source)] if progress else [])
-            )
-        )
+
+        def counted(container: str, listed: int) -> None:
+            if progress:
+                progress(source, container, listed, None)
+
+        found = list(reconciling.reconcile(app.reader(source), app.ledger, chosen, counted))
         if repair:
             for each in found:
                 reconciling.repair(app.ledger, source, each)

@@ -19,8 +19,6 @@ from pmsync.core.events import digest
 MOST_NAMED = 1000
 """So many suspects of a container are fetched by id; of the others only their number is said."""
 
-Counted = Callable[[str, int, int | None], None]
-
 MISSING, GONE, OLD = "missing here", "gone at the source", "older here"
 
 
@@ -49,10 +47,9 @@ class Reconciliation(NamedTuple):
 
 
 def reconcile(
-    reader: Reader, ledger: Ledger, containers: Sequence[str], counted: Counted = lambda *_: None
+    reader: Reader, ledger: Ledger, containers: Sequence[str], counted: Callable[[str, int], None] = lambda *_: None
 ) -> Iterator[Reconciliation]:
-    """Container by container. `counted` is told (container, things listed so far, and that nobody knows of how many).
-    Raises what the reader raises."""
+    """Container by container. `counted` is told (container, things listed so far). Raises what the reader raises."""
     if isinstance(reader, Naming):
         reader.expect(containers)
     for container in containers:
@@ -65,11 +62,11 @@ def repair(ledger: Ledger, source: str, found: Reconciliation) -> None:
     ledger.hint(source, [*whole, *(Hint(each.ref, found.container) for each in found.differences)])
 
 
-def _container(reader: Reader, ledger: Ledger, container: str, counted: Counted) -> Reconciliation:
+def _container(reader: Reader, ledger: Ledger, container: str, counted: Callable[[str, int], None]) -> Reconciliation:
     there: dict[Ref, Mark] = {}
     for page in reader.sweep(container):
         there |= {mark.ref: mark for mark in page}
-        counted(container, len(there), None)
+        counted(container, len(there))
     # After the listing: what was read meanwhile is here already.
     known = {ref: entry for ref, entry in ledger.in_container(reader.name, container).items() if ref.kind != "synced"}
     suspects = sorted(

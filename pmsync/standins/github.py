@@ -880,6 +880,7 @@ _ROUTES: Sequence[tuple[str, frozenset[str], Callable[..., Response]]] = (
     (r"/milestones", _PAGED | {"state"}, _milestones),
     (r"/milestones/(\d+)", _NONE, _milestone),
 )
+# In words of its own, not the connector's: a query that is changed there alone is refused here.
 _TOTAL_QUERY = """
 query($owner: String!, $name: String!) {
   repository(owner: $owner, name: $name) { issues { totalCount } pullRequests { totalCount } }

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from starlette.types import ASGIApp
 
-from connectors import calendar, github, jira
+from connectors import calendar, github, github_client, jira
 from connectors.base import Connector, Ref
 from pmsync.standins.calendar import CalendarHost
 from pmsync.standins.calendar import Fault as CalendarFault
@@ -105,7 +105,7 @@ class TestGitHub(Served):
     def break_next(self, kind: str) -> None:
         if kind == "silent":
             self.stage.silent = True
-            self.monkeypatch.setattr(github, "TIMEOUT_SECONDS", IMPATIENT)
+            self.monkeypatch.setattr(github_client, "TIMEOUT_SECONDS", IMPATIENT)
             return
         faults = {"busy": "too_many", "error": "500", "cut": "truncated"}
         self.host.fail(cast("Any", faults[kind]))

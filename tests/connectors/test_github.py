@@ -20,19 +20,16 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from connectors import conditional, github
+from connectors import conditional, github, github_client, github_things
 from connectors.base import Connector, Counting, Fatal, Naming, Read, Ref, Retryable, SecretRef, Withheld
-from connectors.github import (
+from connectors.github import GitHubAuth, GitHubConnector, GitHubSettings
+from connectors.github_client import Missing, failure, next_page
+from connectors.github_things import (
     MAX_MENTIONS,
-    GitHubAuth,
-    GitHubConnector,
-    GitHubSettings,
     Home,
-    Missing,
     Parts,
-    failure,
     mentions,
-    next_page,
+    read_milestone,
     read_thing,
     translate_issue,
     translate_milestone,
@@ -434,7 +431,7 @@ def test_no_answer_is_too_strange_to_read(thing: Any) -> None:
     assert read_thing(HOME, Parts(thing)).problem
     assert read_thing(HOME, Parts(issue(), [thing] if thing != {} else [{"event": "closed"}])).problem
     assert read_thing(HOME, Parts(issue(pull_request={}), (), thing if thing is not None else 0)).problem
-    assert github.read_milestone(HOME, thing).problem
+    assert read_milestone(HOME, thing).problem
 
 
 def test_what_is_nested_without_measure_is_a_problem_and_nothing_more() -> None:
@@ -446,7 +443,7 @@ def test_what_is_nested_without_measure_is_a_problem_and_nothing_more() -> None:
 
 
 def test_a_long_history_keeps_the_newest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(github, "MAX_CHANGES", 3)
+    monkeypatch.setattr(github_things, "MAX_CHANGES", 3)
     told = events(*["labeled blocked", "unlabeled blocked"] * 3)
     item = translate_issue(HOME, issue(), told)
     assert ([change.id for change in item.history], item.history_cut) == (["904", "905", "906"], True)
@@ -1124,7 +1121,7 @@ def test_nobody_there_is_retryable(connect: Connect, world: World) -> None:
 
 
 def test_silence_is_retryable(connect: Connect, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(github, "TIMEOUT_SECONDS", 1)
+    monkeypatch.setattr(github_client, "TIMEOUT_SECONDS", 1)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         connector = connect(world.host.app, url=f"http://127.0.0.1:{listener.getsockname()[1]}")
         with pytest.raises(Retryable, match="it did not answer in time"):
