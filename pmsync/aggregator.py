@@ -219,8 +219,11 @@ class Aggregator:
 
     @property
     def is_behind(self) -> bool:
-        """Whether the last tick left partitions out because there was still much of their log to fold."""
-        return self._behind_since is not None
+        """Whether partitions that the last tick left out, because not all that was in their log was folded, still wait."""
+        with self._owning:
+            return any(
+                self._offsets.get(each, goal) < goal for each, goal in self._goals.items() if each not in self.stopped
+            )
 
     def tick(self, now: datetime, patience: timedelta = PATIENCE) -> int:
         """Assess every project that changed or whose moment has come; returns how many transitions that gave.

@@ -389,15 +389,18 @@ class App:
 
     def _assess(self, stop: threading.Event) -> None:
         """Ticks, in a thread of its own, so that thinking keeps nothing from being folded; it thinks half of the time at
-        the most, and a tenth of it while there is a backlog to fold."""
+        the most, and a tenth of it while there is a backlog to fold. What it waits for (a broker that is gone, say) is no
+        thinking, and no reason to rest."""
         metrics = self.health.metrics
-        wait = TICK_SECONDS
-        while not stop.wait(wait):
-            began = time.monotonic()
+        thought = rested = 0.0
+        while not stop.wait(TICK_SECONDS):
+            rested += TICK_SECONDS
+            if rested < thought * (RESTS_BEHIND if self.aggregator.is_behind else 1):
+                continue
+            began = time.thread_time()
             with self._at_work(ASSESSOR, stop), metrics.ticks.time():
                 metrics.transitions.inc(self.aggregator.tick(self._clock()))
-            rest = RESTS_BEHIND if self.aggregator.is_behind else 1
-            wait = max(TICK_SECONDS, rest * (time.monotonic() - began))
+            thought, rested = time.thread_time() - began, 0.0
 
     @contextmanager
     def _at_work(self, part: str, stop: threading.Event) -> Iterator[None]:

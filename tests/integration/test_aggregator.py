@@ -409,6 +409,9 @@ def test_a_backlog_is_folded_before_anything_is_assessed_for_a_minute(world: Wor
     assert world.aggregator.tick(NOW) == 0, "beacon's partition is behind"
     assert world.aggregator.tick(NOW + timedelta(seconds=59)) == 0
     assert world.aggregator.tick(NOW + timedelta(seconds=60)) == 1
+    assert world.aggregator.is_behind
+    world.aggregator.catch_up()
+    assert not world.aggregator.is_behind, "as soon as it is folded, not only at the next tick"
 
 
 def test_a_partition_that_stands_still_keeps_nobody_waiting(world: World, late: Item) -> None:

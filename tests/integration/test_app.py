@@ -141,9 +141,17 @@ class Hours:
 
     def __init__(self, until: float) -> None:
         self.now, self._until = 0.0, until
+        self.thought = 0.0
 
     def monotonic(self) -> float:
         return self.now
+
+    def thread_time(self) -> float:
+        return self.thought
+
+    def think(self, seconds: float) -> None:
+        self.now += seconds
+        self.thought += seconds
 
     def is_set(self) -> bool:
         return self.now >= self._until
@@ -164,6 +172,54 @@ def test_who_has_nothing_looks_soon_and_then_less_often(install: Any, monkeypatc
     waits = [after - before for before, after in pairwise(looks)]
     assert waits == sorted(waits)
     assert waits[-5:] == pytest.approx([application.TICK_SECONDS] * 5)
+
+
+class Assessing:
+    """An aggregator of which only the ticks are of interest: each takes `seconds` of thinking, or waits as long for a broker
+    that does not answer. It has a backlog to fold until `folded_at`."""
+
+    def __init__(self, hours: Hours, seconds: float, folded_at: float = 0.0, broker: bool = True) -> None:
+        self._hours, self._seconds, self._folded_at, self._broker = hours, seconds, folded_at, broker
+        self.ticks: list[tuple[float, float]] = []
+
+    @property
+    def is_behind(self) -> bool:
+        return self._hours.now < self._folded_at
+
+    def tick(self, _: datetime) -> int:
+        began = self._hours.now
+        if self._broker:
+            self._hours.think(self._seconds)
+        else:
+            self._hours.now += self._seconds
+        self.ticks.append((began, self._hours.now))
+        if not self._broker:
+            raise BusUnavailable("no answer")
+        return 0
+
+
+@pytest.mark.parametrize(
+    ("rests", "how"),
+    [
+        ((10, 12), {}),
+        ((90, 92), {"folded_at": 1000.0}),
+        ((28, 30), {"folded_at": 40.0}),
+        ((2, 4), {"folded_at": 1000.0, "broker": False}),
+    ],
+    ids=["as long as it thought", "longer behind a backlog", "no longer than the backlog lasts", "not from waiting"],
+)
+def test_who_thought_rests(
+    install: Any, monkeypatch: pytest.MonkeyPatch, rests: tuple[float, float], how: dict[str, Any]
+) -> None:
+    hours = Hours(110)
+    with closing(install()) as app:
+        assessing = Assessing(hours, 10, **how)
+        monkeypatch.setattr(application, "time", hours)
+        monkeypatch.setattr(app, "aggregator", assessing)
+        app._assess(hours)
+    (_, ended), (began, _) = assessing.ticks[:2]
+    least, most = rests
+    assert least <= began - ended <= most
 
 
 # --- how it says that it is -------------------------------------------------------------------------------------------
