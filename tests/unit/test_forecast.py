@@ -17,14 +17,12 @@ from pmsync.core.measures.forecast import (
     NO_ITEMS,
     NO_THROUGHPUT,
     NO_WORKING_DAYS,
-    TRIALS,
     Forecast,
     forecast,
-    nearest_rank,
     pace,
     seed,
-    simulate,
 )
+from pmsync.core.measures.simulation import TRIALS, nearest_rank, simulate
 from pmsync.core.project import ProjectState, view
 
 OLD = at("2025-06-02")

@@ -22,9 +22,6 @@ from datetime import date, timedelta
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
 from pmsync.core.events import Thing
 from pmsync.core.measures.flow import throughput
 from pmsync.core.measures.progress import named
@@ -32,13 +29,10 @@ from pmsync.core.project import Deadline, Item, View
 from pmsync.core.workdays import Workdays
 
 FORMULA = "monte_carlo_throughput.v1"
-TRIALS = 1000
 WINDOW = 60
 SHORTEST_WINDOW = 10
 PLANNING = 5
 HORIZON = timedelta(days=731)
-BLOCK = 32
-QUANTILES = (500, 850, 950)
 
 NO_ITEMS = "no items"
 DONE = "no open items"
@@ -82,7 +76,7 @@ class Pace:
     today: date
     window: tuple[date, ...]
     ahead: tuple[date, ...]
-    finished: NDArray[np.int64]
+    finished: tuple[int, ...]
     works: dict[Thing, Work] = field(default_factory=dict)
 
 
@@ -110,6 +104,8 @@ def _ahead(workdays: Workdays, today: date) -> tuple[date, ...]:
 
 def forecast(view: View, deadline: Deadline, shared: Pace | None = None) -> Forecast:
     """The forecast of one deadline of the view."""
+    from pmsync.core.measures.simulation import TRIALS, arrival  # numpy, for which a worker that starts should not wait
+
     known = shared or pace(view)
     before = [other for other in view.deadlines if _earlier(other, deadline)]
     own = [item for item in deadline.items if item.open]
@@ -121,8 +117,8 @@ def forecast(view: View, deadline: Deadline, shared: Pace | None = None) -> Fore
         "remaining": remaining,
         "window": [day.isoformat() for day in (known.window[0], known.window[-1])] if known.window else [],
         "window_days": len(known.window),
-        "finished": int(known.finished.sum()),
-        "added": int(added.sum()),
+        "finished": sum(known.finished),
+        "added": sum(added),
         "trials": TRIALS,
         **named(own),
     }
@@ -130,15 +126,15 @@ def forecast(view: View, deadline: Deadline, shared: Pace | None = None) -> Fore
     if reason:
         return Forecast(deadline.thing, deadline.title, deadline.due_date, None, None, None, None, reason, evidence)
     in_time = bisect_right(known.ahead, deadline.due_date) if deadline.due_date else None
-    arrival = _arrival(
-        tuple((known.finished - added).tolist()),
+    found = arrival(
+        tuple(finished - more for finished, more in zip(known.finished, added, strict=True)),
         remaining,
         seed(view.project.key, deadline.thing, known.today),
         len(known.ahead),
         in_time,
     )
-    p50, p85, p95 = (known.ahead[step - 1] if step <= len(known.ahead) else None for step in arrival.steps)
-    on_time = arrival.on_time
+    p50, p85, p95 = (known.ahead[step - 1] if step <= len(known.ahead) else None for step in found.steps)
+    on_time = found.on_time
     if p95 is None and deadline.due_date and deadline.due_date >= known.today + HORIZON:
         on_time = None  # due later than anyone looks: what has not arrived by then may still be in time
     return Forecast(deadline.thing, deadline.title, deadline.due_date, p50, p85, p95, on_time, "", evidence)
@@ -150,57 +146,6 @@ def seed(project: str, thing: Thing, day: date) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:16])
 
 
-class Arrival(NamedTuple):
-    """On which step each share of `QUANTILES` has arrived (the nearest rank), and how many of a thousand in time."""
-
-    steps: tuple[int, ...]
-    on_time: int | None
-
-
-@lru_cache(maxsize=20_000)
-def _arrival(net: tuple[int, ...], target: int, start: int, steps: int, in_time: int | None) -> Arrival:
-    """Remembered, since a rule that looks back asks the same of the same past days at every tick."""
-    taken = simulate(np.array(net, np.int64), target, start, steps, in_time or 0)
-    on_time = None if in_time is None else int((taken <= in_time).sum()) * 1000 // TRIALS
-    return Arrival(tuple(nearest_rank(taken, share) for share in QUANTILES), on_time)
-
-
-def nearest_rank(values: NDArray[np.int64], share: int) -> int:
-    """The smallest value that `share` of a thousand do not exceed."""
-    return int(np.sort(values)[-(-share * len(values) // 1000) - 1])
-
-
-def simulate(net: NDArray[np.int64], target: int, start: int, steps: int, needed: int = 0) -> NDArray[np.int64]:
-    """Per trial, on which step the sum of draws first reaches `target` (steps + 1: never within `steps`).
-
-    All trials draw on every step, whether they have arrived or not: so a draw depends on its trial and step alone. It
-    stops when nobody asks for more: after `needed` steps, and once the last quantile is known.
-    """
-    source = np.random.PCG64(start)
-    level = np.zeros(TRIALS, np.int64)
-    taken = np.full(TRIALS, steps + 1, np.int64)
-    enough = TRIALS * QUANTILES[-1] // 1000
-    for first in range(0, steps, BLOCK):
-        paths = _draws(source, net)
-        for n in range(BLOCK):
-            # Row by row: five times as fast as numpy's cumsum along this axis.
-            level = np.add(level, paths[n], out=paths[n])
-        arrived = np.flatnonzero((paths.max(axis=0) >= target) & (taken > steps))
-        if arrived.size:
-            reached = paths[:, arrived] >= target
-            taken[arrived] = np.minimum(first + 1 + reached.argmax(axis=0), steps + 1)
-        if first + BLOCK >= needed and (taken <= steps).sum() >= enough:
-            break
-    return taken
-
-
-def _draws(source: np.random.PCG64, net: NDArray[np.int64]) -> NDArray[np.int64]:
-    """A block of draws from `net`, a row for each step. Raw bits, whose stream no version of numpy changes; 16 bits of
-    chance make one day of a window at most a thousandth likelier than another."""
-    bits = source.random_raw(BLOCK * TRIALS // 4).view(np.uint16)
-    return net.take((bits.astype(np.uint32) * len(net)) >> 16, mode="clip").reshape(BLOCK, TRIALS)
-
-
 def _reason(deadline: Deadline, own: Sequence[Item], known: Pace) -> str:
     """Why there is no forecast, if there is none."""
     checks = (
@@ -208,7 +153,7 @@ def _reason(deadline: Deadline, own: Sequence[Item], known: Pace) -> str:
         (not deadline.items, NO_ITEMS),
         (not own, DONE),
         (not known.ahead or not known.window, NO_WORKING_DAYS),
-        (not known.finished.any(), NO_THROUGHPUT),
+        (not any(known.finished), NO_THROUGHPUT),
     )
     return next((reason for holds, reason in checks if holds), "")
 
@@ -236,14 +181,14 @@ def _window(view: View, workdays: Workdays, today: date) -> tuple[date, ...]:
     return tuple(reversed(days))
 
 
-def _histogram(days: Iterable[date], window: Sequence[date], workdays: Workdays) -> NDArray[np.int64]:
+def _histogram(days: Iterable[date], window: Sequence[date], workdays: Workdays) -> tuple[int, ...]:
     """How many of `days` fall on each day of the window, a day off counting as the next working day."""
     counts = [0] * len(window)
     since = workdays.add(window[0], -1) if window else date.max
     for day in days:
         if since < day <= window[-1]:
             counts[bisect_left(window, day)] += 1
-    return np.array(counts, np.int64)
+    return tuple(counts)
 
 
 def _joined(view: View, deadline: Deadline, workdays: Workdays) -> Mapping[Thing, date | None]:
