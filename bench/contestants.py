@@ -71,6 +71,7 @@ def pmsync(work: Work, clock: Clock) -> int:
     from pmsync.app import App
     from pmsync.config import Config
     from pmsync.logs import configure
+    from pmsync.service import settle
 
     configure(sys.stderr, verbose=False)
     bus = {
@@ -90,7 +91,9 @@ def pmsync(work: Work, clock: Clock) -> int:
             clock.end()
 
     with closing(App(config, lambda: datetime.now(UTC), step=step, write=lambda _: None)) as app:
-        with app.running(app.aggregator_workers()) as stopped:
+        workers = app.aggregator_workers()
+        settle()
+        with app.running(workers) as stopped:
             deadline = time.monotonic() + TIME_LIMIT
             while sum(app.state.offsets().values()) < work.count:
                 assert time.monotonic() < deadline, "it takes too long"

@@ -16,6 +16,7 @@ from pathlib import Path
 from pmsync.app import App
 from pmsync.config import Config
 from pmsync.logs import configure
+from pmsync.service import settle
 
 TIME_LIMIT = 300
 
@@ -35,10 +36,12 @@ def main(address: str, prefix: str, before: str, count: str, folder: str) -> Non
             offsets.update(now)
 
     with closing(App(config, lambda: datetime.now(UTC), step=step, write=lambda _: None)) as app:
-        with app.running(app.aggregator_workers()) as stopped:
+        workers = app.aggregator_workers()
+        settle()
+        with app.running(workers) as stopped:
             deadline = time.monotonic() + TIME_LIMIT
             for goal in (int(before), int(before) + int(count)):
-                while sum(app.state.offsets().values()) < goal:
+                while sum(app.aggregator.offsets.values()) < goal:
                     assert time.monotonic() < deadline, "it takes too long"
                     assert not stopped.wait(0.05), "an aggregator died"
                 if goal == int(before):
