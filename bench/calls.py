@@ -34,7 +34,8 @@ from bench.memory import peak_mb
 from bench.report import machine
 from connectors.base import Connector, Read, SecretRef
 from connectors.github import GitHubAuth, GitHubConnector, GitHubSettings
-from connectors.jira import JiraAuth, JiraConnector, JiraSettings
+from connectors.jira import JiraConnector, JiraSettings
+from connectors.jira_auth import JiraAuth
 from pmsync.standins.github import GitHubHost, User
 from pmsync.standins.jira import JiraSite
 from pmsync.standins.server import serve

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 from connectors.base import Read
 from connectors.files import OTHER, Files, Found, Shelves, has
-from connectors.jira import JiraSettings, Site, dropped_names, read_issue, read_version, site, updated_at
+from connectors.jira import JiraSettings
+from connectors.jira_things import Issue, Site, dropped_names, read_issue, read_version, site, updated_at
 from pmsync.core.events import WorkItem
 
 NO_NAMES = (
@@ -44,7 +45,7 @@ def read(settings: JiraSettings, shelves: Shelves, containers: Collection[str]) 
     unknown = cut = 0
     for issue in issues:
         past = pasts.get(str(issue.get("id"))) or _inline(issue)
-        found.reads.append(_with_past(read_issue(issue, past.histories, known), past))
+        found.reads.append(_with_past(read_issue(Issue(issue, past.histories, past.is_cut), known), past))
         unknown, cut = unknown + (not past.is_known), cut + past.is_cut
     if issues and not shelves.get("names") and not any(_is_custom(each) for each in shelves.get("field", [])):
         found.lacks.append(NO_NAMES)
@@ -80,7 +81,7 @@ def _site(settings: JiraSettings, shelves: Shelves) -> Site:
     ]
     fields = {each["id"]: each for each in [*named, *filter(_is_custom, shelves.get("field", []))]}
     known = site(settings.url, statuses, list(fields.values()), settings.story_points)
-    return dataclasses.replace(known, dropped=dropped_names(settings))
+    return dataclasses.replace(known, dropped=dropped_names(settings.dropped_resolutions))
 
 
 def _is_custom(field: Mapping[str, Any]) -> bool:
@@ -130,9 +131,9 @@ def _inline(issue: Mapping[str, Any]) -> Past:
 
 def _with_past(read: Read, past: Past) -> Read:
     """An unknown past is not an empty one."""
-    if not isinstance(read.content, WorkItem) or (past.is_known and not past.is_cut):
+    if not isinstance(read.content, WorkItem) or past.is_known:
         return read
-    changes = {"history_cut": True} if past.is_cut else {"history": (), "untracked": WorkItem.TRACKED}
+    changes = {"history": (), "untracked": WorkItem.TRACKED}
     return dataclasses.replace(read, content=read.content.model_copy(update=changes))
 
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from email.utils import format_datetime
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 from zoneinfo import ZoneInfo
 
 from starlette.applications import Starlette
@@ -187,6 +187,8 @@ class JiraSite:
     (one for a request and one for each thing in its answer), which begins anew with each hour of `clock`.
     """
 
+    routes: ClassVar[Sequence[tuple[str, str, set[str], Callable[..., Any]]]] = ()
+
     def __init__(
         self,
         clock: Callable[[], datetime],
@@ -354,7 +356,7 @@ class JiraSite:
     def _dispatch(self, request: Request, body: bytes) -> Any:
         self._authorise(request)
         self._afford(1)
-        for method, path, names, handler in ROUTES:
+        for method, path, names, handler in self.routes:
             match = re.fullmatch(path, request.url.path)
             if match and method == request.method:
                 sent = _query(request) if method == "GET" else _json(body)
@@ -619,7 +621,7 @@ JQL = (
     rf"project (?P<project>= {QUOTED}|in \({QUOTED}(?:, ?{QUOTED})*\))"
     r'( AND updated >= "(?P<since>\d{4}/\d\d/\d\d \d\d:\d\d)")? ORDER BY updated ASC, key ASC'
 )
-ROUTES: tuple[tuple[str, str, set[str], Callable[..., Any]], ...] = (
+JiraSite.routes = (
     ("GET", "/rest/api/3/search/jql", {"jql", "fields", "maxResults", "nextPageToken"}, JiraSite._search),
     ("GET", r"/rest/api/3/issue/(\d+)", {"expand"}, JiraSite._one_issue),
     ("POST", "/rest/api/3/search/approximate-count", {"jql"}, JiraSite._approximate_count),

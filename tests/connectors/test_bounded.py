@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from connectors import bounded, github, jira
+from connectors import bounded, github, jira, jira_auth
 from connectors.base import Connector, ConnectorError, Retryable, SecretRef
 
 NOW = datetime(2026, 3, 16, 12, tzinfo=UTC)
@@ -82,7 +82,7 @@ def connector(request: pytest.FixtureRequest, server: Server, tmp_path: Path) ->
     (tmp_path / "token").write_text("canary")
     token = SecretRef(file=tmp_path / "token")
     if request.param == "jira":
-        auth = jira.JiraAuth(email="a@example.com", token=token)
+        auth = jira_auth.JiraAuth(email="a@example.com", token=token)
         return jira.JiraConnector.connect(jira.JiraSettings(name="j", url=server.url, auth=auth), lambda: NOW)
     auth_of_hub = github.GitHubAuth(token=token)
     settings = github.GitHubSettings(name="g", url=server.url, auth=auth_of_hub)

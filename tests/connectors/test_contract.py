@@ -9,13 +9,14 @@ from typing import Any, cast
 
 from starlette.types import ASGIApp
 
-from connectors import calendar, github, github_client, jira
+from connectors import calendar, github, github_client, jira, jira_client
 from connectors.base import Connector, Ref
 from pmsync.standins.calendar import CalendarHost
 from pmsync.standins.calendar import Fault as CalendarFault
 from pmsync.standins.github import GitHubHost
 from pmsync.standins.jira import TRUNCATED, JiraSite, StandinStatus
 from pmsync.standins.jira import Fault as JiraFault
+from tests.connectors.jira_data_center_standin import JiraServer
 from tests.connectors.served import IMPATIENT, TOKEN, Served
 
 
@@ -59,10 +60,27 @@ class TestJira(Served):
     def break_next(self, kind: str) -> None:
         if kind == "silent":
             self.stage.silent = True
-            self.monkeypatch.setattr(jira, "TIMEOUT", (10.0, IMPATIENT))
+            self.monkeypatch.setattr(jira_client, "TIMEOUT", (10.0, IMPATIENT))
             return
         faults = {"busy": JiraFault(429, {"Retry-After": "7"}), "error": JiraFault(500), "cut": TRUNCATED}
         self.site.faults.append(faults[kind])
+
+
+class TestJiraDataCenter(TestJira):
+    name = "own-jira"
+    secrets = (TOKEN,)
+
+    def build(self) -> ASGIApp:
+        self.site = JiraServer(lambda: self.time, token=TOKEN, time_zone="Asia/Kolkata")
+        self.site.statuses["Limbo"] = StandinStatus("999", "undefined")
+        self.site.add_project("APO", "Apollo")
+        self.site.add_version("APO", "2.1", date(2026, 4, 1), at=self.start)
+        return self.site.app
+
+    def open(self, secret: dict[str, Path]) -> Connector:
+        settings = {"name": self.name, "url": self.stage.url, "auth": {"token": secret}, "page_size": self.page_size}
+        configured = jira.JiraSettings.model_validate({**settings, "kind": "jira", "deployment": "data_center"})
+        return jira.JiraConnector.connect(configured, lambda: self.time)
 
 
 class TestGitHub(Served):

@@ -21,9 +21,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from requests import PreparedRequest, Response
 
-from connectors import jira
+from connectors import jira_client, jira_query, jira_things
 from connectors.base import Connector, ConnectorError, Counting, Fatal, Naming, Read, Ref, Retryable, Withheld
-from connectors.jira import CustomField, JiraConnector, JiraSettings, Site, Status
+from connectors.jira import JiraConnector, JiraSettings
+from connectors.jira_query import Query
+from connectors.jira_things import CustomField, Issue, Site, Status
 from connectors.pump import Pump
 from connectors.testing import MemoryBus, MemoryLedger
 from pmsync.core.events import MAX_CHANGES, Change, Milestone, Snapshot, StatusCategory, WorkItem
@@ -113,7 +115,7 @@ def minutes(count: float) -> datetime:
     ],
 )
 def test_jql(container: str, since: datetime | None, zone: Any, query: str) -> None:
-    assert jira.jql(container, since, zone) == query
+    assert Query(container, since, zone).jql == query
 
 
 @pytest.mark.parametrize(
@@ -122,7 +124,7 @@ def test_jql(container: str, since: datetime | None, zone: Any, query: str) -> N
         ("2026-03-02T09:00:59.999+00:00", UTC, "2026/03/02 09:00"),
         ("2026-03-02T23:30:00+00:00", BERLIN, "2026/03/03 00:30"),
         ("2026-03-02T09:00:00+00:00", ZoneInfo("Asia/Kathmandu"), "2026/03/02 14:45"),
-        ("2026-03-02T09:00:00+00:00", jira.EARLIEST_ZONE, "2026/03/01 21:00"),
+        ("2026-03-02T09:00:00+00:00", jira_query.EARLIEST_ZONE, "2026/03/01 21:00"),
         ("2026-07-01T12:00:00+05:30", ZoneInfo("America/New_York"), "2026/07/01 02:30"),
         ("2025-10-26T00:30:00+00:00", BERLIN, "2025/10/26 01:30"),  # 02:30 comes twice; this is the first
         ("2025-10-26T01:30:00+00:00", BERLIN, "2025/10/26 02:30"),  # and this the second
@@ -130,13 +132,13 @@ def test_jql(container: str, since: datetime | None, zone: Any, query: str) -> N
     ],
 )
 def test_jql_minute_is_never_later_than_since(since: str, zone: Any, minute: str) -> None:
-    assert f'"{minute}"' in jira.jql("APO", datetime.fromisoformat(since), zone)
+    assert f'"{minute}"' in Query("APO", datetime.fromisoformat(since), zone).jql
 
 
 @given(st.integers(0, 5 * 366 * 86_400), st.sampled_from(["Europe/Berlin", "America/St_Johns", "Australia/Lord_Howe"]))
 def test_jql_minute_read_either_way_is_at_most_two_hours_early(seconds: int, name: str) -> None:
     since, zone = T0 + timedelta(seconds=seconds), ZoneInfo(name)
-    text = jira.jql("APO", since, zone).split('"')[3]
+    text = Query("APO", since, zone).jql.split('"')[3]
     for fold in (0, 1):
         bound = datetime.strptime(text, "%Y/%m/%d %H:%M").replace(tzinfo=zone, fold=fold).astimezone(UTC)
         assert timedelta() <= since - bound < timedelta(hours=2, minutes=1)
@@ -154,20 +156,56 @@ def test_failure(status: int, kind: type[ConnectorError], says: str) -> None:
     response = Response()
     response.status_code, response.request = status, PreparedRequest()
     response.request.prepare("GET", "https://jira.example.com/rest/api/3/search/jql", params={"jql": "private"})
-    error = jira.failure(response)
+    error = jira_client.failure(response)
     assert type(error) is kind
     assert says in str(error)
     assert "GET /rest/api/3/search/jql" in str(error)
     assert "private" not in str(error)
 
 
-@pytest.mark.parametrize(("path", "kind"), [("project/APO", jira.NotFound), ("version/5", jira.NotFound), ("project/7/versions", jira.NotFound), ("issue/bulkfetch", Fatal), ("status", Fatal)])  # fmt: skip
+DATE = {"Date": "Mon, 02 Mar 2026 09:20:00 GMT"}
+QUOTA = {"RateLimit-Reason": "jira-quota-tenant-based"}
+BURST = {"RateLimit-Reason": "jira-burst-based"}
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "says", "after"),
+    [
+        (429, {"Retry-After": "7"} | QUOTA | DATE, "this site in an hour", 7.0),
+        (429, QUOTA | DATE | {"X-RateLimit-Reset": "2026-03-02T09:30:00Z"}, "this site in an hour", 600.0),
+        (429, QUOTA | DATE | {"X-RateLimit-Reset": "soon"}, "this site in an hour", 2400.0),
+        (429, QUOTA | DATE | {"X-RateLimit-Reset": "2026-03-02T09:30:00"}, "this site in an hour", 2400.0),
+        (429, QUOTA | DATE | {"X-RateLimit-Reset": "2026-03-02T09:00:00Z"}, "this site in an hour", 1.0),
+        (429, QUOTA, "this site in an hour", None),
+        (429, {"RateLimit-Reason": "jira-quota-global-based"} | DATE, "all its sites", 2400.0),
+        (429, BURST | DATE, "at once", 1.0),
+        (429, BURST | {"Retry-After": "3"}, "at once", 3.0),
+        (429, {"RateLimit-Reason": "jira-per-issue-on-write"}, "written to", 1.0),
+        (429, {"RateLimit-Reason": "of-tomorrow"} | DATE, "429", None),
+        (429, DATE, "429", None),
+        (503, QUOTA | DATE, "503", None),
+    ],
+)
+def test_each_of_jiras_limits_is_told_and_waited_for(
+    status: int, headers: dict[str, str], says: str, after: float | None
+) -> None:
+    response = Response()
+    response.status_code, response.request = status, PreparedRequest()
+    response.headers.update(headers)
+    response.request.prepare("GET", "https://jira.example.com/rest/api/3/status")
+    error = jira_client.failure(response)
+    assert isinstance(error, Retryable)
+    assert says in str(error)
+    assert error.after == after
+
+
+@pytest.mark.parametrize(("path", "kind"), [("project/APO", jira_client.NotFound), ("version/5", jira_client.NotFound), ("project/7/versions", jira_client.NotFound), ("issue/bulkfetch", Fatal), ("status", Fatal)])  # fmt: skip
 def test_only_a_project_or_a_version_can_be_not_there(path: str, kind: type[ConnectorError]) -> None:
     response = Response()
     response.status_code, response.request = 404, PreparedRequest()
     response.request.prepare("GET", f"https://jira.example.com/rest/api/3/{path}")
-    assert type(jira.failure(response)) is kind
-    assert issubclass(jira.NotFound, Withheld)
+    assert type(jira_client.failure(response)) is kind
+    assert issubclass(jira_client.NotFound, Withheld)
 
 
 SITE = Site(
@@ -218,7 +256,7 @@ def step(field: str, old: str | None, new: str | None, old_text: str | None = No
 def translated(*changelog: dict[str, Any], **fields: Any) -> WorkItem:
     raw = copy.deepcopy(ISSUE)
     raw["fields"] |= fields
-    return jira.translate_issue(raw, changelog, SITE)
+    return jira_things.translate_issue(Issue(raw, changelog), SITE)
 
 
 def test_translate_issue_present_values() -> None:
@@ -516,7 +554,7 @@ def test_a_long_history_keeps_the_newest() -> None:
         ("fields.customfield_2", "1e999999999", "the estimate"),
         ("fields.project.id", 8, "fields.project.id is int"),
         ("fields.resolution", {"id": "1"}, "fields.resolution.name"),
-        ("fields.customfield_3", ["x"], "state"),
+        ("fields.customfield_3", ["x"], "a sprint has no id"),
         ("fields.fixVersions", [{"name": "1.0"}], "id is missing"),
         ("fields.labels", [5], "fields.labels"),
         ("fields.parent", {"id": "1"}, "fields.parent.key"),
@@ -531,7 +569,7 @@ def test_what_cannot_be_translated_says_which_field(path: str, value: Any, says:
     for name in steps:
         holder = holder[name]
     holder[last] = value
-    read = jira.read_issue(raw, [], SITE)
+    read = jira_things.read_issue(Issue(raw, []), SITE)
     assert read.content is None
     assert read.problem is not None
     assert says in read.problem
@@ -568,9 +606,9 @@ def test_nothing_that_jira_may_send_raises(data: st.DataObject) -> None:
         holder, key = data.draw(st.sampled_from(places(raw)))
         holder[key] = data.draw(JSON)
     histories = raw["changelog"] if isinstance(raw["changelog"], list) else []
-    read = jira.read_issue(raw["issue"], histories, SITE)
+    read = jira_things.read_issue(Issue(raw["issue"], histories), SITE)
     assert (read.content is None) != (read.problem is None)
-    version = jira.read_version(raw["issue"], "APO", "https://jira.example.com")
+    version = jira_things.read_version(raw["issue"], "APO", "https://jira.example.com")
     assert (version.content is None) != (version.problem is None)
 
 
@@ -578,13 +616,13 @@ def test_what_is_nested_without_measure_is_a_problem_and_nothing_more() -> None:
     nested: Any = []
     for _ in range(100_000):
         nested = [nested]
-    read = jira.read_issue({"id": "1", "fields": nested}, [], SITE)
+    read = jira_things.read_issue(Issue({"id": "1", "fields": nested}, []), SITE)
     assert (read.problem, read.raw) == ("key is missing", b"")
 
 
 def test_translate_version() -> None:
     raw = {"id": "7", "name": "2.1", "released": True, "releaseDate": "2026-04-01", "startDate": "2026-03-01"}
-    assert jira.translate_version(raw, "APO", "https://jira.example.com") == Milestone(
+    assert jira_things.translate_version(raw, "APO", "https://jira.example.com") == Milestone(
         key="2.1",
         container="APO",
         title="2.1",
@@ -593,8 +631,8 @@ def test_translate_version() -> None:
         due_date=date(2026, 4, 1),
         state="closed",
     )
-    assert jira.translate_version({"id": "7", "name": "2.1", "archived": True}, "APO", "").state == "closed"
-    assert jira.translate_version({"id": "7", "name": "2.1"}, "APO", "").state == "open"
+    assert jira_things.translate_version({"id": "7", "name": "2.1", "archived": True}, "APO", "").state == "closed"
+    assert jira_things.translate_version({"id": "7", "name": "2.1"}, "APO", "").state == "open"
 
 
 @pytest.mark.parametrize("wanted", ["Story Points", "Effort", None])
@@ -611,7 +649,7 @@ def test_site_finds_the_fields_by_name(wanted: str | None) -> None:
         },
         {"id": "summary", "name": "Sprint", "custom": False},
     ]
-    found = jira.site("u", [], fields, wanted)
+    found = jira_things.site("u", [], fields, wanted)
     expected = {"Story Points": [6], "Effort": [7], None: [6, 5]}[wanted]
     assert [field.id for field in found.estimate] == [f"customfield_{n}" for n in expected]
     assert [field.id for field in found.sprint] == ["customfield_8"]
@@ -986,7 +1024,7 @@ def test_nobody_there_and_nobody_answering(tmp_path: Path, monkeypatch: pytest.M
         pytest.fail("a connector does not wait")
 
     monkeypatch.setattr("time.sleep", sleep)
-    monkeypatch.setattr(jira, "TIMEOUT", (0.1, 0.1))
+    monkeypatch.setattr(jira_client, "TIMEOUT", (0.1, 0.1))
     (tmp_path / "token").write_text(TOKEN)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
@@ -1150,21 +1188,26 @@ def sample(name: str) -> Any:
 
 
 def test_real_issues_and_statuses() -> None:
-    known = jira.site("u", sample("go-jira-mocks/all_statuses.json"), sample("go-jira-mocks/all_fields.json"), None)
-    assert {status.category for status in known.statuses.values()} == {None, *jira.CATEGORIES.values()}
+    known = jira_things.site(
+        "u", sample("go-jira-mocks/all_statuses.json"), sample("go-jira-mocks/all_fields.json"), None
+    )
+    assert {status.category for status in known.statuses.values()} == {None, *jira_things.CATEGORIES.values()}
     for raw in sample("go-jira-mocks/issues_in_sprint.json")["issues"]:
         fields = [{"id": "customfield_10105", "name": "Story Points", "custom": True}]
-        known = jira.site("https://jira.example.com", [raw["fields"]["status"]], fields, None)
+        known = jira_things.site("https://jira.example.com", [raw["fields"]["status"]], fields, None)
         # As of 2015 (users had names, not account ids), and with the summary taken out.
-        assert jira.read_issue(raw, [], known).problem == "fields.summary is missing"
+        assert jira_things.read_issue(Issue(raw, []), known).problem == "fields.summary is missing"
         raw["fields"]["summary"] = "A summary"
-        found = item(jira.read_issue(raw, [], known))
+        found = item(jira_things.read_issue(Issue(raw, []), known))
         assert (found.key, found.estimate, found.status_category) == ("AR-86", 13000, "todo")
         assert found.assignee == "mister.morris"
 
 
 def test_real_versions() -> None:
-    reads = [jira.read_version(raw, "PR", "") for raw in sample("jira-samples/airbyte-project-versions.json")["values"]]
+    reads = [
+        jira_things.read_version(raw, "PR", "")
+        for raw in sample("jira-samples/airbyte-project-versions.json")["values"]
+    ]
     assert [(read.ref.id, read.content.state) for read in reads if isinstance(read.content, Milestone)] == [
         ("1", "closed"),
         ("2", "open"),

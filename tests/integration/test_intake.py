@@ -21,7 +21,8 @@ from prometheus_client import CollectorRegistry
 
 from connectors.base import Ref, SecretRef
 from connectors.github import GitHubAuth, GitHubSettings
-from connectors.jira import JiraAuth, JiraSettings
+from connectors.jira import JiraSettings
+from connectors.jira_auth import JiraAuth
 from connectors.webhooks import Hint
 from pmsync.health import WEBHOOKS, Health
 from pmsync.store.engine import Store, StoreUnavailable

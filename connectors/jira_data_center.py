@@ -1,0 +1,95 @@
+"""Jira Data Center: what is asked another way than of Cloud: pages by number, of issues that bring their changelogs along.
+
+A list that is cut into pages by number loses an issue when another one, of an earlier page, changes meanwhile and goes to
+the end: all after it move up by one. So each page begins with the last issue of the one before, and where it does not,
+the list is asked for anew, from the time of that issue on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any, ClassVar
+
+from connectors.base import Read, Retryable
+from connectors.jira_client import Client
+from connectors.jira_query import Query
+from connectors.jira_things import Issue, Unreadable, identity, maybe, take, updated_at
+
+ISSUES_PER_PAGE = 1000
+"""What a server gives at the most, unless it is set otherwise; it may give less."""
+MAX_PAGES = 20_000
+WITH_CHANGELOG = ("changelog",)
+
+
+class DataCenter:
+    """A Jira Data Center."""
+
+    type: ClassVar[str] = "Server"
+    """How it calls itself."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def count(self, query: Query) -> int:
+        return self._client.read(take, self._page(query, ["updated"], 0, 0), "total", int)
+
+    def search(self, query: Query, fields: Sequence[str], size: int) -> Iterator[list[Issue]]:
+        """Pages of issues with their changelogs, the one first that changed first; some may come again."""
+        for issues in self._pages(query, fields, size, WITH_CHANGELOG):
+            yield [self._whole(issue) for issue in issues]
+
+    def names(self, query: Query) -> Iterator[list[Any]]:
+        """Pages of the ids of issues, and when each was changed; some may come again."""
+        return self._pages(query, ["updated"], ISSUES_PER_PAGE)
+
+    def issues(self, ids: Sequence[str], fields: Sequence[str]) -> tuple[list[Issue], Mapping[str, Read]]:
+        """Those of these that are there. What is no number is none of Jira's ids, and would be read as JQL."""
+        numbers = [ident for ident in ids if ident.isascii() and ident.isdigit()]
+        if not numbers:
+            return [], {}
+        query = Query.of_ids(numbers)
+        found = [issue for page in self._pages(query, fields, len(numbers), WITH_CHANGELOG) for issue in page]
+        once = {identity(issue): issue for issue in found}
+        return [self._whole(issue) for issue in once.values()], {}
+
+    def _pages(self, query: Query, fields: Sequence[str], size: int, expand: Sequence[str] = ()) -> Iterator[list[Any]]:
+        start, last = 0, ""
+        since: datetime | None = None
+        for _ in range(MAX_PAGES):
+            answer = self._page(query, fields, start, size, expand)
+            found = self._client.read(take, answer, "issues", list)
+            total = self._client.read(take, answer, "total", int)
+            if last and (not found or identity(found[0]) != last):
+                query, start, last = query.again_from(since), 0, ""
+                continue
+            yield found[1:] if last else found
+            if not found or start + len(found) >= total:
+                return
+            if last and len(found) == 1:
+                break  # it gives one at a time, and so nothing but what was seen
+            # One more than what was seen is asked for, or a page of one issue would never come to the next one.
+            start, size = start + len(found) - 1, max(size, 2)
+            last, since = identity(found[-1]), updated_at(found[-1])
+        raise Retryable("Jira's pages of issues do not come to an end")
+
+    def _page(self, query: Query, fields: Sequence[str], start: int, size: int, expand: Sequence[str] = ()) -> Any:
+        # Not validated: an id or a project that is gone would make an error of all the others' answer.
+        body = {"jql": query.jql, "startAt": start, "maxResults": size, "fields": list(fields), "expand": list(expand)}
+        return self._client.post("search", body | {"validateQuery": not query.ids})
+
+    def _whole(self, issue: Any) -> Issue:
+        """An issue with all of its changelog. A list brings it whole, but not for ever, if it goes Cloud's way."""
+        histories, is_cut = _changelog(issue)
+        if is_cut and (ident := identity(issue)):
+            histories, is_cut = _changelog(self._client.get(f"issue/{ident}", expand="changelog", fields="updated"))
+        return Issue(issue, histories, is_cut)
+
+
+def _changelog(issue: Any) -> tuple[list[Any], bool]:
+    """The histories that are there, and whether some are missing."""
+    try:
+        histories, total = take(issue, "changelog.histories", list), maybe(issue, "changelog.total", int)
+    except Unreadable:
+        return [], True
+    return histories, (total or 0) > len(histories)
