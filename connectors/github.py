@@ -8,7 +8,6 @@ Next on the way of an event: `connectors/pump.py`.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -49,6 +48,7 @@ from connectors.github_client import (
     failure,
     last_page,
     next_page,
+    parsed,
     requester_of,
     sent,
 )
@@ -318,7 +318,7 @@ class GitHubConnector:
             status, headers, text = sent(
                 self._requester, "POST", self._requester.graphql_url, input={"query": query, "variables": variables}
             )
-            answer = json.loads(text) if status == 200 else None
+            answer = parsed(text) if status == 200 else None
         except (ConnectorError, ValueError, RecursionError):
             return None
         if status != 200 and "retry-after" in headers:
@@ -400,12 +400,12 @@ class GitHubConnector:
         options = {"parameters": dict(query or {}), "headers": condition}
         status, headers, text = sent(self._requester, "GET", path, **options)
         if known and status == 304:
-            return Answer({**known.headers, **headers}, json.loads(known.text))
+            return Answer({**known.headers, **headers}, parsed(known.text))
         if status not in accept:
             self._doubts(status)
             raise failure(status, headers, text, what, self._clock())
         try:
-            answer = Answer(headers, json.loads(text))
+            answer = Answer(headers, parsed(text))
         except (ValueError, RecursionError):
             raise Retryable(f"GitHub's answer to {what} is no JSON: it was cut short, or comes from a proxy") from None
         if again:

@@ -5,6 +5,7 @@ Nothing here knows what is asked for: that is `connectors/github.py`'s.
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+import msgspec
 import requests
 from github import Auth, Github
 from github.Requester import Requester
@@ -43,6 +45,15 @@ class Answer(NamedTuple):
 
     headers: Mapping[str, str]
     body: Any
+
+
+def parsed(text: str) -> Any:
+    """What is in an answer; raises ValueError and RecursionError. msgspec takes a third of the time, but not half a
+    character, which must cost the thing that holds it and not the whole answer."""
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return json.loads(text)
 
 
 class Page(NamedTuple):
