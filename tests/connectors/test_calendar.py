@@ -12,6 +12,7 @@ from datetime import UTC, date, datetime, timedelta
 from http.server import BaseHTTPRequestHandler
 from io import BytesIO
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -443,7 +444,7 @@ class Canned:
 
     answers: dict[str, tuple[int, dict[str, str], bytes]] = field(default_factory=dict)
     journal: list[tuple[str, str, str | None]] = field(default_factory=list)
-    broken_off: list[str] = field(default_factory=list)
+    broken_off: SimpleQueue[str] = field(default_factory=SimpleQueue)
     port: int = 0
 
     def url(self, path: str, host: str = "127.0.0.1") -> str:
@@ -465,7 +466,7 @@ def canned() -> Iterator[Canned]:
             try:
                 self.wfile.write(body)
             except OSError:
-                world.broken_off.append(self.path)
+                world.broken_off.put(self.path)
 
         def log_message(self, *args: object) -> None:
             pass
@@ -573,7 +574,7 @@ def test_the_body_of_a_redirect_is_not_read(canned: Canned) -> None:
     with canned_reader(canned.url("/1")) as connector:
         assert list(everything(connector)) == ["team/a"]
     # What the two ends of a connection on this host buffer is some MB at most; the server cannot get rid of the rest.
-    assert canned.broken_off == ["/1"]
+    assert canned.broken_off.get(timeout=30) == "/1"
 
 
 class Downgrading(BaseAdapter):
