@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol, Self, runtime_checkable
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pmsync.core.events import Content
 
@@ -162,6 +162,8 @@ class Settings(BaseModel):
     kind: str
     live: bool = True
     """Whether the source is asked at all; what is known of another one came with `pmsync import`."""
+    things_per_minute: int | None = Field(default=None, ge=1)
+    """How fast much is read at the most, so that the quota serves people and other tools too; None: as fast as it answers."""
 
 
 class SecretRef(BaseModel):

@@ -11,6 +11,7 @@ Next on the way of an event: `pmsync/core/events.py`, the vocabulary of what is 
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
@@ -18,7 +19,18 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
-from connectors.base import Clock, ConnectorError, Counting, Mark, Naming, Read, Reader, Ref, Withheld
+from connectors.base import (
+    LONGEST_WAIT,
+    Clock,
+    ConnectorError,
+    Counting,
+    Mark,
+    Naming,
+    Read,
+    Reader,
+    Ref,
+    Withheld,
+)
 from connectors.webhooks import Hint
 from pmsync.core.events import Content, Event, Snapshot, Synced, Thing, Tombstone, body, digest, version_at
 
@@ -38,6 +50,8 @@ WHOLE = "container"
 """The kind of a hint at a whole container: to read it from its beginning."""
 HINT_PAGES = 50
 """Pages of hints that are taken one after the other before what is under way goes on."""
+REST_PIECE = 1.0
+"""Seconds that it rests at a time: no hint waits longer, and a lease lasts thirty of these."""
 
 
 class Fate(StrEnum):
@@ -172,7 +186,8 @@ Progress = Callable[[str, str, int, int | None], None]
 @dataclass(slots=True)
 class Pump:
     """Drives one connector. `step` is called with a name between any two steps; tests end a reader there. `reading` is
-    entered with the name of each container while that one is read."""
+    entered with the name of each container while that one is read. `wait` may end early, where the next step ends the
+    reader; how long it rested, `monotonic` says, since `clock` may be set back."""
 
     connector: Reader
     ledger: Ledger
@@ -183,6 +198,9 @@ class Pump:
     progress: Progress | None = None
     accept_missing: frozenset[str] = frozenset()
     reading: Callable[[str], AbstractContextManager[object]] = lambda _: nullcontext()
+    things_per_minute: int | None = None
+    wait: Callable[[float], object] = time.sleep
+    monotonic: Callable[[], float] = time.monotonic
     counts: Counts = field(default_factory=Counts)
     _epoch: int = 0
     _routes: Routes = field(default_factory=dict)
@@ -300,7 +318,7 @@ class Pump:
             cursor = Cursor(since=None, mapped=mapped)
             # Things that were here once and have moved on concern the new project too, and no listing shows them; what
             # is out of sight is so for everyone.
-            self._fetch(self._live(self.ledger.ever_in(self._source, container)))
+            self._fetch_many(self._live(self.ledger.ever_in(self._source, container)))
         self._move(container, cursor)
         return cursor
 
@@ -321,8 +339,9 @@ class Pump:
         """Publish what changed since the cursor, page by page, moving the cursor after each."""
         horizon = self.connector.now() - SETTLED
         read, total = 0, self._count(container, cursor.since)
-        for page in self.connector.changed(container, cursor.since):
-            self._settle_listed(page)
+        began = self.monotonic()
+        for number, page in enumerate(self.connector.changed(container, cursor.since)):
+            asked = self._settle_listed(page)
             self._take_hints()
             read += len(page)
             if self.progress:
@@ -332,6 +351,11 @@ class Pump:
             if since and (cursor.since is None or since > cursor.since):
                 cursor = replace(cursor, since=since)
                 self._move(container, cursor)
+            # Only now, so that who ends while it rests reads nothing again. The first page of what was swept before is a
+            # poll: of what happens now, and not much.
+            if number or cursor.swept_at is None:
+                self._rest(len(page) + asked, began)
+            began = self.monotonic()
         if cursor.since is None and read == 0:
             cursor = replace(cursor, since=horizon - OVERLAP)
         return cursor
@@ -344,18 +368,38 @@ class Pump:
             return self.connector.count(container, since)
         return None
 
-    def _settle_listed(self, page: Sequence[Read]) -> None:
-        """Publish a listed page; what is not newer than the ledger and yet differs is asked for by id."""
+    def _settle_listed(self, page: Sequence[Read]) -> int:
+        """Publish a listed page; what is not newer than the ledger and yet differs is asked for by id. Returns how many
+        things that were."""
         known = self.ledger.entries(self._source, [read.ref for read in page])
         doubtful = {read.ref for read in page if _is_doubtful(read, known.get(read.ref))}
         self._publish([read for read in page if read.ref not in doubtful])
         self._fetch(doubtful)
+        return len(doubtful)
 
     def _fetch(self, refs: Iterable[Ref]) -> None:
         for some in _pages(sorted(refs)):
             reads, withheld = self._by_id(some)
             self._withheld += withheld.values()
             self._publish(reads)
+            self._take_hints()
+
+    def _fetch_many(self, refs: Iterable[Ref]) -> None:
+        """Fetch by id what may be much, with a rest after each page."""
+        for some in _pages(sorted(refs)):
+            began = self.monotonic()
+            self._fetch(some)
+            self._rest(len(some), began)
+
+    def _rest(self, things: int, began: float) -> None:
+        """Wait until so many things may have been read since `began`. What happens meanwhile does not wait."""
+        if self.things_per_minute is None:
+            return
+        until = began + min(60 * things / self.things_per_minute, LONGEST_WAIT)
+        while (left := until - self.monotonic()) > 0:
+            self.wait(min(left, REST_PIECE))
+            self.step("resting")
+            self.ledger.heed(self._source, self._epoch, {})  # every write renews the lease
             self._take_hints()
 
     def _take_hints(self) -> None:
@@ -403,7 +447,7 @@ class Pump:
             there |= {mark.ref: mark for mark in page}
             self._take_hints()
         known = self._things_in(container)
-        self._fetch({mark.ref for mark in there.values() if _differs(mark, known.get(mark.ref))})
+        self._fetch_many(mark.ref for mark in there.values() if _differs(mark, known.get(mark.ref)))
         self._bury_missing(container, sorted(known.keys() - there.keys()), len(known))
         known = self._things_in(container)
         self._doubt_name(container, len(there), len(there.keys() - known.keys()))
@@ -424,15 +468,20 @@ class Pump:
     def _bury_missing(self, container: str, missing: Sequence[Ref], known: int) -> None:
         """What a container does not list any more has moved, or is gone: by id decides. What its source neither lists
         nor gives by id is gone too, however it says so."""
-        gone = list[Ref]()
+        gone = dict[Ref, Entry | None]()
         for some in _pages(missing):
+            began, entries = self.monotonic(), self.ledger.entries(self._source, some)
             reads, withheld = self._by_id(some)
             there = [read for read in reads if read.content is not None or read.problem is not None]
             self._publish(there)
-            gone += sorted(({read.ref for read in reads} | withheld.keys()) - {read.ref for read in there})
+            absent = ({read.ref for read in reads} | withheld.keys()) - {read.ref for read in there}
+            gone |= {ref: entries.get(ref) for ref in sorted(absent)}
+            self._rest(len(some), began)
         self._doubt_bulk(container, len(gone), known)
-        for some in _pages(gone):
-            self._publish([Read(ref) for ref in some])
+        for some in _pages(list(gone)):
+            entries = self.ledger.entries(self._source, some)
+            # What a hint told of while it rested was looked at later.
+            self._publish([Read(ref) for ref in some if entries.get(ref) == gone[ref]])
 
     def _is_sweep_due(self, container: str, swept_at: datetime | None, now: datetime, every: timedelta) -> bool:
         # abs: after a clock was set back, the last sweep may lie in the future.

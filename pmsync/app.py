@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import structlog
 
-from connectors.base import Clock, ConnectorError, Fatal, Read, Reader, Retryable, Silent
+from connectors.base import Clock, ConnectorError, Fatal, Read, Reader, Retryable, Settings, Silent
 from connectors.pump import Counts, LeaseLost, Progress, Pump, Routes
 from connectors.webhooks import Hint
 from pmsync.aggregator import Aggregator, Batch, check_log
@@ -554,8 +554,12 @@ class App:
     def _connect(self, source: str) -> Reader:
         if source == CONFIGURATION:
             return ConfigurationReader(self.projects, self._clock)
-        settings = next(settings for settings in self.config.sources if settings.name == source)
+        settings = self._settings(source)
         return connector_kinds()[settings.kind].connect(settings, self._clock)
+
+    def _settings(self, source: str) -> Settings:
+        found: Settings = next(settings for settings in self.config.sources if settings.name == source)
+        return found
 
     def _pump(self, reader: Reader) -> Pump:
         return Pump(
@@ -568,6 +572,8 @@ class App:
             progress=self._progress if reader.name != CONFIGURATION else None,
             accept_missing=self._accept_missing,
             reading=lambda container: self._reading(reader.name, container),
+            things_per_minute=self._settings(reader.name).things_per_minute if reader.name != CONFIGURATION else None,
+            wait=self._stop.wait,
         )
 
     @contextmanager

@@ -22,7 +22,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from connectors.base import ConnectorError, Ref
+from connectors.base import LONGEST_WAIT, ConnectorError, Ref
 from connectors.pump import WHOLE, LeaseLost
 from connectors.pump import Progress as Pumping
 from connectors.webhooks import Hint
@@ -642,7 +642,8 @@ def _progress() -> Iterator[Pumping | None]:
         yield None
         return
     columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed} read"), TimeRemainingColumn()
-    with Progress(*columns, console=console) as bars:
+    # How fast it goes is told by what came in this time: two pages at least, though a source may be rested for an hour.
+    with Progress(*columns, console=console, speed_estimate_period=2 * LONGEST_WAIT) as bars:
         tasks: dict[str, Any] = {}
 
         def show(source: str, container: str, read: int, total: int | None) -> None:

@@ -15,13 +15,14 @@ import pytest
 from prometheus_client import generate_latest
 from structlog.testing import capture_logs
 
+from connectors import pump
 from connectors.base import Fatal, Mark, Read, Reader, Ref, Retryable
 from pmsync import app as application
 from pmsync.app import LONGEST_SECONDS, App
 from pmsync.bus.port import EVENTS, BusUnavailable, Record
 from pmsync.config import Config
 from pmsync.core.cloudevents import Context, unwrap
-from pmsync.core.events import Milestone
+from pmsync.core.events import CONFIGURATION, Milestone
 from pmsync.store.engine import StoreUnavailable
 
 pytestmark = pytest.mark.integration
@@ -62,13 +63,13 @@ class Source:
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """An app whose sources are these readers, each mapped to a project of its own."""
 
-    def make(*sources: Source) -> App:
+    def make(*sources: Source, **settings: Any) -> App:
         known: dict[str, Reader] = {source.name: source for source in sources}
         values = {
             "bus": {"path": str(tmp_path / "log.db")},
             "store": {"url": f"sqlite:///{tmp_path / 'pmsync.db'}"},
             "notify": {"console": False},
-            "sources": [{"name": name, "kind": "calendar", "ics": "unused.ics"} for name in known],
+            "sources": [{"name": name, "kind": "calendar", "ics": "unused.ics", **settings} for name in known],
             "projects": [{"key": f"p-{name}", "from": {name: ["team"]}} for name in known],
         }
         connect = App._connect
@@ -96,6 +97,23 @@ def test_the_end_does_not_wait_for_a_long_read(install: Any) -> None:
             assert source.read.wait(SECONDS)
         assert not [thread for thread in threading.enumerate() if thread.name == "long"]
     assert source.listed < 10**9
+
+
+def test_a_capped_source_is_rested_and_the_end_does_not_wait_for_that(
+    install: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, rests = Source("slow", pages=10**9), threading.Event()
+    monkeypatch.setattr(pump, "REST_PIECE", 0.01)
+    with closing(install(source, things_per_minute=1)) as app:
+        app._step = lambda name: rests.set() if name == "resting" else None
+        with app.running(app.workers()):
+            assert rests.wait(SECONDS)
+        assert not [thread for thread in threading.enumerate() if thread.name == "slow"]
+        began = time.monotonic()
+        app._pumps["slow"].wait(SECONDS)
+        assert time.monotonic() - began < SECONDS / 2
+        assert app._pumps[CONFIGURATION].things_per_minute is None
+    assert source.listed == 1
 
 
 def test_nothing_is_published_into_another_log(install: Any, tmp_path: Path) -> None:

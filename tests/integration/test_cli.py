@@ -13,12 +13,17 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import click
 import pytest
+from rich.console import Console
+from rich.progress import Progress
 
+from connectors.base import LONGEST_WAIT
 from connectors.pump import DeadLetter
+from pmsync import cli as commands
 from pmsync.bus.letters import MOST_BYTES, open_letters
 from pmsync.bus.port import DEAD_LETTERS, EVENTS, Record, partition_of
 from pmsync.cli import LATER, cli
@@ -201,6 +206,19 @@ def test_a_source_out_of_reach_is_named_and_the_others_go_on(folder: Folder, tmp
     with closing(folder.app()) as app:
         kinds = {(key.source, key.kind) for key in app.state.rows("apollo")}
     assert ("team", "synced") in kinds, "the calendar was read whole"
+
+
+def test_the_time_that_is_left_is_known_though_a_source_is_rested_for_an_hour(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, said = [0.0], io.StringIO()
+    monkeypatch.setattr(commands, "Console", lambda **_: Console(file=said, force_terminal=True, width=120))
+    monkeypatch.setattr(commands, "Progress", partial(Progress, get_time=lambda: now[0], auto_refresh=False))
+    with commands._progress() as progress:
+        assert progress
+        for read in (100, 200, 300):
+            now[0] += LONGEST_WAIT
+            progress("jira", "APO", read, 1000)
+    assert "300 read" in said.getvalue()
+    assert "7:00:00" in said.getvalue()
 
 
 def test_a_secret_that_is_not_there_is_named(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:

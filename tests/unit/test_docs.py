@@ -59,7 +59,7 @@ SECTIONS = {
     "outputs": "OutputsConfig", "poll": "PollConfig", "web": "WebConfig", "health": "HealthConfig", "sources: jira": "JiraSettings", "sources: github": "GitHubSettings",
     "sources: calendar": "CalendarSettings",
 }  # fmt: skip
-SHARED = {"name", "kind", "live"}
+SHARED = {"name", "kind", "live", "things_per_minute"}
 WHOLE = {"SecretRef", "Basic", "Token", "Meaning", "JiraAuth", "GitHubAuth"}
 """Models that the page explains as a whole, not key by key."""
 

@@ -10,8 +10,21 @@ from typing import Any
 
 import pytest
 
-from connectors.base import Fatal, Mark, Read, Ref, Retryable, Silent, Withheld
-from connectors.pump import BULK_COUNT, OVERLAP, PAGE, SETTLED, WHOLE, Counts, Cursor, Fate, LeaseLost, Pending, Pump
+from connectors.base import LONGEST_WAIT, Fatal, Mark, Read, Ref, Retryable, Silent, Withheld
+from connectors.pump import (
+    BULK_COUNT,
+    OVERLAP,
+    PAGE,
+    REST_PIECE,
+    SETTLED,
+    WHOLE,
+    Counts,
+    Cursor,
+    Fate,
+    LeaseLost,
+    Pending,
+    Pump,
+)
 from connectors.testing import MemoryBus, MemoryLedger
 from connectors.webhooks import Hint
 from pmsync.core.events import Event, Milestone, Snapshot, Synced, Tombstone
@@ -939,6 +952,208 @@ def test_a_kill_does_not_forget_that_a_container_is_to_be_read_again(desk: Desk,
         desk.hear(step=_break_at(at))
     desk.sync(every=HOUR)
     assert titles(desk.told()) == ["otherwise"]
+
+
+# --- a cap on how fast it reads ---------------------------------------------------------------------------------------
+
+
+@dataclass
+class Watch:
+    """Time that passes only where somebody waits or `works`; `meanwhile` happens within each wait."""
+
+    now: float = 0.0
+    waits: list[float] = field(default_factory=list)
+    meanwhile: Callable[[], object] = lambda: None
+
+    def wait(self, seconds: float) -> None:
+        self.waits.append(seconds)
+        self.now += seconds
+        self.meanwhile()
+
+    def values(self, rate: int | None = 60) -> dict[str, Any]:
+        return {"things_per_minute": rate, "wait": self.wait, "monotonic": lambda: self.now}
+
+
+@dataclass
+class Paged(Source):
+    """It lists pages of `size` things, each of which takes so many seconds to read; `begun` notes when that began, and
+    `listed` what was in them."""
+
+    size: int = 10
+    seconds: Sequence[float] = (0,) * 9
+    watch: Watch = field(default_factory=Watch)
+    begun: list[float] = field(default_factory=list)
+    listed: list[list[str]] = field(default_factory=list)
+
+    def changed(self, container: str, since: datetime | None) -> Iterator[Sequence[Read]]:
+        here = self._here(container, since)
+        for number, start in enumerate(range(0, len(here), self.size)):
+            page = here[start : start + self.size]
+            self.begun.append(self.watch.now)
+            self.listed.append([each.ref.id for each in page])
+            self.watch.now += self.seconds[number]
+            yield page
+
+
+def paged(desk: Desk, things: int, **values: Any) -> Paged:
+    """A source of so many things, an hour apart."""
+    desk.source = source = Paged(**values)
+    source.put(*(read(str(n), LONG_AGO + n * HOUR) for n in range(1, things + 1)))
+    return source
+
+
+@pytest.mark.parametrize(
+    ("seconds", "begun", "ends", "waited"),
+    [
+        ((0, 0, 0), [0, 10, 20], 30, 30),
+        ((2, 2, 2), [0, 10, 20], 30, 24),
+        ((2, 15, 2), [0, 10, 25], 35, 16),
+    ],
+    ids=["quick", "its own time counts", "slow pages leave nothing over for others"],
+)
+def test_a_first_reading_stays_below_its_rate(
+    desk: Desk, seconds: Sequence[float], begun: list[float], ends: float, waited: float
+) -> None:
+    source = paged(desk, 30, seconds=seconds)
+    desk.sync(**source.watch.values())
+    assert (source.begun, source.watch.now, sum(source.watch.waits)) == (begun, ends, waited)
+    assert max(source.watch.waits) <= REST_PIECE
+
+
+def test_a_source_without_a_rate_is_not_waited_for(desk: Desk) -> None:
+    source = paged(desk, 30)
+    desk.sync(**source.watch.values(None))
+    assert (source.begun, source.watch.waits) == ([0, 0, 0], [])
+
+
+def test_what_is_read_again_is_rested_for_and_a_poll_is_not(desk: Desk) -> None:
+    """A poll's first page is of what happens now; where it has more, so much happened that it is rested for."""
+    source = paged(desk, 30)
+    desk.sync(**source.watch.values(None))
+    for wait, again in ((0, False), (30, True)):
+        if again:
+            desk.ledger.hint("sim", [Hint(Ref(WHOLE, "APO"))])
+        source.watch.waits.clear()
+        desk.sync(every=HOUR, **source.watch.values())
+        assert sum(source.watch.waits) == wait
+    source.watch.waits.clear()
+    source.put(*(read(str(n), LONG_AGO + n * HOUR) for n in range(31, 55)))
+    desk.sync(every=HOUR, **source.watch.values())
+    assert [len(page) for page in source.listed[-3:]] == [10, 10, 5]
+    assert sum(source.watch.waits) == 15
+
+
+def test_one_rest_lasts_an_hour_at_most(desk: Desk) -> None:
+    source = paged(desk, 70, size=70)
+    desk.sync(**source.watch.values(1))
+    assert sum(source.watch.waits) == LONGEST_WAIT
+
+
+@pytest.mark.parametrize("why", ["missed by the listing", "gone", "mapped anew"])
+def test_what_is_fetched_by_id_stays_below_its_rate(desk: Desk, why: str) -> None:
+    watch, many, routes, begun = Watch(), [read(str(n)) for n in range(2 * PAGE + 1)], dict(ROUTES), list[float]()
+    desk.source.put(*many)
+    if why == "missed by the listing":
+        desk.source.pages = []
+    else:
+        desk.sync()
+    if why == "gone":
+        desk.source.things.clear()
+    if why == "mapped anew":
+        routes, desk.source.pages = {"APO": {"apollo": 2}}, []
+    fetch = desk.source.fetch
+    desk.source.fetch = lambda refs: begun.append(watch.now) or fetch(refs)  # type: ignore[func-returns-value, method-assign]
+    desk.sync(routes, accept_missing=frozenset({"APO"}), **watch.values(60 * PAGE))
+    assert (begun, watch.now) == ([0, 1, 2], 2 + 1 / PAGE)
+
+
+def test_a_hint_does_not_wait_for_the_end_of_a_rest(desk: Desk) -> None:
+    source, heard = paged(desk, 20), dict[str, float]()
+    publish = desk.bus.publish
+
+    def published(events: Sequence[Event]) -> None:
+        heard.update({event.thing.id: source.watch.now for event in events})
+        publish(events)
+
+    def meanwhile() -> None:
+        if source.watch.now == 3:
+            source.put(read("99", NOW))
+            desk.hint("99")
+
+    desk.bus.publish, source.watch.meanwhile = published, meanwhile  # type: ignore[method-assign]
+    desk.sync(**source.watch.values())
+    assert (heard["10"], heard["99"], heard["11"]) == (0, 3, 10)
+    assert source.begun[:2] == [0, 10]
+
+
+def test_who_ends_while_it_rests_reads_no_page_again(desk: Desk) -> None:
+    source = paged(desk, 6, size=2)
+    with pytest.raises(Broken):
+        desk.sync(step=_break_at("resting", 3), **source.watch.values())
+    assert source.listed == [["1", "2"], ["3", "4"]]
+    source.listed.clear()
+    desk.sync(**source.watch.values())
+    assert source.listed == [["4", "5"], ["6"]], "from the last one on, by the overlap"
+
+
+def test_what_is_doubted_counts_and_is_rested_for_once_the_cursor_has_moved(desk: Desk) -> None:
+    source, cursors = paged(desk, 2), list[datetime | None]()
+    desk.sync()
+    desk.ledger.hint("sim", [Hint(Ref(WHOLE, "APO"))])
+    source.put(read("2", LONG_AGO + 2 * HOUR, title="otherwise"))
+    source.watch.meanwhile = lambda: cursors.append(desk.cursor().since)
+    desk.sync(every=HOUR, **source.watch.values())
+    assert cursors == [LONG_AGO + 2 * HOUR - OVERLAP] * 3, "two were listed, and one of them asked for by id"
+
+
+def test_what_comes_back_while_it_rests_is_not_buried(desk: Desk) -> None:
+    watch, routes = Watch(), dict(ROUTES)
+    desk.source.put(*(read(f"{n:04}") for n in range(PAGE + 1)))
+    desk.sync(routes)
+    desk.source.things.clear()
+    desk.told()
+
+    def meanwhile() -> None:
+        if watch.now == REST_PIECE:
+            desk.source.put(read("0000", NOW, title="back"))
+            desk.hint("0000")
+
+    watch.meanwhile = meanwhile
+    desk.sync(routes, accept_missing=frozenset({"APO"}), **watch.values())
+    assert desk.fates()["0000"] is Fate.live
+    assert [type(event) for event in desk.told() if event.thing.id == "0000"] == [Snapshot]
+    assert set(desk.fates().values()) == {Fate.live, Fate.gone}
+
+
+def test_a_lease_is_kept_while_its_reader_rests(desk: Desk) -> None:
+    source, gaps = paged(desk, 200, size=100), list[float]()
+
+    class Written(MemoryLedger):
+        at = 0.0
+
+        def _check(self, source_name: str, epoch: int) -> None:
+            super()._check(source_name, epoch)
+            gaps.append(source.watch.now - self.at)
+            self.at = source.watch.now
+
+    desk.ledger = Written()
+    desk.sync(**source.watch.values())
+    assert source.watch.now == 200
+    assert max(gaps) <= REST_PIECE
+
+
+def test_who_lost_its_lease_rests_no_longer(desk: Desk) -> None:
+    source = paged(desk, 20)
+
+    def meanwhile() -> None:
+        if source.watch.now == 3:
+            desk.ledger.expired = True
+            desk.ledger.lease("sim", "other")
+
+    source.watch.meanwhile = meanwhile
+    with pytest.raises(LeaseLost):
+        desk.sync(**source.watch.values())
+    assert source.watch.now == 3
 
 
 # --- what comes another way than by asking ----------------------------------------------------------------------------
