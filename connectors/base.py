@@ -297,6 +297,14 @@ class Counting(Protocol):
         """About how many things changed at or after `since`; None where the source does not say."""
 
 
+@runtime_checkable
+class Redelivering(Protocol):
+    """A reader whose source keeps the webhooks that it could not deliver, and sends them again when it is asked to."""
+
+    def redeliver(self, containers: Iterable[str]) -> int:
+        """Ask for those of these containers; returns for how many. None, and no request, where that is not configured."""
+
+
 class Connector(Reader, Protocol):
     """A reader that `pmsync.yaml` can configure. Its class is found by the entry-point group `pmsync.connectors`, under
     the `kind` that the configuration names."""

@@ -1,7 +1,8 @@
 """GitHub: issues as work items, pull requests as change requests, milestones; with their histories from issue events.
 
 What to ask for, and when, is here; how GitHub is spoken to in `connectors/github_client.py`, what its answers mean in
-`connectors/github_things.py`, and how many things are told at once in `connectors/github_bulk.py`.
+`connectors/github_things.py`, how many things are told at once in `connectors/github_bulk.py`, and which webhooks are to
+be sent again in `connectors/github_deliveries.py`.
 
 Next on the way of an event: `connectors/pump.py`.
 """
@@ -12,6 +13,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 from urllib.parse import urlsplit
 
@@ -24,7 +26,7 @@ from pydantic import (
     model_validator,
 )
 
-from connectors import base, github_app, github_bulk, github_webhooks, webhooks
+from connectors import base, github_app, github_bulk, github_deliveries, github_webhooks, webhooks
 from connectors.base import (
     Clock,
     ConnectorError,
@@ -73,6 +75,8 @@ SETTLED, UNSETTLED = timedelta(seconds=60), timedelta(hours=1)
 """How long after its last change a thing must have been read to be read as a whole; and one that did not add up then."""
 MOST_TAKEN = 10_000
 """Things of one repository that are remembered as taken; a megabyte or two."""
+NOT_TO_BE_HAD = (400, 404, 410, 422)
+"""Answers to who asks for a delivery that GitHub does not keep any more, or cannot send again."""
 
 
 class GitHubAuth(BaseModel):
@@ -97,11 +101,19 @@ class GitHubSettings(webhooks.HookedSettings):
     url: str = Field("https://api.github.com", pattern=r"^https?://[^/\s]+")
     auth: GitHubAuth | None = None
     page_size: int = Field(100, ge=1, le=100)
+    webhook_redeliver: bool = False
+    """Whether GitHub is asked to send webhooks again that it could not deliver; a token needs another right for it."""
 
     @model_validator(mode="after")
     def _signs_in(self) -> Self:
         if self.live and self.auth is None:
             raise ValueError("auth is missing: {token: {env: NAME}}, or an app; what is only imported has live: false")
+        return self
+
+    @model_validator(mode="after")
+    def _takes_what_is_sent_again(self) -> Self:
+        if self.webhook_redeliver and self.webhook_secret is None and self.webhook_token is None:
+            raise ValueError("webhook_redeliver is for who takes webhooks: give webhook_secret or webhook_token")
         return self
 
 
@@ -111,33 +123,43 @@ class GitHubConnector:
     Settings: ClassVar[type[base.Settings]] = GitHubSettings
     webhooks: ClassVar[webhooks.Webhooks] = github_webhooks.WEBHOOKS
 
-    def __init__(self, name: str, requester: Requester, clock: Clock, page_size: int) -> None:
-        self.name = name
+    def __init__(self, settings: GitHubSettings, requester: Requester, clock: Clock) -> None:
+        self.name = settings.name
+        self._settings = settings
         self._requester = requester
         self._clock = clock
-        self._page_size = page_size
+        self._page_size = settings.page_size
         self._names = Names()
         self._taken: dict[str, Taken] = {}
         self._told: dict[int, github_bulk.Told] = {}
         self._answers = Answers()
+        self._unsettled: dict[str, datetime] = {}
 
     @classmethod
     def connect(cls, settings: GitHubSettings, clock: Clock) -> Self:
         """A connector for these settings; PyGithub keeps the session, without its own retries and pauses."""
         if settings.auth is None:
             raise Fatal(f"{settings.name} is not live: what is known of it comes with `pmsync import`")
-        return cls(settings.name, requester_of(settings.url, _sign_in(settings, clock)), clock, settings.page_size)
+        return cls(settings, requester_of(settings.url, _sign_in(settings, clock)), clock)
 
     def check(self, containers: Sequence[str]) -> Iterator[str]:
         """What is wrong with the token or these repositories, one line each."""
+        found: list[Home] = []
         for container in containers:
             try:
                 home = self._home(container)
             except Fatal as problem:
                 yield f"{container}: {problem}"
                 continue
+            found.append(home)
             if home.full_name != container:
                 yield f"{container}: GitHub calls it {home.full_name}; write that name in the configuration"
+        if self._settings.webhook_redeliver and (unseen := self._without_hook(found)):
+            yield (
+                f"no webhook of {unseen} that leads to /webhooks/{self.name} can be read, so GitHub is not asked to send "
+                "again what failed; correct the webhook's address, or the token's rights (Webhooks, read and write), or "
+                "leave webhook_redeliver out"
+            )
 
     def expect(self, containers: Iterable[str]) -> None:
         """Which containers are configured, so that a fetch before any listing knows their names."""
@@ -207,6 +229,74 @@ class GitHubConnector:
                 self._home_by_id(repository)
                 read = Read(ref)
             yield read if read.ref == ref else Read(ref)
+
+    def redeliver(self, containers: Iterable[str]) -> int:
+        """Have GitHub send again what our webhooks did not take, of these repositories, within bounds."""
+        if not self._settings.webhook_redeliver:
+            return 0
+        homes: list[Home] = []
+        for container in containers:
+            with suppress(Withheld):  # which the round over it says
+                homes.append(self._home(container))
+        missed = ((hook, delivery) for hook in self._hooks(homes) for delivery in self._missed(hook))
+        return sum(self._is_sent_again(*each) for each in islice(missed, github_deliveries.MOST_ASKED))
+
+    def _hooks(self, homes: Sequence[Home]) -> Iterator[Hook]:
+        """The webhooks that lead to us: an App has one for all of its repositories."""
+        if (app := self._app()) is None:
+            for home in homes:
+                yield from self._own_hooks(home)
+            return
+        with suppress(Withheld):  # it has none
+            if webhooks.leads_to(_value(app._get("/app/hook/config").body, "url"), self.name):
+                yield Hook(app, "/app/hook", frozenset(home.id for home in homes))
+
+    def _own_hooks(self, home: Home) -> Iterator[Hook]:
+        """A repository's; none where they may not be read, which only `check` says: it is no failure of the source."""
+        with suppress(Withheld):
+            for page in self._pages(f"{home.path}/hooks", {"per_page": 100}, again=True):
+                for hook in page:
+                    ident, url = _value(hook, "id"), _value(_value(hook, "config"), "url")
+                    if isinstance(ident, int) and _value(hook, "active") and webhooks.leads_to(url, self.name):
+                        yield Hook(self, f"{home.path}/hooks/{ident}")
+
+    def _without_hook(self, homes: Sequence[Home]) -> str:
+        """Whose webhooks cannot be had, for people."""
+        if self._app() is not None:
+            return "" if any(self._hooks(homes)) else "the App"
+        return ", ".join(home.container for home in homes if not any(self._own_hooks(home)))
+
+    def _app(self) -> GitHubConnector | None:
+        """Signed in as the App itself, which alone may ask for its deliveries."""
+        app = self._settings.auth and self._settings.auth.app
+        if not app:
+            return None
+        own = Auth.AppAuthToken(github_app.signed(app))
+        return GitHubConnector(self._settings, requester_of(self._settings.url, own), self._clock)
+
+    def _missed(self, hook: Hook) -> Sequence[github_deliveries.Delivery]:
+        """What is to be sent again. It is looked for no further back than there may be news, since each page costs quota."""
+        since = self._clock() - github_deliveries.KEPT
+        since = max(since, self._unsettled.get(hook.path, since))
+        found: list[github_deliveries.Delivery] = []
+        pages = hook.reader._pages(f"{hook.path}/deliveries", {"per_page": 100})
+        for page in islice(pages, github_deliveries.MOST_PAGES):
+            found += github_deliveries.listed(page)
+            if found and found[-1].delivered_at < since:
+                break
+        due = github_deliveries.due(found, since, github_webhooks.HINTS, hook.homes)
+        self._unsettled[hook.path] = due.since
+        return due.deliveries
+
+    def _is_sent_again(self, hook: Hook, delivery: github_deliveries.Delivery) -> bool:
+        path = f"{hook.path}/deliveries/{delivery.id}/attempts"
+        status, headers, text = sent(hook.reader._requester, "POST", path, input={})
+        if status == 202 or status in NOT_TO_BE_HAD:
+            return status == 202
+        error = failure(status, headers, text, path, self._clock())
+        if status == 403 and not isinstance(error, Retryable):
+            raise Fatal("the token may not have webhooks sent again (403); let it write Webhooks")
+        raise error
 
     def _fetch(self, home: Home, kind: str, number: int) -> Read:
         if kind == "milestone":
@@ -428,6 +518,18 @@ def _sign_in(settings: GitHubSettings, clock: Clock) -> Auth.Auth:
         return github_app.Minted(status, text)
 
     return github_app.Installation(settings.auth.app, mint, clock)
+
+
+class Hook(NamedTuple):
+    """A webhook that leads to us, who may ask about it, and of which repositories it is, if of several."""
+
+    reader: GitHubConnector
+    path: str
+    homes: frozenset[int] | None = None
+
+
+def _value(body: Any, key: str) -> Any:
+    return body.get(key) if isinstance(body, dict) else None
 
 
 # --- what a listing has to remember ------------------------------------------------------------------------------------

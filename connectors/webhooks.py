@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+from urllib.parse import unquote, urlsplit
 
 from connectors.base import Ref, SecretRef, Settings
 
@@ -77,6 +79,15 @@ def is_signed(secret: str, body: bytes, signature: str) -> bool:
 def is_token(token: str, given: str) -> bool:
     """Whether the end of the address is the token; compared in constant time."""
     return bool(token) and hmac.compare_digest(token.encode(), given.encode(errors="replace"))
+
+
+def leads_to(url: Any, source: str) -> bool:
+    """Whether a webhook's address is where those of this source are taken, with a token at its end or without."""
+    try:
+        path = unquote(urlsplit(url).path)
+    except (TypeError, ValueError, AttributeError):
+        return False
+    return re.search(rf"/webhooks/{re.escape(source)}(/[^/]+)?\Z", path) is not None
 
 
 def required(body: Any, path: str, kind: type | tuple[type, ...]) -> Any:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import structlog
 
-from connectors.base import Clock, ConnectorError, Fatal, Read, Reader, Retryable, Settings, Silent
+from connectors.base import Clock, ConnectorError, Fatal, Read, Reader, Redelivering, Retryable, Settings, Silent
 from connectors.pump import Counts, LeaseLost, Progress, Pump, Routes
 from connectors.webhooks import Hint
 from pmsync.aggregator import Aggregator, Batch, check_log
@@ -64,6 +64,8 @@ FATAL_SECONDS = 60.0
 BACKOFF_SECONDS = 5.0, 300.0
 HINT_SECONDS = 1.0
 """How often it is looked whether a source's webhooks have hinted at something."""
+REDELIVER_SECONDS = 900.0
+"""How often, at the most, a source is asked to send webhooks again that it could not deliver."""
 AWAY_SECONDS = 30.0
 """Store and log are missed by everyone, and asked for again soon."""
 LONGEST_SECONDS = 3600.0
@@ -144,6 +146,7 @@ class App:
         )
         self.notifier = Notifier(self.outbox, senders, self.store.now, owner(), step)
         self._pumps: dict[str, Pump] = {}
+        self._redeliver_at: dict[str, float] = {}
         self._stop = stop or threading.Event()
         self._began_at = self.store.now()
         self._batch_at, self._next_look, self._look_wait = 0.0, 0.0, FIRST_LOOK_SECONDS
@@ -326,7 +329,7 @@ class App:
             while not stop.wait(wait):
                 is_round = time.monotonic() >= next_round
                 try:
-                    counts = self.read(source, sweep_every) if is_round else self.hear(source)
+                    counts = self._round(source, sweep_every, next_round > 0) if is_round else self.hear(source)
                 except Stopped:
                     return
                 except (BusUnavailable, StoreUnavailable) as error:
@@ -357,6 +360,29 @@ class App:
                 self._works(f"source {source}")
 
         return loop
+
+    def _round(self, source: str, sweep_every: timedelta, is_well: bool) -> Counts:
+        """`is_well`: so was the round before. Then the source is ours to read, and by now there is who takes webhooks."""
+        if is_well:
+            self._redeliver(source)
+        return self.read(source, sweep_every)
+
+    def _redeliver(self, source: str) -> None:
+        """Have a source send again what its webhooks could not deliver. Nothing rests on it: what was missed is found by
+        reading, so that a failure here is said and no more."""
+        reader = self._pumps[source].connector
+        if not isinstance(reader, Redelivering) or time.monotonic() < self._redeliver_at.get(source, 0.0):
+            return
+        mapped = self._routes(source)
+        self._redeliver_at[source] = time.monotonic() + REDELIVER_SECONDS
+        try:
+            asked = reader.redeliver(mapped)
+        except ConnectorError as error:
+            log.warning("webhooks.missed", source=source, error=str(error))
+        except Exception:  # its connector's fault, as in a round
+            log.exception("source.broken", source=source)
+        else:
+            log.debug("webhooks.redelivered", source=source, asked=asked)
 
     def _fails(self, source: str, error: ConnectorError | LeaseLost) -> None:
         """A round over a source failed; that another process reads it is no trouble of the source."""

@@ -53,6 +53,7 @@ REBUILD = "tests/integration/test_rebuild.py"
 APP = "tests/integration/test_app.py"
 HEALTH = "tests/unit/test_health.py"
 INTAKE = "tests/integration/test_intake.py"
+DELIVERIES = "tests/connectors/test_github_deliveries.py"
 HINTED = "tests/acceptance/test_webhooks.py -k mended"
 CLEAN_STARTS = "tests/acceptance/test_clean_starts.py -k takes_no_time"
 CLOUDEVENTS = "tests/unit/test_cloudevents.py"
@@ -1454,6 +1455,48 @@ FAULTS = (
         "                    wait = left if source == CONFIGURATION else min(HINT_SECONDS, left)\n",
         "                    wait = left\n",
         "tests/acceptance/test_webhooks.py -k before_the_next_round",
+    ),
+    Fault(
+        "redelivery: what was taken at last is asked for again",
+        "connectors/github_deliveries.py",
+        "        and not any(each.is_taken for each in tries)\n",
+        "        and not tries[0].is_taken\n",
+        DELIVERIES,
+    ),
+    Fault(
+        "redelivery: what fails is asked for without end",
+        "connectors/github_deliveries.py",
+        "        and len(tries) < MOST_ATTEMPTS\n",
+        "",
+        DELIVERIES,
+    ),
+    Fault(
+        "redelivery: webhooks of others are asked for",
+        "connectors/github.py",
+        " and webhooks.leads_to(url, self.name):\n                        yield Hook(self",
+        ":\n                        yield Hook(self",
+        DELIVERIES,
+    ),
+    Fault(
+        "redelivery: webhooks that may not be read are a failure",
+        "connectors/github.py",
+        "        with suppress(Withheld):\n            for page in",
+        "        with suppress(Missing):\n            for page in",
+        DELIVERIES,
+    ),
+    Fault(
+        "redelivery: each time all pages are looked at",
+        "connectors/github.py",
+        "        self._unsettled[hook.path] = due.since\n",
+        "",
+        DELIVERIES,
+    ),
+    Fault(
+        "redelivery: its failure keeps a round from reading",
+        "pmsync/app.py",
+        '        except ConnectorError as error:\n            log.warning("webhooks.missed"',
+        '        except KeyError as error:\n            log.warning("webhooks.missed"',
+        "tests/integration/test_app.py -k missed_is_asked",
     ),
     Fault(
         "reconcile: what is older here is equal",

@@ -26,6 +26,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 Fault = Literal["primary", "secondary", "too_many", "500", "502", "html", "truncated"]
+KEPT = timedelta(days=3)
+"""How long deliveries of webhooks are listed, and sent again on request."""
 RETRY_AFTER = 7
 """What the faults `secondary` and `too_many` tell a caller to wait, in seconds."""
 
@@ -140,6 +142,30 @@ class Mile:
     gone_at: datetime | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One attempt to deliver a webhook; all attempts of one have the same `guid`."""
+
+    id: int
+    guid: str
+    at: datetime
+    event: str
+    body: Mapping[str, Any]
+    status: int
+    redelivery: bool = False
+
+
+@dataclass(slots=True)
+class Hook:
+    """A webhook: of a repository, or (None) of the App; with its deliveries, the oldest first."""
+
+    id: int
+    repository: int | None
+    url: str
+    active: bool = True
+    deliveries: list[Delivery] = field(default_factory=list)
+
+
 @dataclass(slots=True)
 class Repository:
     """A repository; `names` says from when it had which name."""
@@ -172,9 +198,16 @@ class GitHubHost:
         self.max_per_page = max_per_page
         self.rate_limit = rate_limit
         self.index_lag = index_lag
+        self.receive: Callable[[Hook, Delivery], int] = lambda _hook, _delivery: 502
+        """Takes what a webhook sends, and says with which status; by default nobody is there."""
+        self.is_app: Callable[[str], bool] = lambda _: False
+        """Whether a bearer token is one by which the App itself signs in."""
+        self.hooks_refused = self.attempts_refused = 0
+        """The status by which it is refused to read webhooks, or to have one send again; 0: it is not."""
         self.requests: list[Requested] = []
         self.app = Starlette(routes=[Route("/{path:path}", self._answer, methods=["GET", "POST"])])
         self._repositories: dict[int, Repository] = {}
+        self._hooks: dict[int, Hook] = {}
         self._ids = count(1_000_001)
         self._faults: deque[Fault | None] = deque()
         self._used: Counter[int] = Counter()
@@ -359,6 +392,27 @@ class GitHubHost:
         """Something that pmsync does not read moved the time."""
         self._change(repo, number, at)
 
+    # --- building: webhooks
+
+    def add_hook(self, repo: str | None, url: str, active: bool = True) -> int:
+        """A webhook of this repository, or (None) the App's; returns its id."""
+        hook = Hook(next(self._ids), self._repository(repo).id if repo else None, url, active)
+        self._hooks[hook.id] = hook
+        return hook.id
+
+    def send(self, hook: int, event: str, body: Mapping[str, Any], at: datetime | None = None) -> str:
+        """Deliver a webhook, once; returns its guid."""
+        guid = f"{next(self._ids):08d}-242f-11e5-81e1-c7b6966d2516"
+        self._attempt(self._hooks[hook], Delivery(next(self._ids), guid, _second(at or self.clock()), event, body, 0))
+        return guid
+
+    def attempts(self, hook: int, guid: str) -> list[int]:
+        """What came of each attempt to deliver it, by status."""
+        return [each.status for each in self._hooks[hook].deliveries if each.guid == guid]
+
+    def _attempt(self, hook: Hook, delivery: Delivery) -> None:
+        hook.deliveries.append(replace(delivery, status=self.receive(hook, delivery)))
+
     def fail(self, fault: Fault, times: int = 1, after: int = 0) -> None:
         """Answer the next `times` requests with this fault, once `after` others were answered well."""
         self._faults.extend([None] * after + [fault] * times)
@@ -419,10 +473,14 @@ class GitHubHost:
             raise Refusal(status, message, {**self._quota(now), **headers})
         if fault == "html":
             return Response("<html><body>Please sign in to the network</body></html>", media_type="text/html")
-        if request.headers.get("authorization") not in (f"token {self.token}", f"Bearer {self.token}"):
+        given = request.headers.get("authorization", "")
+        if path.startswith("/app/"):
+            if not self.is_app(given.removeprefix("Bearer ")):
+                raise Refusal(401, "A JSON web token could not be decoded")
+        elif given not in (f"token {self.token}", f"Bearer {self.token}"):
             raise Refusal(401, "Bad credentials")
         if request.method == "POST":
-            return self._ask(path, body)
+            return self._send_again(path) if path.endswith("/attempts") else self._ask(path, body)
         answer = self._route(path, query, str(request.base_url).rstrip("/"))
         etag = f'W/"{hashlib.sha256(answer.body).hexdigest()}"'
         if request.headers.get("if-none-match") == etag:
@@ -453,6 +511,8 @@ class GitHubHost:
         if path == "/rate_limit":
             _check_query(query, frozenset())
             return _json(self._limits())
+        if path.startswith("/app/hook/"):
+            return self._route_app(path.removeprefix("/app/hook/"), query, base)
         match = _REPOSITORY.fullmatch(path)
         if match is None:
             raise Refusal(404, "Not Found")
@@ -463,6 +523,59 @@ class GitHubHost:
                 lagging = pattern in ("/issues", "/issues/events")
                 return render(self, view.before(self.index_lag) if lagging else view, query, *map(int, found.groups()))
         raise Refusal(404, "Not Found")
+
+    def _route_app(self, rest: str, query: dict[str, str], base: str) -> Response:
+        hook = self.hook(None)
+        if rest == "config":
+            _check_query(query, _NONE)
+            return _json({"content_type": "json", "insecure_ssl": "0", "secret": "********", "url": hook.url})
+        if rest == "deliveries":
+            _check_query(query, _BY_CURSOR)
+            return self.list_deliveries(hook, f"{base}/app/hook/deliveries", query)
+        raise Refusal(404, "Not Found")
+
+    def hook(self, repository: int | None, ident: int | None = None) -> Hook:
+        """A webhook of this repository, or (None) the App's."""
+        found = [hook for hook in self.hooks_of(repository) if ident in (None, hook.id)]
+        if not found:
+            raise Refusal(404, "Not Found")
+        return found[0]
+
+    def hooks_of(self, repository: int | None) -> list[Hook]:
+        """All webhooks of this repository, for who may read them."""
+        if self.hooks_refused:
+            raise Refusal(self.hooks_refused, "Resource not accessible by personal access token")
+        return [hook for hook in self._hooks.values() if hook.repository == repository]
+
+    def list_deliveries(self, hook: Hook, url: str, query: Mapping[str, str]) -> Response:
+        """A page of what it delivered, the newest first. A cursor names the delivery that its page begins with."""
+        per_page = _number(query, "per_page", 30, self.max_per_page)
+        kept = [each for each in reversed(hook.deliveries) if self.clock() - each.at <= KEPT]
+        cursors = [f"v1_{each.id}" for each in kept]
+        if "cursor" in query and query["cursor"] not in cursors:
+            raise Refusal(422, "Validation Failed: cursor")
+        start = cursors.index(query["cursor"]) if "cursor" in query else 0
+        end = start + per_page
+        following = (
+            f'<{url}?{urlencode({"per_page": per_page, "cursor": cursors[end]})}>; rel="next"' if cursors[end:] else ""
+        )
+        shown = [_show_delivery(hook, each) for each in kept[start:end]]
+        return _json(shown, headers={"link": following} if following else {})
+
+    def _send_again(self, path: str) -> Response:
+        match = _ATTEMPTS.fullmatch(path)
+        if match is None:
+            raise Refusal(404, "Not Found")
+        hook = self.hook(int(match["id"]), int(match["hook"])) if match["id"] else self.hook(None)
+        if self.attempts_refused:
+            raise Refusal(self.attempts_refused, "Resource not accessible by personal access token")
+        now = self.clock()
+        known = [each for each in hook.deliveries if str(each.id) == match["delivery"] and now - each.at <= KEPT]
+        if not known:
+            raise Refusal(404, "Not Found")
+        self._spend(now)
+        self._attempt(hook, replace(known[0], id=next(self._ids), at=_second(now), redelivery=True))
+        return _json({}, 202)
 
     def _ask(self, path: str, body: bytes) -> Response:
         """The GraphQL API, as far as the one query goes that we know; its quota is another one than that of REST."""
@@ -865,9 +978,59 @@ def _milestone(_: GitHubHost, view: View, _query: Mapping[str, str], number: int
     return _json(view.show_milestone(mile))
 
 
+def _hooks(host: GitHubHost, view: View, query: Mapping[str, str]) -> Response:
+    show = lambda hook: _show_hook(hook, f"{view.url}/hooks/{hook.id}")  # noqa: E731
+    return host.list_page(view, "/hooks", query, host.hooks_of(view.repository.id), show)
+
+
+def _deliveries(host: GitHubHost, view: View, query: Mapping[str, str], number: int) -> Response:
+    url = f"{view.base}/repositories/{view.repository.id}/hooks/{number}/deliveries"
+    return host.list_deliveries(host.hook(view.repository.id, number), url, query)
+
+
+def _show_hook(hook: Hook, url: str) -> dict[str, Any]:
+    return {
+        "type": "Repository",
+        "id": hook.id,
+        "name": "web",
+        "active": hook.active,
+        "events": ["issues", "milestone", "pull_request", "pull_request_review"],
+        "config": {"content_type": "json", "insecure_ssl": "0", "secret": "********", "url": hook.url},
+        "updated_at": "2019-06-03T00:57:16Z",
+        "created_at": "2019-06-03T00:57:16Z",
+        "url": url,
+        "test_url": f"{url}/test",
+        "ping_url": f"{url}/pings",
+        "deliveries_url": f"{url}/deliveries",
+        "last_response": {"code": None, "status": "unused", "message": None},
+    }
+
+
+def _show_delivery(hook: Hook, delivery: Delivery) -> dict[str, Any]:
+    is_ok = 200 <= delivery.status < 300
+    return {
+        "id": delivery.id,
+        "guid": delivery.guid,
+        "delivered_at": _time(delivery.at),
+        "redelivery": delivery.redelivery,
+        "duration": 0.27,
+        "status": "OK" if is_ok else f"Invalid HTTP Response: {delivery.status}",
+        "status_code": delivery.status,
+        "event": delivery.event,
+        "action": delivery.body.get("action"),
+        "installation_id": None if hook.repository else 123,
+        "repository_id": hook.repository or delivery.body.get("repository", {}).get("id"),
+        "throttled_at": None,
+    }
+
+
 _REPOSITORY = re.compile(r"/(?:repos/(?P<name>[^/]+/[^/]+)|repositories/(?P<id>\d+))(?P<rest>/.*|)")
 _NONE = frozenset[str]()
 _PAGED = frozenset({"per_page", "page"})
+_BY_CURSOR = frozenset({"per_page", "cursor"})
+_ATTEMPTS = re.compile(
+    r"(?:/app/hook|/repositories/(?P<id>\d+)/hooks/(?P<hook>\d+))/deliveries/(?P<delivery>\d+)/attempts"
+)
 _ROUTES: Sequence[tuple[str, frozenset[str], Callable[..., Response]]] = (
     (r"", _NONE, _about),
     (r"/issues", _PAGED | {"state", "sort", "direction", "since"}, _issues),
@@ -879,6 +1042,8 @@ _ROUTES: Sequence[tuple[str, frozenset[str], Callable[..., Response]]] = (
     (r"/pulls/(\d+)/commits", _PAGED, _commits),
     (r"/milestones", _PAGED | {"state"}, _milestones),
     (r"/milestones/(\d+)", _NONE, _milestone),
+    (r"/hooks", _PAGED, _hooks),
+    (r"/hooks/(\d+)/deliveries", _BY_CURSOR, _deliveries),
 )
 # In words of its own, not the connector's: a query that is changed there alone is refused here.
 _TOTAL_QUERY = """

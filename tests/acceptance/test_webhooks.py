@@ -22,7 +22,7 @@ from pmsync.app import App
 from pmsync.cli import cli
 from pmsync.config import Config
 from pmsync.core.project import load
-from pmsync.standins.github import GitHubHost
+from pmsync.standins.github import Delivery, GitHubHost, Hook
 from pmsync.standins.jira import JiraSite
 from pmsync.standins.server import serve as serve_standin
 from pmsync.web.app import create_app
@@ -40,7 +40,9 @@ PATIENCE = 30.0
 
 
 class World:
-    """Two sources with as many items each, which can all be given another title."""
+    """Two sources with as many items each, which can all be given another title; `pages` is where webhooks are taken."""
+
+    pages = ""
 
     def __init__(self) -> None:
         self.now = NOW
@@ -84,7 +86,7 @@ def installed(world: World, folder: Path, poll: int) -> Iterator[tuple[App, Call
             "notify": {"console": False},
             "poll": {"every_seconds": poll},
             "sources": [
-                {"name": "gh", "kind": "github", "url": github, "auth": {"token": file("gh")}, "webhook_secret": file("secret")},
+                {"name": "gh", "kind": "github", "url": github, "auth": {"token": file("gh")}, "webhook_secret": file("secret"), "webhook_redeliver": True},
                 {
                     "name": "jira", "kind": "jira", "url": jira, "webhook_token": file("token"),
                     "auth": {"email": "pmsync@example.com", "token": file("jira")},
@@ -97,7 +99,7 @@ def installed(world: World, folder: Path, poll: int) -> Iterator[tuple[App, Call
         pages = create_app(
             StoreReader(app.state, app.bus.partitions, app.freshness), lambda: world.now, app.health, intake=intake
         )
-        url = stack.enter_context(serve(pages))
+        url = world.pages = stack.enter_context(serve(pages))
 
         def send(count: int) -> None:
             with requests.Session() as session:
@@ -134,6 +136,38 @@ def test_a_burst_of_hints_costs_a_read_of_each_thing(tmp_path: Path, capsys: pyt
             print(f"\n{HINTS} hints for {ITEMS} items of each source: {ITEMS} reads; requests: {asked}")
         assert asked["gh"] <= 2 * ITEMS + 10
         assert asked["jira"] <= 10
+
+
+def test_what_nobody_took_is_sent_again(tmp_path: Path) -> None:
+    """A deletion, which no listing tells: without it the next sweep would be the first to see it."""
+    world = World()
+    with installed(world, tmp_path, poll=60) as (app, _):
+        app.once()
+        hook = world.github.add_hook(REPO, f"{world.pages}/webhooks/gh")
+        world.now += timedelta(hours=1)
+        world.github.delete(REPO, world.numbers[0], world.now)
+        repository = {"id": world.repository, "full_name": REPO}
+        guid = world.github.send(
+            hook, "issues", {"action": "deleted", "repository": repository, "issue": {"number": world.numbers[0]}}
+        )
+        app.read("gh", timedelta(days=1))
+        app.aggregator.catch_up()
+        assert "old 0" in _titles(app)
+        world.github.receive = deliver
+        app._redeliver("gh")
+        assert world.github.attempts(hook, guid) == [502, 202]
+        assert app.hear("gh").gone == 1
+        app.aggregator.catch_up()
+        assert len(app.containers("gh")) == 1
+        assert app.containers("gh")[REPO] == ITEMS - 1
+
+
+def deliver(hook: Hook, delivery: Delivery) -> int:
+    """As GitHub does."""
+    raw = json.dumps(delivery.body).encode()
+    signed = f"sha256={hmac.new(SECRET.encode(), raw, hashlib.sha256).hexdigest()}"
+    headers = {"Content-Type": "application/json", "X-GitHub-Event": delivery.event, "X-Hub-Signature-256": signed}
+    return requests.post(hook.url, data=raw, headers=headers, timeout=30).status_code
 
 
 def test_a_change_is_seen_before_the_next_round(tmp_path: Path) -> None:

@@ -77,28 +77,33 @@ class AppHost:
     given: list[str] = field(default_factory=list)
     answer: Response | None = None
     host: GitHubHost = field(init=False)
+    repository: int = 0
 
     def __post_init__(self) -> None:
         self.host = GitHubHost(lambda: self.now, token="none yet")
-        self.host.add_repository(REPO)
+        self.host.is_app = self.is_app
+        self.repository = self.host.add_repository(REPO)
         self.host.open_issue(REPO, self.now - timedelta(days=1), "Login fails")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope)
-        if request.url.path.startswith("/app/"):
+        if request.url.path.startswith("/app/installations/"):
             await self._give(request)(scope, receive, send)
         else:
             await self.host.app(scope, receive, send)
 
-    def _give(self, request: Request) -> Response:
-        scheme, _, token = request.headers["authorization"].partition(" ")
+    def is_app(self, token: str) -> bool:
+        """Whether the App itself signed this token, and for no longer than GitHub lets it."""
         try:
             claims = verified(token, self.public)
-        except InvalidSignature:
+        except (InvalidSignature, ValueError):
+            return False
+        return claims["iss"] == APP and 0 < claims["exp"] - claims["iat"] <= 600
+
+    def _give(self, request: Request) -> Response:
+        scheme, _, token = request.headers["authorization"].partition(" ")
+        if scheme != "Bearer" or not self.is_app(token):
             return JSONResponse({"message": "A JSON web token could not be decoded"}, 401)
-        lived = claims["exp"] - claims["iat"]
-        if scheme != "Bearer" or claims["iss"] != APP or not 0 < lived <= 600:
-            return JSONResponse({"message": "'Expiration time' claim ('exp') is too far in the future"}, 401)
         if request.method != "POST" or request.url.path != f"/app/installations/{INSTALLATION}/access_tokens":
             return JSONResponse({"message": "Not Found"}, 404)
         if self.answer:
@@ -121,9 +126,12 @@ Connect = Callable[..., GitHubConnector]
 def connect(host: AppHost, secret: SecretRef) -> Iterator[Connect]:
     with serve(host) as url:
 
-        def connect(**values: Any) -> GitHubConnector:
+        def connect(*, redeliver: bool = False, **values: Any) -> GitHubConnector:
             app = GitHubApp.model_validate({"id": APP, "installation": INSTALLATION, "private_key": secret, **values})
-            settings = GitHubSettings(name="github", url=url, auth=GitHubAuth(app=app))
+            hooked = {"webhook_secret": secret, "webhook_redeliver": redeliver}
+            settings = GitHubSettings.model_validate(
+                {"name": "github", "url": url, "auth": GitHubAuth(app=app), **hooked}
+            )
             return GitHubConnector.connect(settings, lambda: host.now)
 
         yield connect
@@ -230,6 +238,42 @@ def test_a_key_that_is_no_text(connect: Connect, tmp_path: Path) -> None:
     (tmp_path / "key").write_bytes(b"\x30\x82\xff\xfe")
     with pytest.raises(Fatal, match="is no text"):
         titles(connect(private_key={"file": tmp_path / "key"}))
+
+
+def sends(host: AppHost, hook: int, repository: int) -> None:
+    host.host.send(hook, "issues", {"action": "edited", "repository": {"id": repository}})
+
+
+def test_the_app_s_own_webhook_is_asked_to_send_again(connect: Connect, host: AppHost) -> None:
+    """It is of all repositories where the App is installed; only those that are configured concern us."""
+    hook = host.host.add_hook(None, "https://pm.example.com/webhooks/github")
+    host.host.add_hook(REPO, "https://pm.example.com/webhooks/github")
+    elsewhere = host.host.add_repository("octo/beacon")
+    for repository in (host.repository, elsewhere):
+        sends(host, hook, repository)
+    taken: list[int] = []
+
+    def receive(_: Any, delivery: Any) -> int:
+        taken.append(delivery.body["repository"]["id"])
+        return 202
+
+    host.host.receive = receive
+    connector = connect(redeliver=True)
+    assert (connector.redeliver([REPO]), taken) == (1, [host.repository])
+    assert connector.redeliver([REPO]) == 0
+    assert list(connector.check([REPO])) == []
+    assert not [each for each in host.host.requests if "/hooks" in each.path], "a repository's own are not the App's"
+
+
+@pytest.mark.parametrize("address", [None, "https://pm.example.com/webhooks/others"])
+def test_an_app_without_a_webhook_that_leads_here(connect: Connect, host: AppHost, address: str | None) -> None:
+    if address:
+        sends(host, host.host.add_hook(None, address), host.repository)
+    connector = connect(redeliver=True)
+    assert connector.redeliver([REPO]) == 0
+    assert not [each for each in host.host.requests if "/deliveries" in each.path]
+    (said,) = connector.check([REPO])
+    assert said.startswith("no webhook of the App that leads to /webhooks/github can be read")
 
 
 def test_one_way_to_sign_in(secret: SecretRef) -> None:

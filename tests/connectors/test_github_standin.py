@@ -14,7 +14,7 @@ import requests
 from jsonschema import Draft202012Validator
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from pmsync.standins.github import RETRY_AFTER, GitHubHost, User
+from pmsync.standins.github import RETRY_AFTER, Delivery, GitHubHost, Hook, User
 from pmsync.standins.server import serve
 
 OPENAPI = Path(__file__).parents[2] / "../shared/data/github-openapi/api.github.com.trimmed.json"
@@ -58,6 +58,9 @@ def host(clock: Clock) -> GitHubHost:
     host.ready_for_review(REPO, pull, day(4))
     host.merge(REPO, pull, day(6), ANN)
     host.close_milestone(REPO, host.add_milestone(REPO, "2.0", day(0)), day(1))
+    hook = host.add_hook(REPO, "https://pm.example.com/webhooks/gh")
+    for number in range(5):
+        host.send(hook, "issues", {"action": "edited"}, day(29 + number / 10))
     return host
 
 
@@ -75,6 +78,9 @@ class Client:
     def get(self, path: str, headers: Mapping[str, str] | None = None) -> requests.Response:
         url = path if path.startswith("http") else self.base + path
         return self._session.get(url, headers=ASKED if headers is None else headers, allow_redirects=False, timeout=10)
+
+    def post(self, path: str) -> requests.Response:
+        return self._session.post(self.base + path, headers=ASKED, json={}, timeout=10)
 
     def close(self) -> None:
         self._session.close()
@@ -114,6 +120,10 @@ def as_json_schema(node: Any) -> Any:
     return {"anyOf": [schema, {"type": "null"}]} if node.get("nullable") is True else schema
 
 
+def hook_id(client: Client) -> int:
+    return int(client.get(f"/repos/{REPO}/hooks").json()[0]["id"])
+
+
 @pytest.mark.parametrize(
     ("template", "rest"),
     [
@@ -129,12 +139,14 @@ def as_json_schema(node: Any) -> Any:
         ("/pulls/{pull_number}/commits", "/pulls/2/commits"),
         ("/milestones", "/milestones?state=all"),
         ("/milestones/{milestone_number}", "/milestones/1"),
+        ("/hooks", "/hooks"),
+        ("/hooks/{hook_id}/deliveries", "/hooks/HOOK/deliveries"),
     ],
 )
 def test_answers_have_the_published_shape(client: Client, template: str, rest: str) -> None:
     operation = openapi()["paths"]["/repos/{owner}/{repo}" + template]["get"]
     schema = operation["responses"]["200"]["content"]["application/json"]["schema"]
-    body = client.get(f"/repos/{REPO}{rest}").json()
+    body = client.get(f"/repos/{REPO}{rest.replace('HOOK', str(hook_id(client)))}").json()
     assert body
     Draft202012Validator({**schema, "components": openapi()["components"]}).validate(body)
 
@@ -173,10 +185,15 @@ def test_rate_limit_has_the_published_shape(client: Client) -> None:
         (f"/repos/{REPO}/issues?since=yesterday", 422),
         (f"/repos/{REPO}/issues/1?state=all", 422),
         ("/rate_limit?page=1", 422),
+        (f"/repos/{REPO}/hooks?cursor=1", 422),
+        (f"/repos/{REPO}/hooks/1/deliveries", 404),
+        (f"/repos/{REPO}/hooks/HOOK/deliveries?page=2", 422),
+        (f"/repos/{REPO}/hooks/HOOK/deliveries?cursor=v1_0", 422),
+        ("/app/hook/deliveries", 401),
     ],
 )
 def test_what_it_does_not_know_is_refused(client: Client, path: str, status: int) -> None:
-    assert client.get(path).status_code == status
+    assert client.get(path.replace("HOOK", str(hook_id(client)))).status_code == status
 
 
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "token wrong"}])
@@ -218,6 +235,45 @@ def test_the_quota_runs_out_and_comes_back(client: Client, host: GitHubHost, clo
 
 def test_the_date_is_the_clock_s(client: Client) -> None:
     assert client.get("/rate_limit").headers["date"] == "Wed, 04 Feb 2026 09:00:00 GMT"
+
+
+# --- webhooks
+
+
+def test_deliveries_are_paged_by_cursor_the_newest_first(client: Client) -> None:
+    url: str | None = f"/repos/{REPO}/hooks/{hook_id(client)}/deliveries?per_page=2"
+    pages = []
+    while url:
+        answer = client.get(url)
+        pages.append([each["delivered_at"][11:16] for each in answer.json()])
+        assert "page=" not in url.replace("per_page=", "")
+        url = answer.links.get("next", {}).get("url")
+    assert pages == [["18:36", "16:12"], ["13:48", "11:24"], ["09:00"]]
+
+
+def test_they_are_sent_again_while_they_are_kept(client: Client, host: GitHubHost, clock: Clock) -> None:
+    taken: list[tuple[str, bool]] = []
+
+    def receive(_: Hook, delivery: Delivery) -> int:
+        taken.append((delivery.guid, delivery.redelivery))
+        return 202
+
+    host.receive = receive
+    hook = hook_id(client)
+    path = f"/repositories/{client.get(f'/repos/{REPO}').json()['id']}/hooks/{hook}/deliveries"
+    oldest = client.get(path).json()[-1]
+    assert (oldest["status_code"], oldest["status"]) == (502, "Invalid HTTP Response: 502")
+    assert client.post(f"{path}/{oldest['id']}/attempts").status_code == 202
+    assert taken == [(oldest["guid"], True)]
+    again = client.get(path).json()[0]
+    assert (again["guid"], again["redelivery"], again["status"]) == (oldest["guid"], True, "OK")
+    assert again["id"] != oldest["id"]
+    clock.now = day(32.05)
+    assert len(client.get(path).json()) == 5, "of six the oldest is not kept any more"
+    wrong = oldest["id"], 1, again["id"] + 1
+    assert [client.post(f"{path}/{each}/attempts").status_code for each in wrong] == [404, 404, 404]
+    assert client.post(f"/repositories/1/hooks/{hook}/deliveries/{again['id']}/attempts").status_code == 404
+    assert len(taken) == 1
 
 
 # --- as of T

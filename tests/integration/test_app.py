@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -238,6 +238,72 @@ def test_who_thought_rests(
     (_, ended), (began, _) = assessing.ticks[:2]
     least, most = rests
     assert least <= began - ended <= most
+
+
+# --- webhooks that were missed ------------------------------------------------------------------------------------------
+
+
+class Slow(Hours):
+    """Hours that begin with no wait at all, as the readers do."""
+
+    def wait(self, seconds: float) -> bool:
+        return super().wait(seconds or 1)
+
+
+class Keeping(Source):
+    """A source that keeps what its webhooks could not deliver; `asked` are the moments at which it was asked for it."""
+
+    def __init__(self, hours: Hours, trouble: Exception | None = None, error: Exception | None = None) -> None:
+        super().__init__("team", error=error)
+        self._hours, self._trouble = hours, trouble
+        self.asked: list[float] = []
+        self.rounds = 0
+
+    def changed(self, container: str, since: datetime | None) -> Iterator[Sequence[Read]]:
+        self.rounds += 1
+        return super().changed(container, since)
+
+    def redeliver(self, containers: Iterable[str]) -> int:
+        assert list(containers) == ["team"]
+        self.asked.append(self._hours.now)
+        if self._trouble:
+            raise self._trouble
+        return 1
+
+
+def read_for(install: Any, monkeypatch: pytest.MonkeyPatch, source: Keeping, hours: Hours) -> list[Any]:
+    """What is logged while the source is read until the hours are over, a round each minute."""
+    monkeypatch.setattr(application, "time", hours)
+    monkeypatch.setattr(application, "HINT_SECONDS", 60.0)
+    with closing(install(source)) as app, capture_logs() as logged:
+        app.apply()
+        app._reader_loop("team")(hours)
+    return logged
+
+
+@pytest.mark.parametrize(
+    ("trouble", "said"),
+    [(None, []), (Retryable("busy"), ["webhooks.missed"]), (OverflowError("odd"), ["source.broken"])],
+    ids=["well", "busy", "broken"],
+)
+def test_what_was_missed_is_asked_for_now_and_then(
+    install: Any, monkeypatch: pytest.MonkeyPatch, trouble: Exception | None, said: list[str]
+) -> None:
+    """Not before a round has gone well, and rounds go on whatever comes of it."""
+    hours = Slow(1900)
+    source = Keeping(hours, trouble)
+    logged = read_for(install, monkeypatch, source, hours)
+    assert source.asked == [61, 961, 1861]
+    assert source.rounds == 32
+    assert [line["event"] for line in logged if line["log_level"] != "debug"] == 3 * said
+
+
+def test_a_source_that_is_not_well_is_not_asked_for_more(install: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    hours = Slow(1900)
+    source = Keeping(hours, error=Retryable("busy", 60))
+    read_for(install, monkeypatch, source, hours)
+    assert source.rounds > 10
+    assert source.asked == []
 
 
 # --- how it says that it is -------------------------------------------------------------------------------------------
