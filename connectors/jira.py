@@ -130,7 +130,7 @@ class JiraConnector:
 
     def check(self, containers: Sequence[str]) -> Iterator[str]:
         try:
-            kind = maybe(self._client.get("serverInfo"), "deploymentType", str)
+            kind = self._client.read(maybe, self._client.get("serverInfo"), "deploymentType", str)
             if kind not in (None, self._deployment.type):
                 yield f"this Jira calls itself {kind}; set deployment to {DEPLOYMENTS.get(kind, 'what it is')}"
             if isinstance(self._zone(), timezone):
@@ -166,7 +166,7 @@ class JiraConnector:
         project = self._project(container)
         versions = self._versions(project)
         yield self._client.read(marks, "milestone", versions)
-        for issues in self._deployment.names(Query(project.key)):
+        for issues in self._deployment.names(Query(project.key, None, self._zone())):
             yield self._client.read(marks, "work_item", issues)
 
     def fetch(self, refs: Sequence[Ref]) -> Iterator[Read]:
@@ -202,7 +202,7 @@ class JiraConnector:
         me = self._client.get("myself")
         try:
             return ZoneInfo(take(me, "timeZone", str))
-        except (Unreadable, ZoneInfoNotFoundError, ValueError):
+        except (Unreadable, ZoneInfoNotFoundError, ValueError, OSError):
             return EARLIEST_ZONE
 
     def _check_project(self, container: str) -> Iterator[str]:

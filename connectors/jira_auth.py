@@ -47,7 +47,7 @@ class JiraAuth(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    email: str | None = None
+    email: str | None = Field(default=None, min_length=1)
     token: SecretRef | None = None
     client_id: str | None = Field(default=None, pattern=r"^[\x21-\x7e]{1,200}$")
     client_secret: SecretRef | None = None
@@ -137,7 +137,10 @@ class ServiceAccount(Bearer):
             with Session() as session:
                 session.mount("https://", BoundedAdapter(max_retries=0))
                 session.mount("http://", BoundedAdapter(max_retries=0))
-                answer = session.post(TOKENS, json=wanted, timeout=TIMEOUT, allow_redirects=False)
+                # auth: nobody is to sign this by what a .netrc says.
+                answer = session.post(
+                    TOKENS, json=wanted, timeout=TIMEOUT, allow_redirects=False, auth=lambda sent: sent
+                )
         except RequestException as error:
             raise Retryable(f"Atlassian at {unreached(TOKENS, error)}") from None
         if answer.status_code in (400, 401, 403):

@@ -32,7 +32,7 @@ BURST_SECONDS = 1.0
 
 
 class NotFound(Withheld):
-    """Jira has no such project or version, or none that this account may see."""
+    """Jira has no such project, version or issue, or none that this account may see."""
 
 
 class Client:
@@ -61,10 +61,10 @@ class Client:
     def get(self, path: str, **query: str) -> Any:
         return self.read(lambda: self._session.get(f"{self._root}/{path}", params=query).json())
 
-    def find(self, path: str) -> dict[str, Any] | None:
+    def find(self, path: str, **query: str) -> dict[str, Any] | None:
         """The thing at `path`, or None where Jira says that there is none."""
         try:
-            answer = self.get(path)
+            answer = self.get(path, **query)
         except NotFound:
             return None
         return self.read(typed, answer, dict, "the answer")
@@ -84,7 +84,7 @@ class Client:
             raise Retryable("Jira's answer is no JSON: it was cut short, or comes from a proxy") from None
         except RequestException as error:
             raise Retryable(f"Jira at {unreached(self._server, error)}") from None
-        except (ValueError, RecursionError) as error:
+        except (ValueError, RecursionError, OverflowError) as error:
             raise Retryable(f"Jira did not answer in full ({type(error).__name__})") from None
 
 
@@ -111,14 +111,14 @@ def failure(response: Response) -> Retryable | Fatal:
         limit = LIMITS.get(response.headers.get("RateLimit-Reason", "")) if status == 429 else None
         why = f": {limit.words}" if limit else ""
         return Retryable(f"Jira answered {status} to {doing}{why}", _wait(response.headers, limit))
-    if status == 404 and re.search("/(project|version)/", doing):
+    if status == 404 and re.search(r"/(project|version)/|/issue/\d+$", doing):
         return NotFound(f"Jira has nothing at {doing}, or this account may not see it; check the key and permissions")
     advice = {
         400: "a project in the configuration may be gone or hidden from this account; run `pmsync doctor`",
-        401: "check what auth names: the account, and the token or secret, which may have expired",
+        401: "check what auth names: the account, and the token or secret, which may have expired or lack a scope",
         403: "give this account the permission to browse the project",
         410: "this way into Jira was removed; update pmsync, and check `deployment`",
-    }.get(status, "check the url, `deployment` and the account")
+    }.get(status, "check the url, `deployment`, auth.cloud_id and the account")
     return Fatal(f"Jira answered {status} to {doing}: {advice}")
 
 
@@ -132,8 +132,9 @@ def _wait(headers: Mapping[str, str], limit: Limit | None) -> float | None:
         return BURST_SECONDS
     if now is None:
         return None
-    end = _instant(headers.get("X-RateLimit-Reset")) or now.replace(minute=0, second=0) + timedelta(hours=1)
-    return bounded_wait((end - now).total_seconds())
+    left = timedelta(hours=1) - timedelta(minutes=now.minute, seconds=now.second)
+    end = _instant(headers.get("X-RateLimit-Reset"))
+    return bounded_wait((end - now if end else left).total_seconds())
 
 
 def _instant(text: str | None) -> datetime | None:
@@ -152,3 +153,6 @@ def refuse(response: Response, *_args: Any, **_kwargs: Any) -> None:
     if not response.ok or response.is_redirect:
         response.close()
         raise failure(response)
+    if response.headers.get("X-AUSERNAME") == "anonymous":
+        response.close()
+        raise Fatal("Jira takes us for nobody, to whom it shows what is public; does a proxy keep the token from it?")

@@ -7,9 +7,11 @@ the list is asked for anew, from the time of that issue on.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, ClassVar
+from urllib.parse import quote
 
 from connectors.base import Read, Retryable
 from connectors.jira_client import Client
@@ -19,6 +21,8 @@ from connectors.jira_things import Issue, Unreadable, identity, maybe, take, upd
 ISSUES_PER_PAGE = 1000
 """What a server gives at the most, unless it is set otherwise; it may give less."""
 MAX_PAGES = 20_000
+MAX_STUCK = 20
+"""So often a list is asked for anew from one and the same time."""
 WITH_CHANGELOG = ("changelog",)
 
 
@@ -45,44 +49,63 @@ class DataCenter:
 
     def issues(self, ids: Sequence[str], fields: Sequence[str]) -> tuple[list[Issue], Mapping[str, Read]]:
         """Those of these that are there. What is no number is none of Jira's ids, and would be read as JQL."""
-        numbers = [ident for ident in ids if ident.isascii() and ident.isdigit()]
-        if not numbers:
-            return [], {}
-        query = Query.of_ids(numbers)
-        found = [issue for page in self._pages(query, fields, len(numbers), WITH_CHANGELOG) for issue in page]
-        once = {identity(issue): issue for issue in found}
-        return [self._whole(issue) for issue in once.values()], {}
+        found, left = list[Any](), [ident for ident in ids if re.fullmatch("[0-9]{1,18}", ident)]
+        while left:
+            answer = self._page(Query.of_ids(left), fields, 0, len(left), WITH_CHANGELOG)
+            page = self._client.read(take, answer, "issues", list)
+            found += page
+            if len(page) >= self._client.read(take, answer, "total", int):
+                break
+            there = {identity(issue) for issue in page}
+            if there.isdisjoint(left):
+                raise Retryable("Jira did not give all of the issues that it has")
+            left = [ident for ident in left if ident not in there]
+        return [self._whole(issue) for issue in found], {}
 
     def _pages(self, query: Query, fields: Sequence[str], size: int, expand: Sequence[str] = ()) -> Iterator[list[Any]]:
-        start, last = 0, ""
+        start, stuck = 0, 0
+        last: str | None = None
         since: datetime | None = None
         for _ in range(MAX_PAGES):
             answer = self._page(query, fields, start, size, expand)
             found = self._client.read(take, answer, "issues", list)
             total = self._client.read(take, answer, "total", int)
-            if last and (not found or identity(found[0]) != last):
-                query, start, last = query.again_from(since), 0, ""
+            if last is not None and (not found or identity(found[0]) != last):
+                again = query.again_from(since)
+                stuck = stuck + 1 if again.jql == query.jql else 0
+                if stuck > MAX_STUCK:
+                    break
+                query, start, last = again, 0, None
                 continue
-            yield found[1:] if last else found
-            if not found or start + len(found) >= total:
+            yield found if last is None else found[1:]
+            if start + len(found) >= total:
                 return
-            if last and len(found) == 1:
-                break  # it gives one at a time, and so nothing but what was seen
+            if not found or (last is not None and len(found) == 1):
+                break  # nothing but what was seen, and yet it is not the end
             # One more than what was seen is asked for, or a page of one issue would never come to the next one.
             start, size = start + len(found) - 1, max(size, 2)
-            last, since = identity(found[-1]), updated_at(found[-1])
+            # Not from the last one's time: an index that is behind may show issues with younger times than it sorts them by.
+            last, since = identity(found[-1]), min(filter(None, map(updated_at, found)), default=since)
         raise Retryable("Jira's pages of issues do not come to an end")
 
     def _page(self, query: Query, fields: Sequence[str], start: int, size: int, expand: Sequence[str] = ()) -> Any:
         # Not validated: an id or a project that is gone would make an error of all the others' answer.
-        body = {"jql": query.jql, "startAt": start, "maxResults": size, "fields": list(fields), "expand": list(expand)}
+        body = {
+            "jql": query.jql,
+            "startAt": start,
+            "maxResults": size,
+            "fields": list(fields),
+            "expand": list(expand),
+        }
         return self._client.post("search", body | {"validateQuery": not query.ids})
 
     def _whole(self, issue: Any) -> Issue:
         """An issue with all of its changelog. A list brings it whole, but not for ever, if it goes Cloud's way."""
         histories, is_cut = _changelog(issue)
         if is_cut and (ident := identity(issue)):
-            histories, is_cut = _changelog(self._client.get(f"issue/{ident}", expand="changelog", fields="updated"))
+            alone = self._client.find(f"issue/{quote(ident, safe='')}", expand="changelog", fields="updated")
+            if alone is not None:  # else it was deleted since
+                histories, is_cut = _changelog(alone)
         return Issue(issue, histories, is_cut)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from datetime import datetime, timedelta, timezone, tzinfo
 from typing import Self
 
 EARLIEST_ZONE = timezone(timedelta(hours=-12))
@@ -18,7 +18,7 @@ class Query:
 
     project: str = ""
     since: datetime | None = None
-    zone: tzinfo = UTC
+    zone: tzinfo = EARLIEST_ZONE
     ids: tuple[str, ...] = ()
 
     @classmethod
@@ -27,7 +27,7 @@ class Query:
 
     def again_from(self, since: datetime | None) -> Self:
         """What is left of this query, when all that changed before `since` was seen."""
-        return self if self.ids or since is None else replace(self, since=since)
+        return self if since is None else replace(self, since=since)
 
     @property
     def bare(self) -> str:
@@ -35,12 +35,19 @@ class Query:
         if self.ids:
             return f"id in ({', '.join(self.ids)})"
         project = self.project.replace("\\", "\\\\").replace('"', '\\"')
-        bound = "" if self.since is None else f' AND updated >= "{_local(self.since, self.zone):%Y/%m/%d %H:%M}"'
-        return f'project = "{project}"{bound}'
+        return f'project = "{project}"{self._bound()}'
 
     @property
     def jql(self) -> str:
         return f"{self.bare} ORDER BY updated ASC, key ASC"
+
+    def _bound(self) -> str:
+        if self.since is None:
+            return ""
+        try:
+            return f' AND updated >= "{_local(self.since, self.zone):%Y/%m/%d %H:%M}"'
+        except OverflowError:  # at either end of all time: whatever wrote that
+            return ""
 
 
 def _local(when: datetime, zone: tzinfo) -> datetime:

@@ -24,8 +24,9 @@ from pmsync.core.events import MAX_CHANGES, Change, Milestone, Scalar, StatusCat
 
 T = TypeVar("T")
 
-SKEW = timedelta(seconds=1)
-"""Jira stamps a change and the issue's `updated` a few milliseconds apart, in either order."""
+SKEW = timedelta(seconds=2)
+"""Jira stamps a change and the issue's `updated` a few milliseconds apart, in either order, and Data Center may show the
+latter in whole seconds."""
 MOST_POINTS = 10**9
 
 ESTIMATES = ("Story Points", "Story point estimate")
@@ -44,6 +45,8 @@ DROPPED = (
     "abandoned", "withdrawn", "canceled", "cancelled",
 )  # fmt: skip
 """Resolutions that say of something closed that it was not done: Jira's own, and what teams commonly add."""
+SPRINT_ID = re.compile(r"\[id=(\d+),|,id=(\d+),name=|,id=(\d+)\]$")
+SPRINT_STATE = re.compile(r",state=(\w+),name=|,state=(\w+)\]$")
 UNWRITABLE = re.compile("[\\0\ud800-\udfff]")
 """What JSON can hold and UTF-8 or a database cannot."""
 
@@ -83,6 +86,8 @@ class Site:
     estimate: tuple[CustomField, ...] = ()
     sprint: tuple[CustomField, ...] = ()
     flagged: tuple[CustomField, ...] = ()
+    epic: tuple[CustomField, ...] = ()
+    """Where Data Center keeps the epic's key; on Cloud an epic is a parent."""
     dropped: frozenset[str] = frozenset(DROPPED)
     containers: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """id -> configured name, of the projects whose configured name is known."""
@@ -90,19 +95,23 @@ class Site:
     @property
     def fields(self) -> list[str]:
         """The fields to ask for."""
-        return [*ISSUE_FIELDS, *(field.id for field in self.estimate + self.sprint + self.flagged)]
+        return [*ISSUE_FIELDS, *(field.id for field in self.estimate + self.sprint + self.flagged + self.epic)]
 
 
 def site(url: str, statuses: Any, fields: Any, story_points: str | None) -> Site:
     """What Jira's lists of statuses and fields say about reading its issues."""
     custom = [raw for raw in typed(fields, list, "the list of fields") if maybe(raw, "custom", bool)]
-    sprint = [take(raw, "name", str) for raw in custom if str(maybe(raw, "schema.custom", str)).endswith(":gh-sprint")]
+    sprint, epic = (
+        [take(raw, "name", str) for raw in custom if str(maybe(raw, "schema.custom", str)).endswith(kind)]
+        for kind in (":gh-sprint", ":gh-epic-link")
+    )
     return Site(
         url=url,
         statuses=dict(_status(raw) for raw in typed(statuses, list, "the list of statuses")),
         estimate=_called(custom, (story_points,) if story_points else ESTIMATES),
         sprint=_called(custom, sprint or ("Sprint",)),
         flagged=_called(custom, ("Flagged",)),
+        epic=_called(custom, epic),
     )
 
 
@@ -206,7 +215,7 @@ def translate_issue(issue: Issue, site: Site) -> WorkItem:
         milestone=_first(versions),
         sprint=_sprint(_custom(raw, chosen[1])),
         blocked=bool(_custom(raw, chosen[2])),
-        parent=take(raw, "fields.parent.key", str) if maybe(raw, "fields.parent", dict) else None,
+        parent=_parent(raw, site),
         labels=tuple(sorted({typed(label, str, "fields.labels") for label in maybe(raw, "fields.labels", list) or []})),
     )
     changes = _changes(entries, _readers(site, chosen), site.containers)
@@ -397,6 +406,14 @@ def _custom(raw: Any, field: CustomField | None) -> Any:
     return None if field is None else maybe(raw, f"fields.{field.id}", object)
 
 
+def _parent(raw: Any, site: Site) -> str | None:
+    """The key of what the issue is a part of: of the issue that it is a sub-task of, else of its epic."""
+    if maybe(raw, "fields.parent", dict):
+        return take(raw, "fields.parent.key", str)
+    epics = [typed(value, str, "the epic") for field in site.epic if (value := _custom(raw, field)) is not None]
+    return next(filter(None, epics), None)
+
+
 def _assignee(raw: Any) -> str | None:
     """The account's id; Data Center has none, and keys that stay when a user is renamed (old ones names alone)."""
     if maybe(raw, "fields.assignee", dict) is None:
@@ -436,14 +453,14 @@ def _sprint(value: Any) -> str | None:
 
 
 def _sprint_state(raw: Any) -> tuple[str, bool]:
-    """The id of a sprint, and whether it is active. Data Center shows it as the text of a Java object, in which the name,
-    which may hold anything, comes after both: `…Sprint@1f[id=3,rapidViewId=7,state=ACTIVE,name=…`."""
+    """The id of a sprint, and whether it is active. Data Center shows it as the text of a Java object, whose goal and name
+    may hold anything; so both are looked for beside what stands next to them in the orders that servers are known to use."""
     if not isinstance(raw, str):
-        return str(take(raw, "id", int)), maybe(raw, "state", str) == "active"
-    ident, state = (re.search(rf"\b{name}=(\w+)", raw) for name in ("id", "state"))
+        return str(take(raw, "id", int)), (maybe(raw, "state", str) or "").lower() == "active"
+    ident, state = SPRINT_ID.search(raw), SPRINT_STATE.search(raw)
     if ident is None:
         raise Unreadable("a sprint has no id")
-    return ident[1], bool(state and state[1].lower() == "active")
+    return ident[ident.lastindex or 0], state is not None and state[state.lastindex or 0].lower() == "active"
 
 
 def _first(versions: Iterable[str]) -> str | None:

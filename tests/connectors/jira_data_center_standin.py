@@ -15,6 +15,7 @@ from starlette.requests import Request
 
 from pmsync.standins.jira import SPRINT_FIELD, JiraSite, Refusal, Revision, _order
 
+EPIC_FIELD = "customfield_10100"
 IDS = r"id in \((?P<ids>\d+(?:, \d+)*)\) ORDER BY updated ASC, key ASC"
 
 
@@ -89,6 +90,9 @@ class JiraServer(JiraSite):
         if fields["assignee"]:
             key = fields["assignee"]["accountId"]
             fields["assignee"] = {"key": key, "name": f"{key}.name", "displayName": "Somebody"}
+        fields[EPIC_FIELD] = None
+        if fields["parent"] and revision.fields.type != "Sub-task":
+            fields[EPIC_FIELD], fields["parent"] = fields["parent"]["key"], None
         if fields[SPRINT_FIELD]:
             fields[SPRINT_FIELD] = [
                 f"com.atlassian.greenhopper.service.sprint.Sprint@1f2e[id={s['id']},rapidViewId=1,"
@@ -96,6 +100,10 @@ class JiraServer(JiraSite):
                 for s in fields[SPRINT_FIELD]
             ]
         return fields
+
+    def _field_list(self) -> Any:
+        epic = {"type": "any", "custom": "com.pyxis.greenhopper.jira:gh-epic-link"}
+        return [*super()._field_list(), {"id": EPIC_FIELD, "name": "Epic Link", "custom": True, "schema": epic}]
 
     def _server_info(self) -> Any:
         stamp = self.clock().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.000+0000")

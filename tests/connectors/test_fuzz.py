@@ -21,12 +21,13 @@ from hypothesis import strategies as st
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from connectors import calendar, github, ics, jira
-from connectors.base import Connector, ConnectorError, Read, Ref
+from connectors.base import Connector, ConnectorError, Counting, Read, Ref
 from pmsync.core.events import Meaning
 from pmsync.standins.calendar import CalendarHost
 from pmsync.standins.github import GitHubHost, User
 from pmsync.standins.jira import JiraSite
 from pmsync.standins.server import serve
+from tests.connectors.jira_data_center_standin import JiraServer
 
 T0 = datetime(2026, 3, 2, 9, tzinfo=UTC)
 NOW = T0 + timedelta(days=9)
@@ -41,14 +42,31 @@ VALUES: Sequence[Any] = (
     0, -1, 1.5, 10**400, float("nan"), float("inf"), -1e308, "1e999999999", "1e-999999999", "9" * 5000, "sNaN", "²",
     "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59.999-14:00", "9999-12-31", "2026-02-30", "2026-01-01T00:00:00",
     "2026-03-03T09:00:00.000+0000", 10**15, -(10**15),
+    "America", "x" * 300,
 )  # fmt: skip
 HEADERS: Mapping[str, Sequence[str]] = {
     "link": ('<http://[bad>; rel="next"', '<x>; rel="next"', "<", '>;rel=";"', '<//>; rel="next"'),
-    "date": ("", "soon", "Fri, 31 Dec 9999 23:59:59 -1400", "Mon, 99 Foo 2026 25:61:61 +99999"),
+    "date": (
+        "",
+        "soon",
+        "Fri, 31 Dec 9999 23:59:59 -1400",
+        "Fri, 31 Dec 9999 23:59:59 GMT",
+        "Mon, 99 Foo 2026 25:61:61 +99999",
+    ),
     "retry-after": ("", "soon", "-1", "9" * 400, "Fri, 31 Dec 9999 23:59:59 GMT"),
     "x-ratelimit-remaining": ("0", "", "many", "9" * 400),
     "x-ratelimit-limit": ("", "many", "9" * 400),
-    "x-ratelimit-reset": ("0", "", "soon", "999999999999", "9" * 400),
+    "x-ratelimit-reset": (
+        "0",
+        "",
+        "soon",
+        "999999999999",
+        "9" * 400,
+        "9999-12-31T23:59:59Z",
+        "0001-01-01T00:00:00+14:00",
+    ),
+    "ratelimit-reason": ("jira-quota-tenant-based", "jira-burst-based", "x"),
+    "x-ausername": ("anonymous", "pm"),
     "location": ("http://[bad", "", "//", "/", "http://a:99999999/", "\x7f", "file:///etc/passwd"),
     "etag": ("", "\xff", "x" * 9000),
     "content-type": ("", "text/html", "application/json; charset=nonsense"),
@@ -126,8 +144,8 @@ def answer(messages: list[Message], choose: Callable[[Sequence[Any]], Any]) -> l
     return [start | {"headers": list(headers.items())}, {"type": "http.response.body", "body": body}]
 
 
-def a_jira(url: str, secret: Path) -> tuple[ASGIApp, Connector, str]:
-    site = JiraSite(lambda: NOW, token="token", max_page=3)
+def a_jira(url: str, secret: Path, site: JiraSite | None = None) -> tuple[ASGIApp, Connector, str]:
+    site = site or JiraSite(lambda: NOW, token="token", max_page=3)
     site.add_project("APO", "Apollo")
     version = site.add_version("APO", "2.1", date(2026, 4, 1), at=T0)
     for number in range(4):
@@ -135,11 +153,15 @@ def a_jira(url: str, secret: Path) -> tuple[ASGIApp, Connector, str]:
         site.change_issue(
             made, T0 + timedelta(hours=1), status="Done", resolution="Won't Do", flagged=True, assignee="a"
         )
-    auth = {"email": "pmsync@example.com", "token": {"file": secret}}
-    configured = jira.JiraSettings.model_validate(
-        {"name": "j", "kind": "jira", "url": url, "auth": auth, "page_size": 3}
-    )
+    own = isinstance(site, JiraServer)
+    auth = {"token": {"file": secret}} if own else {"email": "pmsync@example.com", "token": {"file": secret}}
+    settings = {"name": "j", "kind": "jira", "url": url, "deployment": "data_center" if own else "cloud"}
+    configured = jira.JiraSettings.model_validate({**settings, "auth": auth, "page_size": 3})
     return site.app, jira.JiraConnector.connect(configured, lambda: NOW), "APO"
+
+
+def a_jira_of_ones_own(url: str, secret: Path) -> tuple[ASGIApp, Connector, str]:
+    return a_jira(url, secret, JiraServer(lambda: NOW, token="token", max_page=3, most_histories=1))
 
 
 def a_github(url: str, secret: Path) -> tuple[ASGIApp, Connector, str]:
@@ -177,6 +199,8 @@ def reads(connector: Connector, container: str) -> Iterator[Read]:
         lambda: list(connector.sweep(container)),
         lambda: found.extend(connector.fetch([read.ref for read in found] or [Ref("work_item", "1000001/1")])),
         lambda: list(connector.changed(container, T0)),
+        lambda: list(connector.check([container])),
+        lambda: connector.count(container, T0) if isinstance(connector, Counting) else None,
     )
     for part in parts:
         error = refusal(part)
@@ -195,7 +219,7 @@ def refusal(part: Callable[[], Any]) -> Exception | None:
     return None
 
 
-@pytest.mark.parametrize("source", [a_jira, a_github, a_calendar])
+@pytest.mark.parametrize("source", [a_jira, a_jira_of_ones_own, a_github, a_calendar])
 def test_a_spoilt_answer_is_a_problem_or_an_error_of_ours(
     source: Callable[[str, Path], tuple[ASGIApp, Connector, str]], served: tuple[Spoiling, str], tmp_path: Path
 ) -> None:

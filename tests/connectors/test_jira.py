@@ -183,6 +183,7 @@ BURST = {"RateLimit-Reason": "jira-burst-based"}
         (429, {"RateLimit-Reason": "jira-per-issue-on-write"}, "written to", 1.0),
         (429, {"RateLimit-Reason": "of-tomorrow"} | DATE, "429", None),
         (429, DATE, "429", None),
+        (429, QUOTA | {"Date": "Fri, 31 Dec 9999 23:59:59 GMT"}, "this site in an hour", 1.0),
         (503, QUOTA | DATE, "503", None),
     ],
 )

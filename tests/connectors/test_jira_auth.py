@@ -31,6 +31,7 @@ class Atlassian:
         self.given = 0
         self.revoked: set[str] = set()
         self.answer: Response | None = None
+        self.signed: list[str | None] = []
         self.asked: list[dict[str, Any]] = []
         self.app = Starlette(
             routes=[
@@ -40,6 +41,7 @@ class Atlassian:
         )
 
     async def _token(self, request: Request) -> Response:
+        self.signed.append(request.headers.get("Authorization"))
         self.asked.append(json.loads(await request.body()))
         if self.answer:
             return self.answer
@@ -78,6 +80,15 @@ def test_a_token_is_asked_for_once_and_anew_before_it_ends(atlassian: Atlassian,
         assert atlassian.given == given, minutes
     wanted = {"grant_type": "client_credentials", "client_id": "client-1", "client_secret": SECRET}
     assert atlassian.asked == [wanted] * 3
+
+
+def test_nobody_else_signs_the_exchange(
+    atlassian: Atlassian, jira: JiraConnector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login someone password else\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    jira.now()
+    assert atlassian.signed == [None]
 
 
 def test_nothing_is_asked_before_it_is_needed(atlassian: Atlassian, jira: JiraConnector) -> None:

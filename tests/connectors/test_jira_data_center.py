@@ -6,17 +6,20 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from connectors import jira_things
-from connectors.base import Content, Fatal, Read, Ref
+from connectors.base import Content, Fatal, Read, Ref, Retryable
 from connectors.jira import JiraConnector, JiraSettings
+from connectors.jira_query import EARLIEST_ZONE, Query
 from pmsync.core.events import WorkItem
-from pmsync.standins.jira import JiraSite
+from pmsync.standins.jira import Fault, JiraSite
 from pmsync.standins.server import serve
 from tests.connectors.jira_data_center_standin import JiraServer
 
+SENT = ("jql", "startAt", "maxResults", "fields", "expand", "validateQuery")
 TOKEN = "a-token-that-nobody-may-see"
 T0 = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 
@@ -69,6 +72,7 @@ def told(site: JiraSite) -> None:
     site.add_project("ZEU", "Zeus")
     epic = site.create_issue("APO", T0, "Search", "Epic")
     one = site.create_issue("APO", T0, "Add search", story_points=3, parent=epic, labels=("ui",), sprint=7)
+    site.create_issue("APO", T0, "Write a test", "Sub-task", parent=one)
     for day, changes in enumerate(
         (
             {"status": "In Progress", "assignee": "acc-1"},
@@ -89,14 +93,22 @@ def test_what_it_tells_is_what_cloud_tells(stage: Stage, connect: Callable[..., 
         told(stage.put(kind))
         found.append({ident: read.content for ident, read in listed(connect(deployment)).items()})
     assert found[0] == found[1]
+    assert sorted(c.parent or "" for c in found[1].values() if isinstance(c, WorkItem)) == ["", "", "APO-1", "APO-2"]
     items = [content for content in found[1].values() if isinstance(content, WorkItem)]
     assert {change.field for item in items for change in item.history} == {
         "assignee", "blocked", "container", "due_date", "estimate", "key", "milestone", "sprint", "status", "status_category"
     }  # fmt: skip
 
 
-def test_what_changes_between_pages_takes_nobody_else_away(stage: Stage, connect: Callable[..., JiraConnector]) -> None:
-    site = stage.put(JiraServer)
+ZONES = ["America/New_York", "Asia/Kolkata", "Nowhere/At_All"]
+
+
+@pytest.mark.parametrize("zone", ZONES)
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_what_changes_between_pages_takes_nobody_else_away(
+    size: int, zone: str, stage: Stage, connect: Callable[..., JiraConnector]
+) -> None:
+    site = stage.put(JiraServer, time_zone=zone)
     ids = [site.create_issue("APO", T0 + timedelta(minutes=n), f"Item {n}") for n in range(20)]
     moved = iter(ids[:6])
 
@@ -106,15 +118,21 @@ def test_what_changes_between_pages_takes_nobody_else_away(stage: Stage, connect
             site.change_issue(ident, stage.now, title=f"Changed {ident}")
 
     site.before_page = change_one
-    assert set(listed(connect(page_size=4))) == set(ids)
-    assert all("updated >=" in query for query in site.queries[2:]), "it begins anew, and not where it was"
+    site.time_zone = "UTC" if zone == ZONES[2] else zone
+    connector = connect(page_size=size)
+    connector._zone = lambda: EARLIEST_ZONE if zone == ZONES[2] else ZoneInfo(zone)
+    assert set(listed(connector)) == set(ids)
+    again = [query for query in site.queries if "updated >=" in query]
+    assert again, "it begins anew, and not where it was"
 
 
+@pytest.mark.parametrize("zone", ZONES[:2])
+@pytest.mark.parametrize("most", [2, 3, 4])
 def test_what_is_deleted_between_pages_takes_nobody_else_away(
-    stage: Stage, connect: Callable[..., JiraConnector]
+    most: int, zone: str, stage: Stage, connect: Callable[..., JiraConnector]
 ) -> None:
-    site = stage.put(JiraServer)
-    ids = [site.create_issue("APO", T0, f"Item {n}") for n in range(12)]
+    site = stage.put(JiraServer, time_zone=zone, max_page=most)
+    ids = [site.create_issue("APO", T0 + timedelta(minutes=n), f"Item {n}") for n in range(20)]
     gone = iter(ids[:2])
 
     def delete_one() -> None:
@@ -122,8 +140,33 @@ def test_what_is_deleted_between_pages_takes_nobody_else_away(
             site.delete_issue(ident, T0 + timedelta(days=1))
 
     site.before_page = delete_one
-    assert set(listed(connect(page_size=3))) == set(ids)
-    assert len({mark.ref.id for page in connect().sweep("APO") for mark in page}) == 10
+    assert set(ids[2:]) <= {mark.ref.id for page in connect().sweep("APO") for mark in page}
+    gone = iter(ids[2:4])
+    assert set(ids[4:]) <= set(listed(connect()))
+
+
+def test_an_index_that_is_behind_takes_nobody_away(stage: Stage, connect: Callable[..., JiraConnector]) -> None:
+    """It sorts by times that are older than those that it shows."""
+    site = stage.put(JiraServer)
+    ids = [site.create_issue("APO", T0 + timedelta(hours=n), f"Item {n}") for n in range(16)]
+    gone = iter(ids[:1])
+    real = site._hits
+
+    def hits(*args: Any) -> Any:
+        return [(ident, one) for ident, one in real(*args)]
+
+    def delete_one() -> None:
+        if (ident := next(gone, None)) is not None:
+            site.delete_issue(ident, T0 + timedelta(days=1))
+
+    shown = site._fields
+
+    def fields(ident: str, revision: Any, moment: datetime) -> dict[str, Any]:
+        found = shown(ident, revision, moment)
+        return found | ({"updated": "2026-03-20T09:00:00.000+0000"} if ident == ids[3] else {})
+
+    site._hits, site._fields, site.before_page = hits, fields, delete_one
+    assert set(ids[1:]) <= set(listed(connect(page_size=4)))
 
 
 def test_a_server_that_gives_one_at_a_time_does_not_keep_us_for_ever(
@@ -132,9 +175,100 @@ def test_a_server_that_gives_one_at_a_time_does_not_keep_us_for_ever(
     site = stage.put(JiraServer, max_page=1)
     for n in range(3):
         site.create_issue("APO", T0, f"Item {n}")
-    with pytest.raises(Exception, match="do not come to an end"):
+    with pytest.raises(Retryable, match="do not come to an end"):
         listed(connect())
     assert len(site.requests) < 20
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"issues": [], "total": 5},
+        {"issues": [{"id": "1"}], "total": 5},
+        {"issues": [{"id": None}], "total": 5},
+        {"issues": [{"id": "1"}, {"id": "2"}], "total": 5},
+    ],
+)
+def test_an_answer_that_lacks_what_it_counts_is_not_the_end(
+    answer: Any, stage: Stage, connect: Callable[..., JiraConnector], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = stage.put(JiraServer)
+    monkeypatch.setattr(
+        JiraServer, "routes", (("POST", "/rest/api/2/search", {*SENT}, lambda *_, **__: answer), *JiraServer.routes)
+    )
+    connector = connect()
+    for read in (
+        lambda: list(connector.changed("APO", None)),
+        lambda: list(connector.sweep("APO")),
+        lambda: list(connector.fetch([Ref("work_item", "7"), Ref("work_item", "8")])),
+    ):
+        before = len(site.requests)
+        with pytest.raises(Retryable):
+            read()
+        assert len(site.requests) < before + 200
+
+
+def test_what_is_deleted_before_its_changelog_was_read_costs_nobody_else(
+    stage: Stage, connect: Callable[..., JiraConnector]
+) -> None:
+    site = stage.put(JiraServer, most_histories=1)
+    one, other = (site.create_issue("APO", T0, f"Item {n}") for n in range(2))
+    for ident in (one, other):
+        site.change_issue(ident, T0 + timedelta(hours=1), assignee="acc-1")
+        site.change_issue(ident, T0 + timedelta(hours=2), status="In Progress")
+    real = site._single
+    site._single = lambda ident, **sent: real("404" if ident == one else ident, **sent)
+    site.routes = tuple(
+        (method, path, names, lambda self, *a, **k: site._single(*a, **k))
+        if "issue" in path
+        else (method, path, names, way)
+        for method, path, names, way in JiraServer.routes
+    )
+    found = {ident: read.content for ident, read in listed(connect()).items()}
+    told = [item for i in (one, other) if isinstance(item := found[i], WorkItem)]
+    assert [item.history_cut for item in told] == [True, False]
+    assert [{change.field for change in item.history} for item in told] == [
+        {"status", "status_category"},
+        {"assignee", "status", "status_category"},
+    ]
+    assert {read.ref.id for read in connect().fetch([Ref("work_item", one)])} == {one}
+
+
+@pytest.mark.parametrize("info", [[], 7, {"deploymentType": 5}, {"deploymentType": ["Server"]}])
+def test_what_the_server_says_of_itself_may_be_anything(
+    info: Any, stage: Stage, connect: Callable[..., JiraConnector], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ways = tuple((*way[:3], lambda _: info) if "serverInfo" in way[1] else way for way in JiraServer.routes)
+    monkeypatch.setattr(JiraServer, "routes", ways)
+    monkeypatch.setattr(JiraServer, "_charged", lambda _, answer: answer)
+    stage.put(JiraServer)
+    assert any("not as documented" in problem for problem in connect().check(["APO"]))
+
+
+@pytest.mark.parametrize("zone", ["America", "x" * 300, "../etc/passwd", "", None])
+def test_a_zone_that_is_none_is_the_earliest(
+    zone: Any, stage: Stage, connect: Callable[..., JiraConnector], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ways = tuple((*way[:3], lambda _: {"timeZone": zone}) if "myself" in way[1] else way for way in JiraServer.routes)
+    monkeypatch.setattr(JiraServer, "routes", ways)
+    stage.put(JiraServer)
+    assert connect()._zone() == EARLIEST_ZONE
+
+
+@pytest.mark.parametrize("year", [1, 9999])
+@pytest.mark.parametrize("zone", ["America/New_York", "Asia/Kolkata"])
+def test_at_the_ends_of_time_nothing_is_left_out(year: int, zone: str) -> None:
+    since = datetime(year, 1, 1, tzinfo=UTC) if year == 1 else datetime(year, 12, 31, 23, 59, tzinfo=UTC)
+    assert Query("APO", since, ZoneInfo(zone)).jql.startswith('project = "APO"')
+
+
+def test_who_is_taken_for_nobody_reads_nothing(
+    stage: Stage, connect: Callable[..., JiraConnector], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = stage.put(JiraServer)
+    site.faults.append(Fault(200, {"X-AUSERNAME": "anonymous"}, b'{"id": "1", "key": "APO"}'))
+    with pytest.raises(Fatal, match="for nobody"):
+        list(connect().sweep("APO"))
 
 
 @pytest.mark.parametrize("most", [0, 1, 3])
@@ -148,14 +282,34 @@ def test_a_changelog_that_a_list_cuts_is_asked_for_by_itself(
     assert found[0] == found[1]
 
 
+def test_a_time_of_change_in_whole_seconds_cuts_no_history(
+    stage: Stage, connect: Callable[..., JiraConnector], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Jira stamps the entry of the changelog some milliseconds after the issue, here across the end of a second."""
+    shown = JiraServer._fields
+    monkeypatch.setattr(
+        JiraServer, "_fields", lambda *args: (found := shown(*args)) | {"updated": found["updated"][:20] + "000+0000"}
+    )
+    entry = JiraServer._history
+    late = f"{T0 + timedelta(hours=1, milliseconds=1003):%Y-%m-%dT%H:%M:%S.003+0000}"
+    monkeypatch.setattr(JiraServer, "_history", lambda *args: entry(*args) | {"created": late})
+    site = stage.put(JiraServer)
+    ident = site.create_issue("APO", T0, "Add search")
+    site.change_issue(ident, T0 + timedelta(hours=1, milliseconds=998), status="Done")
+    found = listed(connect())[ident].content
+    assert isinstance(found, WorkItem)
+    assert {change.field for change in found.history} == {"status", "status_category"}
+
+
 def test_by_id_it_gives_what_is_there(stage: Stage, connect: Callable[..., JiraConnector]) -> None:
     site = stage.put(JiraServer, max_page=2)
     ids = [site.create_issue("APO", T0, f"Item {n}") for n in range(5)]
     site.delete_issue(ids[0], T0 + timedelta(days=1))
-    asked = [*ids, "99", '1) OR project = "ZEU', "²"]
+    asked = [*ids, "99", "9" * 30, '1) OR project = "ZEU', "²"]
     found = {read.ref.id: read.content for read in connect().fetch([Ref("work_item", ident) for ident in asked])}
     assert {ident for ident, content in found.items() if content} == set(ids[1:])
     assert set(found) == set(asked)
+    assert not any("9" * 30 in query for query in site.queries)
 
 
 def test_it_counts_without_reading(stage: Stage, connect: Callable[..., JiraConnector]) -> None:
@@ -189,6 +343,8 @@ def test_the_doctor_knows_a_cloud_that_is_called_a_server(
     assert next(connect().check([])) == "this Jira calls itself Cloud; set deployment to cloud"
 
 
+SORTED = "com.atlassian.greenhopper.service.sprint.Sprint@5b[completeDate=,goal={2},id={0},name=x,sequence=9,startDate=,state={1}]"
+LATE = "com.atlassian.greenhopper.service.sprint.Sprint@5b[rapidViewId=1,state={1},name=x,startDate=,id={0}]"
 SPRINT = "com.atlassian.greenhopper.service.sprint.Sprint@5b[id={},rapidViewId=4,state={},name={},goal=,sequence=9]"
 
 
@@ -200,7 +356,10 @@ SPRINT = "com.atlassian.greenhopper.service.sprint.Sprint@5b[id={},rapidViewId=4
         ([SPRINT.format(3, "CLOSED", "One"), SPRINT.format(4, "ACTIVE", "Two")], "4"),
         ([SPRINT.format(4, "ACTIVE", "Two"), SPRINT.format(5, "FUTURE", "Three")], "4"),
         ([SPRINT.format(3, "CLOSED", "One"), SPRINT.format(5, "FUTURE", "x,id=9,state=ACTIVE,")], "5"),
-        (["Sprint@1[grid=9,id=3,substate=ACTIVE,state=CLOSED]", "Sprint@2[id=4,state=CLOSED]"], "4"),
+        ([SPRINT.format(3, "CLOSED", "x,id=9,state=ACTIVE]"), SPRINT.format(5, "FUTURE", "x")], "5"),
+        ([SORTED.format(3, "ACTIVE", "x,id=9,state=CLOSED,"), SORTED.format(4, "FUTURE", "")], "3"),
+        ([LATE.format(3, "ACTIVE"), LATE.format(4, "FUTURE")], "3"),
+        ([{"id": 7, "state": "ACTIVE"}, {"id": 8, "state": "future"}], "7"),
         ([{"id": 7, "state": "closed"}, {"id": 8, "state": "active"}], "8"),
     ],
 )
@@ -220,12 +379,13 @@ def test_signing_in_is_as_the_deployment_wants(tmp_path: Path) -> None:
         ("data_center", {"email": "a@example.com", "token": token}, False),
         ("data_center", whole, False),
         ("cloud", {}, False),
+        ("cloud", {"email": "", "token": token}, False),
     ):
         raw = {"name": "j", "kind": "jira", "url": "https://x.example.com", "deployment": deployment, "auth": auth}
         if is_right:
             assert JiraSettings.model_validate(raw).auth
             continue
-        with pytest.raises(ValueError, match=r"auth is|give \{email, token\} or \{client_id"):
+        with pytest.raises(ValueError, match=r"auth is|give \{email, token\} or \{client_id|at least 1 character"):
             JiraSettings.model_validate(raw)
 
 
