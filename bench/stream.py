@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import json
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import count as counted
@@ -118,3 +119,9 @@ def _written(value: object) -> str:
 
 def _text(when: datetime) -> str:
     return when.replace(tzinfo=None).isoformat() + "Z"
+
+
+if __name__ == "__main__":  # how large these events are: `python -m bench.stream 100000 5000000`
+    for wanted in map(int, sys.argv[1:]):
+        size = sum(len(record.value or b"") for record in records(wanted))
+        print(f"{wanted:,} events: {size / wanted:,.0f} bytes each")
