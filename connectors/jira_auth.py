@@ -1,7 +1,8 @@
-"""Jira: the three ways of signing in.
+"""Jira: the ways of signing in.
 
-An account with its API token, or a service account (Cloud); a personal access token (Data Center). A service account
-exchanges its secret for a token that is good for an hour, and is spoken to through Atlassian's gateway.
+Cloud: an account with its API token, or a service account, which exchanges its secret for a token that is good for an hour.
+Whoever has scopes (all service accounts, and API tokens that were made with some) is let in by Atlassian's gateway alone.
+Data Center: a personal access token.
 """
 
 from __future__ import annotations
@@ -35,15 +36,20 @@ MARGIN = timedelta(minutes=5)
 """So long before it ends a token is exchanged: a clock may be wrong, and an answer slow."""
 
 WAYS: dict[str, tuple[frozenset[str], ...]] = {
-    "cloud": (frozenset({"email", "token"}), frozenset({"client_id", "client_secret", "cloud_id"})),
+    "cloud": (
+        frozenset({"email", "token"}),
+        frozenset({"email", "token", "cloud_id"}),
+        frozenset({"client_id", "client_secret", "cloud_id"}),
+    ),
     "data_center": (frozenset({"token"}),),
 }
 """Which keys of `auth` belong together, by deployment."""
 
 
 class JiraAuth(BaseModel):
-    """`email` and `token`: an Atlassian account and its API token. `token` alone: a personal access token of Data Center.
-    `client_id`, `client_secret` and `cloud_id`: a service account's OAuth 2.0 credential, for the site of that id."""
+    """`email` and `token`: an Atlassian account and its API token; one with scopes needs `cloud_id`, the site's, too.
+    `client_id`, `client_secret` and `cloud_id`: a service account's OAuth 2.0 credential. `token` alone: a personal access
+    token of Data Center."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -72,11 +78,11 @@ def expected(deployment: str) -> str:
 
 def signed_in(auth: JiraAuth, url: str, clock: Clock) -> tuple[str, AuthBase]:
     """Where Jira is spoken to, and how each request is signed. No request is sent yet. Raises `Fatal`."""
-    if auth.client_id and auth.client_secret and auth.cloud_id:
-        account = ServiceAccount(auth.client_id, auth.client_secret, clock)
-        return f"{GATEWAY}/ex/jira/{auth.cloud_id}", account
+    server = f"{GATEWAY}/ex/jira/{auth.cloud_id}" if auth.cloud_id else url
+    if auth.client_id and auth.client_secret:
+        return server, ServiceAccount(auth.client_id, auth.client_secret, clock)
     token = auth.token.reveal() if auth.token else ""
-    return url, HTTPBasicAuth(auth.email, token) if auth.email else Bearer(lambda: usable_token(token, "auth.token"))
+    return server, HTTPBasicAuth(auth.email, token) if auth.email else Bearer(lambda: usable_token(token, "auth.token"))
 
 
 class Bearer(AuthBase):

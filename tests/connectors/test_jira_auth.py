@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -49,7 +50,10 @@ class Atlassian:
         return JSONResponse({"access_token": f"token-{self.given}", "expires_in": 3600, "token_type": "Bearer"})
 
     async def _info(self, request: Request) -> Response:
-        token = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        sent = request.headers.get("Authorization", "")
+        if sent == f"Basic {b64encode(f'me@example.com:{SECRET}'.encode()).decode()}":
+            return JSONResponse({"serverTime": self.now.isoformat()})
+        token = sent.removeprefix("Bearer ")
         known = {f"token-{n + 1}" for n in range(self.given)} - self.revoked
         if token not in known:
             return JSONResponse({"code": 401, "message": "Unauthorized"}, 401)
@@ -80,6 +84,14 @@ def test_a_token_is_asked_for_once_and_anew_before_it_ends(atlassian: Atlassian,
         assert atlassian.given == given, minutes
     wanted = {"grant_type": "client_credentials", "client_id": "client-1", "client_secret": SECRET}
     assert atlassian.asked == [wanted] * 3
+
+
+def test_an_api_token_with_scopes_goes_through_the_gateway(atlassian: Atlassian, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text(SECRET)
+    auth = {"email": "me@example.com", "token": {"file": tmp_path / "secret"}, "cloud_id": "cloud-1"}
+    raw = {"name": "j", "kind": "jira", "url": "https://acme.example.com", "auth": auth}
+    assert JiraConnector.connect(JiraSettings.model_validate(raw), lambda: T0).now() == T0
+    assert atlassian.asked == []
 
 
 def test_nobody_else_signs_the_exchange(
