@@ -1,8 +1,8 @@
 """GitHub: issues as work items, pull requests as change requests, milestones; with their histories from issue events.
 
 What to ask for, and when, is here; how GitHub is spoken to in `connectors/github_client.py`, what its answers mean in
-`connectors/github_things.py`, how many things are told at once in `connectors/github_bulk.py`, and which webhooks are to
-be sent again in `connectors/github_deliveries.py`.
+`connectors/github_things.py`, how many things are told at once in `connectors/github_bulk.py`, and how webhooks are had
+sent again in `connectors/github_redelivery.py`.
 
 Next on the way of an event: `connectors/pump.py`.
 """
@@ -10,15 +10,12 @@ Next on the way of an event: `connectors/pump.py`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from itertools import islice
 from typing import Any, ClassVar, Literal, NamedTuple, Self
-from urllib.parse import urlsplit
 
 from github import Auth
-from github.Requester import Requester
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -26,10 +23,9 @@ from pydantic import (
     model_validator,
 )
 
-from connectors import base, github_app, github_bulk, github_deliveries, github_webhooks, webhooks
+from connectors import base, github_app, github_bulk, github_webhooks, webhooks
 from connectors.base import (
     Clock,
-    ConnectorError,
     Fatal,
     Mark,
     Names,
@@ -38,22 +34,10 @@ from connectors.base import (
     Retryable,
     SecretRef,
     Withheld,
-    http_date,
     usable_token,
 )
-from connectors.conditional import Answers
-from connectors.github_client import (
-    Answer,
-    Missing,
-    Page,
-    answered_at,
-    failure,
-    last_page,
-    next_page,
-    parsed,
-    requester_of,
-    sent,
-)
+from connectors.github_client import MAX_PAGES, Client, Missing, Page, Query, answered_at, failure
+from connectors.github_redelivery import Redelivery
 from connectors.github_things import (
     HISTORIC,
     Home,
@@ -69,14 +53,11 @@ from connectors.github_things import (
     updated_at,
 )
 
-MAX_PAGES = 10_000
 MAX_READINGS = 3
 SETTLED, UNSETTLED = timedelta(seconds=60), timedelta(hours=1)
 """How long after its last change a thing must have been read to be read as a whole; and one that did not add up then."""
 MOST_TAKEN = 10_000
 """Things of one repository that are remembered as taken; a megabyte or two."""
-NOT_TO_BE_HAD = (400, 404, 410, 422)
-"""Answers to who asks for a delivery that GitHub does not keep any more, or cannot send again."""
 
 
 class GitHubAuth(BaseModel):
@@ -123,24 +104,24 @@ class GitHubConnector:
     Settings: ClassVar[type[base.Settings]] = GitHubSettings
     webhooks: ClassVar[webhooks.Webhooks] = github_webhooks.WEBHOOKS
 
-    def __init__(self, settings: GitHubSettings, requester: Requester, clock: Clock) -> None:
+    def __init__(self, settings: GitHubSettings, client: Client, clock: Clock) -> None:
         self.name = settings.name
-        self._settings = settings
-        self._requester = requester
+        self._client = client
         self._clock = clock
         self._page_size = settings.page_size
         self._names = Names()
         self._taken: dict[str, Taken] = {}
         self._told: dict[int, github_bulk.Told] = {}
-        self._answers = Answers()
-        self._unsettled: dict[str, datetime] = {}
+        self._redelivery: Redelivery | None = None
+        if settings.webhook_redeliver:
+            self._redelivery = Redelivery(settings.name, client, _as_app(settings, clock), clock)
 
     @classmethod
     def connect(cls, settings: GitHubSettings, clock: Clock) -> Self:
         """A connector for these settings; PyGithub keeps the session, without its own retries and pauses."""
         if settings.auth is None:
             raise Fatal(f"{settings.name} is not live: what is known of it comes with `pmsync import`")
-        return cls(settings, requester_of(settings.url, _sign_in(settings, clock)), clock)
+        return cls(settings, Client(settings.url, _sign_in(settings, clock), clock), clock)
 
     def check(self, containers: Sequence[str]) -> Iterator[str]:
         """What is wrong with the token or these repositories, one line each."""
@@ -154,7 +135,7 @@ class GitHubConnector:
             found.append(home)
             if home.full_name != container:
                 yield f"{container}: GitHub calls it {home.full_name}; write that name in the configuration"
-        if self._settings.webhook_redeliver and (unseen := self._without_hook(found)):
+        if self._redelivery and (unseen := self._redelivery.without_hook(found)):
             yield (
                 f"no webhook of {unseen} that leads to /webhooks/{self.name} can be read, so GitHub is not asked to send "
                 "again what failed; correct the webhook's address, or the token's rights (Webhooks, read and write), or "
@@ -169,7 +150,7 @@ class GitHubConnector:
     def now(self) -> datetime:
         """GitHub's clock: the `Date` header of an answer that costs no quota."""
         # An Enterprise Server with rate limits off answers 404 here, with a Date all the same.
-        return answered_at(self._get("/rate_limit", {}, accept=(200, 404)).headers, self._clock())
+        return answered_at(self._client.get("/rate_limit", {}, accept=(200, 404)).headers, self._clock())
 
     def changed(self, container: str, since: datetime | None) -> Iterator[Sequence[Read]]:
         """All milestones, then pages of the issues and pull requests that changed at or after `since`.
@@ -201,11 +182,11 @@ class GitHubConnector:
     def sweep(self, container: str) -> Iterator[Sequence[Mark]]:
         """Names every milestone, issue and pull request from the lists alone."""
         home = self._home(container)
-        for page in self._pages(f"{home.path}/milestones", {"state": "all", "per_page": 100}):
+        for page in self._client.pages(f"{home.path}/milestones", {"state": "all", "per_page": 100}):
             yield [Mark(reference(home, milestone, "milestone"), None) for milestone in page]
         # In order of creation nothing moves from page to page while it is changed.
         query = {"state": "all", "sort": "created", "direction": "asc", "per_page": 100}
-        for page in self._pages(f"{home.path}/issues", query):
+        for page in self._client.pages(f"{home.path}/issues", query):
             yield [Mark(reference(home, issue), updated_at(issue)) for issue in page]
 
     def fetch(self, refs: Sequence[Ref]) -> Iterator[Read]:
@@ -232,89 +213,33 @@ class GitHubConnector:
 
     def redeliver(self, containers: Iterable[str]) -> int:
         """Have GitHub send again what our webhooks did not take, of these repositories, within bounds."""
-        if not self._settings.webhook_redeliver:
+        if self._redelivery is None:
             return 0
         homes: list[Home] = []
         for container in containers:
             with suppress(Withheld):  # which the round over it says
                 homes.append(self._home(container))
-        missed = ((hook, delivery) for hook in self._hooks(homes) for delivery in self._missed(hook))
-        return sum(self._is_sent_again(*each) for each in islice(missed, github_deliveries.MOST_ASKED))
-
-    def _hooks(self, homes: Sequence[Home]) -> Iterator[Hook]:
-        """The webhooks that lead to us: an App has one for all of its repositories."""
-        if (app := self._app()) is None:
-            for home in homes:
-                yield from self._own_hooks(home)
-            return
-        with suppress(Withheld):  # it has none
-            if webhooks.leads_to(_value(app._get("/app/hook/config").body, "url"), self.name):
-                yield Hook(app, "/app/hook", frozenset(home.id for home in homes))
-
-    def _own_hooks(self, home: Home) -> Iterator[Hook]:
-        """A repository's; none where they may not be read, which only `check` says: it is no failure of the source."""
-        with suppress(Withheld):
-            for page in self._pages(f"{home.path}/hooks", {"per_page": 100}, again=True):
-                for hook in page:
-                    ident, url = _value(hook, "id"), _value(_value(hook, "config"), "url")
-                    if isinstance(ident, int) and _value(hook, "active") and webhooks.leads_to(url, self.name):
-                        yield Hook(self, f"{home.path}/hooks/{ident}")
-
-    def _without_hook(self, homes: Sequence[Home]) -> str:
-        """Whose webhooks cannot be had, for people."""
-        if self._app() is not None:
-            return "" if any(self._hooks(homes)) else "the App"
-        return ", ".join(home.container for home in homes if not any(self._own_hooks(home)))
-
-    def _app(self) -> GitHubConnector | None:
-        """Signed in as the App itself, which alone may ask for its deliveries."""
-        app = self._settings.auth and self._settings.auth.app
-        if not app:
-            return None
-        own = Auth.AppAuthToken(github_app.signed(app))
-        return GitHubConnector(self._settings, requester_of(self._settings.url, own), self._clock)
-
-    def _missed(self, hook: Hook) -> Sequence[github_deliveries.Delivery]:
-        """What is to be sent again. It is looked for no further back than there may be news, since each page costs quota."""
-        since = self._clock() - github_deliveries.KEPT
-        since = max(since, self._unsettled.get(hook.path, since))
-        found: list[github_deliveries.Delivery] = []
-        pages = hook.reader._pages(f"{hook.path}/deliveries", {"per_page": 100})
-        for page in islice(pages, github_deliveries.MOST_PAGES):
-            found += github_deliveries.listed(page)
-            if found and found[-1].delivered_at < since:
-                break
-        due = github_deliveries.due(found, since, github_webhooks.HINTS, hook.homes)
-        self._unsettled[hook.path] = due.since
-        return due.deliveries
-
-    def _is_sent_again(self, hook: Hook, delivery: github_deliveries.Delivery) -> bool:
-        path = f"{hook.path}/deliveries/{delivery.id}/attempts"
-        status, headers, text = sent(hook.reader._requester, "POST", path, input={})
-        if status == 202 or status in NOT_TO_BE_HAD:
-            return status == 202
-        error = failure(status, headers, text, path, self._clock())
-        if status == 403 and not isinstance(error, Retryable):
-            raise Fatal("the token may not have webhooks sent again (403); let it write Webhooks")
-        raise error
+        return self._redelivery.ask(homes)
 
     def _fetch(self, home: Home, kind: str, number: int) -> Read:
         if kind == "milestone":
-            return read_milestone(home, self._get(f"{home.path}/milestones/{number}").body)
+            return read_milestone(home, self._client.get(f"{home.path}/milestones/{number}").body)
         return self._read(home, self._issue(home, number))
 
     def _home(self, container: str) -> Home:
         if not _CONTAINER.fullmatch(container):
             raise Withheld(f"{container!r} is no repository; write it as owner/repo")
-        home = repository(self._get(f"/repos/{container}", again=True).body, container)
+        home = repository(self._client.get(f"/repos/{container}", again=True).body, container)
         self._names.learn(str(home.id), container)
         return home
 
     def _home_by_id(self, ident: int) -> Home:
-        return repository(self._get(f"/repositories/{ident}", again=True).body, self._names.known().get(str(ident)))
+        return repository(
+            self._client.get(f"/repositories/{ident}", again=True).body, self._names.known().get(str(ident))
+        )
 
     def _with_titles(self, home: Home) -> tuple[Home, list[Any]]:
-        pages = self._pages(f"{home.path}/milestones", {"state": "all", "per_page": self._page_size}, again=True)
+        pages = self._client.pages(f"{home.path}/milestones", {"state": "all", "per_page": self._page_size}, again=True)
         milestones = [milestone for page in pages for milestone in page]
         return home.knowing(milestones), milestones
 
@@ -353,19 +278,21 @@ class GitHubConnector:
             pull = (many.pull(number) if many else None) or self._pull(home, number)
         events = many.events(issue) if many else None
         if events is None:
-            events = self._all(f"{home.path}/issues/{number}/events")
+            events = self._client.all(f"{home.path}/issues/{number}/events")
         return Parts(issue, events, *pull)
 
     def _pull(self, home: Home, number: int) -> github_bulk.Pull:
         path = f"{home.path}/pulls/{number}"
-        return github_bulk.Pull(self._get(path).body, self._all(f"{path}/reviews"), self._all(f"{path}/commits"))
+        return github_bulk.Pull(
+            self._client.get(path).body, self._client.all(f"{path}/reviews"), self._client.all(f"{path}/commits")
+        )
 
     def _pulls(self, issues: Sequence[Any]) -> Mapping[int, github_bulk.Pull]:
         """Of the pull requests among these listed issues what one query tells of many."""
         found: dict[int, github_bulk.Pull] = {}
         for asked in github_bulk.batches(issues):
             if len(asked) > 1:
-                found |= github_bulk.pulls(asked, self._query(github_bulk.PULLS, {"ids": list(asked)}))
+                found |= github_bulk.pulls(asked, self._client.query(github_bulk.PULLS, {"ids": list(asked)}))
         return found
 
     def _tell(self, home: Home, things: int) -> Iterator[None]:
@@ -379,7 +306,7 @@ class GitHubConnector:
         asked = set[str]()
         while told.following and told.pages < told.worth and self._told_bytes() < github_bulk.MOST_BYTES:
             try:
-                page = self._page(*told.following, asked)
+                page = self._client.page(*told.following, asked)
             except Fatal:  # so far back and no further (422); what else it may mean, the things by themselves will say
                 break
             except Retryable as error:
@@ -399,30 +326,10 @@ class GitHubConnector:
     def _total(self, home: Home) -> int | None:
         """How many issues and pull requests there are. The list of them does not say: its pages have no numbers."""
         owner, _, name = home.full_name.partition("/")
-        return github_bulk.total(self._query(github_bulk.TOTAL, {"owner": owner, "name": name}))
-
-    def _query(self, query: str, variables: Mapping[str, Any]) -> Any:
-        """The answer of the GraphQL API, or nothing: it is there to save requests only. Where GitHub says for how long to
-        leave it alone, it means all requests."""
-        try:
-            status, headers, text = sent(
-                self._requester, "POST", self._requester.graphql_url, input={"query": query, "variables": variables}
-            )
-            answer = parsed(text) if status == 200 else None
-        except (ConnectorError, ValueError, RecursionError):
-            return None
-        if status != 200 and "retry-after" in headers:
-            raise failure(status, headers, text, "/graphql", self._clock())
-        return answer
-
-    def _doubts(self, status: int) -> None:
-        """A token of an hour that is refused within it was withdrawn; the next try asks for another one."""
-        if status == 401 and isinstance(self._requester.auth, github_app.Installation):
-            self._requester.auth.forget()
-            raise Retryable("GitHub refuses the installation's token (401); was the App suspended, or taken off?", 60)
+        return github_bulk.total(self._client.query(github_bulk.TOTAL, {"owner": owner, "name": name}))
 
     def _issue(self, home: Home, number: int) -> Any:
-        issue = self._get(f"{home.path}/issues/{number}").body
+        issue = self._client.get(f"{home.path}/issues/{number}").body
         # A transferred issue redirects to its new repository, and PyGithub follows.
         if not is_at_home(home, issue, number) and not is_at_home(self._home_by_id(home.id), issue, number):
             raise Missing("the issue is in another repository now")
@@ -437,7 +344,7 @@ class GitHubConnector:
         path, query = f"{home.path}/issues", self._since(since)
         newest, seen, asked = since, frozenset[str](), set[str]()
         for _ in range(MAX_PAGES):
-            page = self._page(path, query, asked, again=True)
+            page = self._client.page(path, query, asked, again=True)
             yield page._replace(items=[issue for issue in page.items if stamp(issue) not in seen])
             if page.next is None:
                 return
@@ -454,54 +361,6 @@ class GitHubConnector:
         query = {"state": "all", "sort": "updated", "direction": "asc", "per_page": self._page_size}
         return query if since is None else {**query, "since": f"{since.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"}
 
-    def _all(self, path: str) -> list[Any]:
-        return [item for page in self._pages(path, {"per_page": 100}) for item in page]
-
-    def _pages(self, path: str, query: Query, *, again: bool = False) -> Iterator[list[Any]]:
-        asked = set[str]()
-        for _ in range(MAX_PAGES):
-            page = self._page(path, query, asked, again=again)
-            yield page.items
-            if page.next is None:
-                return
-            path, query = page.next, {}
-        raise Retryable(f"{path} does not end after {MAX_PAGES} pages")
-
-    def _page(self, path: str, query: Query, asked: set[str], *, again: bool = False) -> Page:
-        answer = self._get(path, query, again=again)
-        if not isinstance(answer.body, list):
-            raise Retryable(f"GitHub's answer to {urlsplit(path).path} is no list")
-        following = next_page(answer.headers.get("link", ""), self._requester.base_url)
-        if following is not None:
-            if following in asked:
-                raise Retryable(f"the pages of {urlsplit(path).path} go round in a circle")
-            asked.add(following)
-        return Page(
-            answer.body, following, last_page(answer.headers.get("link", "")), http_date(answer.headers.get("date"))
-        )
-
-    def _get(
-        self, path: str, query: Query | None = None, accept: Sequence[int] = (200,), *, again: bool = False
-    ) -> Answer:
-        """The answer to a GET. `again`: this is what each poll asks for, so it is kept, and asked for conditionally."""
-        what, request = urlsplit(path).path, f"{path} {sorted((query or {}).items())}"
-        known = self._answers.get(request) if again else None
-        condition = {"If-None-Match": known.etag} if known else {}
-        options = {"parameters": dict(query or {}), "headers": condition}
-        status, headers, text = sent(self._requester, "GET", path, **options)
-        if known and status == 304:
-            return Answer({**known.headers, **headers}, parsed(known.text))
-        if status not in accept:
-            self._doubts(status)
-            raise failure(status, headers, text, what, self._clock())
-        try:
-            answer = Answer(headers, parsed(text))
-        except (ValueError, RecursionError):
-            raise Retryable(f"GitHub's answer to {what} is no JSON: it was cut short, or comes from a proxy") from None
-        if again:
-            self._answers.keep(request, headers, text)
-        return answer
-
 
 def _sign_in(settings: GitHubSettings, clock: Clock) -> Auth.Auth:
     """How requests are signed: by a token as it is, or by one that an App asks for whenever it needs one."""
@@ -511,7 +370,7 @@ def _sign_in(settings: GitHubSettings, clock: Clock) -> Auth.Auth:
         return Auth.Token(usable_token(settings.auth.token.reveal(), "auth.token"))
 
     def mint(own: Auth.AppAuthToken, path: str) -> github_app.Minted:
-        status, headers, text = sent(requester_of(settings.url, own), "POST", path, input={})
+        status, headers, text = Client(settings.url, own, clock).post(path, {})
         error = failure(status, headers, text, path, clock())
         if status != 201 and isinstance(error, Retryable):
             raise error
@@ -520,21 +379,14 @@ def _sign_in(settings: GitHubSettings, clock: Clock) -> Auth.Auth:
     return github_app.Installation(settings.auth.app, mint, clock)
 
 
-class Hook(NamedTuple):
-    """A webhook that leads to us, who may ask about it, and of which repositories it is, if of several."""
-
-    reader: GitHubConnector
-    path: str
-    homes: frozenset[int] | None = None
-
-
-def _value(body: Any, key: str) -> Any:
-    return body.get(key) if isinstance(body, dict) else None
+def _as_app(settings: GitHubSettings, clock: Clock) -> Callable[[], Client] | None:
+    """How to sign in as the App itself, if it is one."""
+    app = settings.auth and settings.auth.app
+    return (lambda: Client(settings.url, Auth.AppAuthToken(github_app.signed(app)), clock)) if app else None
 
 
 # --- what a listing has to remember ------------------------------------------------------------------------------------
 
-Query = Mapping[str, Any]
 _CONTAINER = re.compile(r"[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+")
 _ID = re.compile(r"(\d{1,18})/(\d{1,18})")
 

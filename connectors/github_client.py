@@ -1,4 +1,4 @@
-"""GitHub: how it is spoken to: requests by PyGithub, and what an answer, or none, means for us.
+"""GitHub: how it is spoken to: requests by PyGithub, page by page, and what an answer, or none, means for us.
 
 Nothing here knows what is asked for: that is `connectors/github.py`'s.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -18,7 +18,9 @@ import requests
 from github import Auth, Github
 from github.Requester import Requester
 
+from connectors import github_app
 from connectors.base import (
+    Clock,
     ConnectorError,
     Fatal,
     Retryable,
@@ -29,15 +31,20 @@ from connectors.base import (
     unreached,
 )
 from connectors.bounded import BoundedAdapter
+from connectors.conditional import Answers
 
 TIMEOUT_SECONDS = 30
 API_VERSION = "2022-11-28"
+MAX_PAGES = 10_000
 SECONDARY_LIMIT_SECONDS = 60.0
 """How long to wait where GitHub names no time (its documentation: at least one minute)."""
 
 
 class Missing(Withheld):
     """GitHub says that there is no such thing (404, 410)."""
+
+
+Query = Mapping[str, Any]
 
 
 class Answer(NamedTuple):
@@ -64,6 +71,87 @@ class Page(NamedTuple):
     next: str | None
     last: int | None
     at: datetime | None
+
+
+class Client:
+    """One GitHub, as one account. Only `get` with `again`, and what pages by it, keeps answers."""
+
+    def __init__(self, url: str, auth: Auth.Auth, clock: Clock) -> None:
+        self._requester = requester_of(url, auth)
+        self._clock = clock
+        self._answers = Answers()
+
+    def get(
+        self, path: str, query: Query | None = None, accept: Sequence[int] = (200,), *, again: bool = False
+    ) -> Answer:
+        """The answer to a GET. `again`: this is what each poll asks for, so it is kept, and asked for conditionally."""
+        what, request = urlsplit(path).path, f"{path} {sorted((query or {}).items())}"
+        known = self._answers.get(request) if again else None
+        condition = {"If-None-Match": known.etag} if known else {}
+        options = {"parameters": dict(query or {}), "headers": condition}
+        status, headers, text = sent(self._requester, "GET", path, **options)
+        if known and status == 304:
+            return Answer({**known.headers, **headers}, parsed(known.text))
+        if status not in accept:
+            self._doubts(status)
+            raise failure(status, headers, text, what, self._clock())
+        try:
+            answer = Answer(headers, parsed(text))
+        except (ValueError, RecursionError):
+            raise Retryable(f"GitHub's answer to {what} is no JSON: it was cut short, or comes from a proxy") from None
+        if again:
+            self._answers.keep(request, headers, text)
+        return answer
+
+    def page(self, path: str, query: Query, asked: set[str], *, again: bool = False) -> Page:
+        """One page of a list. `asked` are the addresses of those before it: a list that goes round is broken off."""
+        answer = self.get(path, query, again=again)
+        if not isinstance(answer.body, list):
+            raise Retryable(f"GitHub's answer to {urlsplit(path).path} is no list")
+        following = next_page(answer.headers.get("link", ""), self._requester.base_url)
+        if following is not None:
+            if following in asked:
+                raise Retryable(f"the pages of {urlsplit(path).path} go round in a circle")
+            asked.add(following)
+        return Page(
+            answer.body, following, last_page(answer.headers.get("link", "")), http_date(answer.headers.get("date"))
+        )
+
+    def pages(self, path: str, query: Query, *, again: bool = False) -> Iterator[list[Any]]:
+        """The items of a list, page by page."""
+        asked = set[str]()
+        for _ in range(MAX_PAGES):
+            page = self.page(path, query, asked, again=again)
+            yield page.items
+            if page.next is None:
+                return
+            path, query = page.next, {}
+        raise Retryable(f"{path} does not end after {MAX_PAGES} pages")
+
+    def all(self, path: str) -> list[Any]:
+        return [item for page in self.pages(path, {"per_page": 100}) for item in page]
+
+    def post(self, path: str, body: Mapping[str, Any]) -> tuple[int, Mapping[str, str], str]:
+        """The answer to a POST, whatever it is: status, headers, text."""
+        return sent(self._requester, "POST", path, input=dict(body))
+
+    def query(self, query: str, variables: Mapping[str, Any]) -> Any:
+        """The answer of the GraphQL API, or nothing: it is there to save requests only. Where GitHub says for how long to
+        leave it alone, it means all requests."""
+        try:
+            status, headers, text = self.post(self._requester.graphql_url, {"query": query, "variables": variables})
+            answer = parsed(text) if status == 200 else None
+        except (ConnectorError, ValueError, RecursionError):
+            return None
+        if status != 200 and "retry-after" in headers:
+            raise failure(status, headers, text, "/graphql", self._clock())
+        return answer
+
+    def _doubts(self, status: int) -> None:
+        """A token of an hour that is refused within it was withdrawn; the next try asks for another one."""
+        if status == 401 and isinstance(self._requester.auth, github_app.Installation):
+            self._requester.auth.forget()
+            raise Retryable("GitHub refuses the installation's token (401); was the App suspended, or taken off?", 60)
 
 
 def requester_of(url: str, auth: Auth.Auth) -> Requester:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
@@ -20,13 +20,14 @@ from requests.exceptions import InvalidURL, JSONDecodeError
 
 from connectors.base import Fatal, Retryable, Withheld, bounded_wait, http_date, retry_after, unreached
 from connectors.bounded import BoundedAdapter
-from connectors.jira_things import Unreadable, typed
+from connectors.jira_things import Unreadable, instant, typed
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 TIMEOUT = (10.0, 60.0)
 """Seconds to connect, and to wait for the next bytes of an answer."""
+MAX_PAGES = 20_000
 BURST_SECONDS = 1.0
 """Buckets of calls fill up again within a second."""
 
@@ -132,17 +133,11 @@ def _wait(headers: Mapping[str, str], limit: Limit | None) -> float | None:
         return BURST_SECONDS
     if now is None:
         return None
-    left = timedelta(hours=1) - timedelta(minutes=now.minute, seconds=now.second)
-    end = _instant(headers.get("X-RateLimit-Reset"))
-    return bounded_wait((end - now if end else left).total_seconds())
-
-
-def _instant(text: str | None) -> datetime | None:
     try:
-        when = datetime.fromisoformat(text or "")
-    except ValueError:
-        return None
-    return when if when.tzinfo else None
+        left = instant(headers.get("X-RateLimit-Reset"), "X-RateLimit-Reset") - now
+    except Unreadable:
+        left = timedelta(hours=1) - timedelta(minutes=now.minute, seconds=now.second)
+    return bounded_wait(left.total_seconds())
 
 
 def refuse(response: Response, *_args: Any, **_kwargs: Any) -> None:

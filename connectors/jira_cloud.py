@@ -10,13 +10,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from connectors.base import Read, Retryable
-from connectors.jira_client import Client
+from connectors.jira_client import MAX_PAGES, Client
 from connectors.jira_query import Query
 from connectors.jira_things import Issue, failures, identity, maybe, take
 
 IDS_PER_PAGE = 5000
 HISTORIES_PER_PAGE = 1000
-MAX_PAGES = 20_000
 MAX_EMPTY_PAGES = 5
 
 

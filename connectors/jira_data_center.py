@@ -2,7 +2,7 @@
 
 A list that is cut into pages by number loses an issue when another one, of an earlier page, changes meanwhile and goes to
 the end: all after it move up by one. So each page begins with the last issue of the one before, and where it does not,
-the list is asked for anew, from the time of that issue on.
+the list is asked for anew, from the oldest time of change on that the page before showed.
 """
 
 from __future__ import annotations
@@ -14,13 +14,12 @@ from typing import Any, ClassVar
 from urllib.parse import quote
 
 from connectors.base import Read, Retryable
-from connectors.jira_client import Client
+from connectors.jira_client import MAX_PAGES, Client
 from connectors.jira_query import Query
 from connectors.jira_things import Issue, Unreadable, identity, maybe, take, updated_at
 
 ISSUES_PER_PAGE = 1000
 """What a server gives at the most, unless it is set otherwise; it may give less."""
-MAX_PAGES = 20_000
 MAX_STUCK = 20
 """So often a list is asked for anew from one and the same time."""
 WITH_CHANGELOG = ("changelog",)
@@ -89,7 +88,7 @@ class DataCenter:
         raise Retryable("Jira's pages of issues do not come to an end")
 
     def _page(self, query: Query, fields: Sequence[str], start: int, size: int, expand: Sequence[str] = ()) -> Any:
-        # Not validated: an id or a project that is gone would make an error of all the others' answer.
+        # Not validated by id: one that is gone would make an error of all the others' answer.
         body = {
             "jql": query.jql,
             "startAt": start,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from starlette.requests import Request
@@ -106,8 +106,7 @@ class JiraServer(JiraSite):
         return [*super()._field_list(), {"id": EPIC_FIELD, "name": "Epic Link", "custom": True, "schema": epic}]
 
     def _server_info(self) -> Any:
-        stamp = self.clock().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.000+0000")
-        return {"baseUrl": "https://jira.example.com", "deploymentType": "Server", "serverTime": stamp}
+        return super()._server_info() | {"deploymentType": "Server"}
 
 
 JiraServer.routes = (

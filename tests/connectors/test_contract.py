@@ -31,8 +31,10 @@ class TestJira(Served):
     granularity = timedelta(minutes=1)
     secrets = (TOKEN, basic("pmsync@example.com"))
 
+    kind: type[JiraSite] = JiraSite
+
     def build(self) -> ASGIApp:
-        self.site = JiraSite(lambda: self.time, token=TOKEN, time_zone="Asia/Kolkata")
+        self.site = self.kind(lambda: self.time, token=TOKEN, time_zone="Asia/Kolkata")
         self.site.statuses["Limbo"] = StandinStatus("999", "undefined")
         self.site.add_project("APO", "Apollo")
         self.site.add_version("APO", "2.1", date(2026, 4, 1), at=self.start)
@@ -69,13 +71,7 @@ class TestJira(Served):
 class TestJiraDataCenter(TestJira):
     name = "own-jira"
     secrets = (TOKEN,)
-
-    def build(self) -> ASGIApp:
-        self.site = JiraServer(lambda: self.time, token=TOKEN, time_zone="Asia/Kolkata")
-        self.site.statuses["Limbo"] = StandinStatus("999", "undefined")
-        self.site.add_project("APO", "Apollo")
-        self.site.add_version("APO", "2.1", date(2026, 4, 1), at=self.start)
-        return self.site.app
+    kind = JiraServer
 
     def open(self, secret: dict[str, Path]) -> Connector:
         settings = {"name": self.name, "url": self.stage.url, "auth": {"token": secret}, "page_size": self.page_size}
