@@ -193,6 +193,8 @@ _KEPT = {
     "assignee": "id",
     "label": "name",
     "milestone": "title",
+    "requested_reviewer": "id",
+    "requested_team": "id",
 }
 """What is kept of an event; of what is an object, this of it."""
 

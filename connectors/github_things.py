@@ -7,23 +7,23 @@ among the milestones of now; one that no longer exists stays as `title:NAME`.
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, NamedTuple
+from datetime import datetime
+from typing import Any, Literal, NamedTuple
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from connectors.base import Read, Ref, Retryable, Withheld, problem
+from connectors.github_reviews import ASKING, requests_in, reviews_in
+from connectors.github_shapes import Identified, Raw, Time, raw
 from pmsync.core.events import (
     MAX_CHANGES,
     Change,
     ChangeRequest,
     Mention,
     Milestone,
-    Review,
     Scalar,
     StatusCategory,
     WorkItem,
@@ -125,114 +125,83 @@ def is_at_home(home: Home, issue: Any, number: int) -> bool:
 # --- GitHub's shapes: the fields that we read, and no others ----------------------------------------------------------
 
 
-def _text(value: Any) -> Any:
-    if not isinstance(value, str):
-        raise ValueError("should be a date and time as text")
-    return value
+class _Listed(Raw):
+    updated_at: Time
 
 
-def _in_utc(when: datetime) -> datetime:
-    try:
-        return when.astimezone(UTC)
-    except OverflowError:
-        raise ValueError("should be a time of the years 1 to 9999") from None
+class _Created(Raw):
+    created_at: Time
 
 
-_Time = Annotated[AwareDatetime, BeforeValidator(_text), Field(strict=False), AfterValidator(_in_utc)]
-
-
-class _Raw(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
-
-
-class _Listed(_Raw):
-    updated_at: _Time
-
-
-class _Created(_Raw):
-    created_at: _Time
-
-
-class _User(_Raw):
-    id: int
-
-
-class _Named(_Raw):
+class _Named(Raw):
     name: str
 
 
-class _Titled(_Raw):
+class _Titled(Raw):
     title: str
 
 
-class _Numbered(_Raw):
+class _Numbered(Raw):
     number: int
 
 
-class _Head(_Raw):
+class _Head(Raw):
     ref: str
 
 
-class _Issue(_Raw):
+class _Issue(Raw):
     number: int
     title: str
     html_url: str
     state: Literal["open", "closed"]
     state_reason: str | None = None
-    created_at: _Time
-    updated_at: _Time
-    assignees: list[_User]
+    created_at: Time
+    updated_at: Time
+    assignees: list[Identified]
     labels: list[_Named | str]
     milestone: _Numbered | None
     type: _Named | None = None
 
 
-class _Pull(_Raw):
+class _Pull(Raw):
     number: int
     title: str
     body: str | None
     html_url: str
     state: Literal["open", "closed"]
     draft: bool = False
-    created_at: _Time
-    merged_at: _Time | None
-    closed_at: _Time | None
-    user: _User | None
+    created_at: Time
+    merged_at: Time | None
+    closed_at: Time | None
+    user: Identified | None
     milestone: _Numbered | None
     head: _Head
 
 
-class _Review(_Raw):
-    id: int
-    state: str
-    submitted_at: _Time | None = None
-    user: _User | None
-
-
-class _Message(_Raw):
+class _Message(Raw):
     message: str
 
 
-class _Commit(_Raw):
+class _Commit(Raw):
     commit: _Message
 
 
-class _Milestone(_Raw):
+class _Milestone(Raw):
     number: int
     title: str
     html_url: str
     state: Literal["open", "closed"]
-    created_at: _Time
-    due_on: _Time | None
-    closed_at: _Time | None
+    created_at: Time
+    due_on: Time | None
+    closed_at: Time | None
 
 
-class _Event(_Raw):
+class _Event(Raw):
     id: int
     event: str
-    created_at: _Time
+    created_at: Time
     state_reason: str | None = None
-    assignee: _User | None = None
+    assignee: Identified | None = None
     label: _Named | None = None
     milestone: _Titled | None = None
 
@@ -260,14 +229,6 @@ def read_thing(home: Home, parts: Parts) -> Read:
     except ValidationError as error:
         return Read(ref, time, problem=problem(error), raw=raw(parts._asdict()))
     return Read(ref, time, content)
-
-
-def raw(body: Any) -> bytes:
-    """What came, as JSON; in ASCII, since what came may be no text that UTF-8 can hold."""
-    try:
-        return json.dumps(body, separators=(",", ":")).encode()
-    except RecursionError:
-        return b""
 
 
 def unsettled(read: Read) -> bool:
@@ -333,32 +294,28 @@ def translate_pull(home: Home, parts: Parts) -> ChangeRequest:
         "milestones": (home.thing(found.milestone.number),) if found.milestone else (),
     }
     past = history(home, parts.events, lanes, _PULL_FIELDS)
+    author = str(found.user.id) if found.user else None
+    reviews = tuple(reviews_in(parts.reviews))
     return ChangeRequest(
         key=f"{home.container}#{found.number}",
         container=home.container,
         title=found.title,
         url=found.html_url,
         created_at=found.created_at,
-        author=str(found.user.id) if found.user else None,
+        author=author,
         state=state,
         draft=found.draft,
         milestone=_last(lanes["milestones"]),
         merged_at=found.merged_at,
         closed_at=found.closed_at,
-        reviews=tuple(_reviews(parts.reviews)),
+        reviews=reviews,
+        review_requests=requests_in(parts.events, reviews, author),
         work_items=tuple(sorted({each.key for each in named})),
         mentions=named,
         history=past.changes,
         history_cut=past.cut,
         untracked=past.untracked,
     )
-
-
-def _reviews(reviews: Sequence[Any]) -> Iterator[Review]:
-    for review in map(_Review.model_validate, reviews):
-        if review.submitted_at:  # one that is still being written has no time
-            reviewer = str(review.user.id) if review.user else None
-            yield Review(id=str(review.id), at=review.submitted_at, state=review.state.lower(), reviewer=reviewer)
 
 
 def _type(labels: Sequence[str], declared: _Named | None) -> str:
@@ -513,8 +470,8 @@ _STEPS: Mapping[str, _Step] = {
     "converted_to_draft": _Step("draft", _add, _always("draft")),
     "ready_for_review": _Step("draft", _remove, _always("draft")),
 }
-HISTORIC = frozenset(_STEPS)
-"""The kinds of issue events that make a history."""
+HISTORIC = frozenset(_STEPS) | ASKING
+"""The kinds of issue events that make a history, or tell of reviews."""
 _ISSUE_FIELDS: Mapping[str, _Field] = {
     "status": _Field(frozenset({"status"}), _status),
     "status_category": _Field(frozenset({"status", "assignees"}), lambda lanes: _category(lanes).value),

@@ -169,8 +169,9 @@ def _item_in_utc(item: Any) -> bool:
 
 def _request_in_utc(request: Any) -> bool:
     instants = (request.created_at, request.merged_at, request.closed_at)
-    others = all(when is None or when.tzinfo is UTC for when in instants)
-    return others and _each_in_utc(request.history) and _each_in_utc(request.reviews)
+    ends = (each.until for each in request.review_requests)
+    others = all(when is None or when.tzinfo is UTC for when in (*instants, *ends))
+    return others and all(map(_each_in_utc, (request.history, request.reviews, request.review_requests)))
 
 
 def _each_in_utc(things: Iterable[Any]) -> bool:

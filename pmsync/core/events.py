@@ -135,6 +135,19 @@ class Review(_Value):
     reviewer: str | None = None
 
 
+class ReviewRequest(_Value):
+    """Somebody was asked at `at` to review a change request; it stands until `until`, or still.
+
+    `reviewer` is a source account id, or `team:ID`. It ends when it is withdrawn, or with that reviewer's next review; a
+    team's with the next one by anybody but the author, since the source does not tell who is in a team. Who is asked
+    again after that has another request.
+    """
+
+    reviewer: str
+    at: Instant
+    until: Instant | None = None
+
+
 class Mention(_Value):
     """Where a change request names a work item: in its branch, its title, its body or the message of a commit; or, in one of
     the last three, after a keyword that closes it."""
@@ -144,8 +157,8 @@ class Mention(_Value):
 
 
 class ChangeRequest(_Value):
-    """A GitHub pull request. `state` is open, merged or closed; `work_items` are the keys it names, sorted, and `mentions`
-    are the evidence for them."""
+    """A GitHub pull request. `state` is open, merged or closed; `review_requests` are all that ever were, oldest first;
+    `work_items` are the keys it names, sorted, and `mentions` are the evidence for them."""
 
     TRACKED: ClassVar = ("container", "state", "milestone", "draft")
 
@@ -162,6 +175,7 @@ class ChangeRequest(_Value):
     merged_at: Instant | None = None
     closed_at: Instant | None = None
     reviews: tuple[Review, ...] = ()
+    review_requests: tuple[ReviewRequest, ...] = ()
     work_items: tuple[str, ...] = ()
     mentions: tuple[Mention, ...] = ()
     history: tuple[Change, ...] = ()

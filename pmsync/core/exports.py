@@ -197,6 +197,7 @@ _CHANGE_REQUESTS: Mapping[str, Column] = {
     "state": lambda _, r: r.state,
     "milestone": lambda _, r: r.milestone,
     "created_at": lambda _, r: _text(r.content.created_at),
+    "review_requested_at": lambda _, r: _text(r.review_requested_at),
     "first_review_at": lambda _, r: _text(r.first_review_at),
     "merged_at": lambda _, r: _text(r.merged_at),
     "closed_at": lambda _, r: _text(r.closed_at),
@@ -267,7 +268,9 @@ HISTORY: Mapping[str, tuple[str, ...]] = {
     ),
     "transitions": ("source", "key", "project", "field", "from", "to", "at"),
     "milestones": ("scope", "open", "done", "done_share"),
-    "change_requests": ("container", "state", "milestone", "created_at", "first_review_at", "merged_at", "closed_at"),
+    "change_requests": (
+        "container", "state", "milestone", "created_at", "review_requested_at", "first_review_at", "merged_at", "closed_at",
+    ),
     "calendar": (),
     "alerts": (),
     "measures": (),

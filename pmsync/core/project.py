@@ -158,13 +158,15 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A change request as of an instant; review, merge and close count once they have happened."""
+    """A change request as of an instant; review, merge and close count once they have happened. `review_requested_at` is
+    since when it waits for a review: the oldest request that stands, while it is open."""
 
     thing: Thing
     content: ChangeRequest
     container: str
     state: str
     milestone: str | None
+    review_requested_at: datetime | None
     first_review_at: datetime | None
     merged_at: datetime | None
     closed_at: datetime | None
@@ -283,12 +285,14 @@ def segments(item: Item, until: datetime) -> tuple[Segment, ...]:
 def _request_at(thing: Thing, content: ChangeRequest, at: datetime) -> Request:
     values = tracked(content, at)
     reviews = [r.at for r in content.reviews if r.at <= at and r.reviewer != content.author and r.state != "pending"]
+    asked = [r.at for r in content.review_requests if r.at <= at and (r.until is None or r.until > at)]
     return Request(
         thing=thing,
         content=content,
         container=values["container"],
         state=values["state"],
         milestone=values["milestone"],
+        review_requested_at=min(asked, default=None) if values["state"] == "open" else None,
         first_review_at=min(reviews, default=None),
         merged_at=content.merged_at if content.merged_at and content.merged_at <= at else None,
         closed_at=_last_entry(content.history, "state", {"closed", "merged"}, at)

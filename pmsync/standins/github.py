@@ -39,6 +39,14 @@ class User(NamedTuple):
     id: int
 
 
+class Team(NamedTuple):
+    """A team of an organisation, with its members."""
+
+    name: str
+    id: int
+    members: tuple[User, ...] = ()
+
+
 GHOST = User("ghost", 10137)
 S = TypeVar("S", "State", "MilestoneState")
 
@@ -80,6 +88,7 @@ class State:
     merged_by: User | None = None
     draft: bool = False
     comments: int = 0
+    asked: tuple[User | Team, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -360,9 +369,26 @@ class GitHubHost:
         item.gone_at, item.moved_to = at, (target.id, moved.number)
         return moved.number
 
+    def ask_review(self, repo: str, number: int, at: datetime, reviewer: User | Team) -> None:
+        """Ask somebody for a review of a pull request."""
+        asked = self._last(repo, number).asked
+        if reviewer not in asked:
+            self._change(repo, number, at, "review_requested", extra=_asking(reviewer), asked=(*asked, reviewer))
+
+    def withdraw_review(self, repo: str, number: int, at: datetime, reviewer: User | Team) -> None:
+        """Ask no longer."""
+        asked = self._last(repo, number).asked
+        if reviewer in asked:
+            left = tuple(each for each in asked if each != reviewer)
+            self._change(repo, number, at, "review_request_removed", extra=_asking(reviewer), asked=left)
+
     def review(self, repo: str, number: int, at: datetime, state: str, reviewer: User) -> None:
-        """A submitted review: `approved`, `changes_requested` or `commented`."""
-        self._change(repo, number, at, actor=reviewer)
+        """A submitted review: `approved`, `changes_requested` or `commented`. No event tells that nobody is asked now."""
+        asked = self._last(repo, number).asked
+        left = tuple(
+            each for each in asked if each != reviewer and not (isinstance(each, Team) and reviewer in each.members)
+        )
+        self._change(repo, number, at, actor=reviewer, asked=left)
         item = self._repository(repo).items[number]
         item.reviews.append(Reviewed(next(self._ids), _second(at), state.upper(), reviewer))
 
@@ -707,6 +733,26 @@ class View:
             "site_admin": False,
         }
 
+    def show_team(self, team: Team) -> dict[str, Any]:
+        owner = self.name.partition("/")[0]
+        url = f"{self.base}/organizations/1/team/{team.id}"
+        return {
+            "id": team.id,
+            "node_id": f"T_{team.id}",
+            "name": team.name,
+            "slug": team.name,
+            "description": None,
+            "privacy": "closed",
+            "permission": "pull",
+            "type": "organization",
+            "organization_id": 1,
+            "url": url,
+            "html_url": f"https://github.com/orgs/{owner}/teams/{team.name}",
+            "members_url": f"{url}/members{{/member}}",
+            "repositories_url": f"{url}/repos",
+            "parent": None,
+        }
+
     def show_milestone(self, mile: Mile) -> dict[str, Any]:
         state = _at(mile.states, self.now)
         url = f"{self.url}/milestones/{mile.number}"
@@ -807,8 +853,8 @@ class View:
             "merge_commit_sha": f"{item.id:040x}" if state.merged_at else None,
             "head": self._branch(item, item.head or ""),
             "base": self._branch(item, "main"),
-            "requested_reviewers": [],
-            "requested_teams": [],
+            "requested_reviewers": [self.show_user(each) for each in state.asked if isinstance(each, User)],
+            "requested_teams": [self.show_team(each) for each in state.asked if isinstance(each, Team)],
             **_PULL_REST,
         }
 
@@ -818,9 +864,8 @@ class View:
         return {**shown, "user": self.show_user(owner), "repo": self.show_repository()}
 
     def show_event(self, happening: Happening) -> dict[str, Any]:
-        extra = {
-            key: self.show_user(value) if isinstance(value, User) else value for key, value in happening.extra.items()
-        }
+        shows: Mapping[type, Callable[[Any], Any]] = {User: self.show_user, Team: self.show_team}
+        extra = {key: shows.get(type(value), lambda plain: plain)(value) for key, value in happening.extra.items()}
         return {
             "id": happening.id,
             "node_id": f"E_{happening.id}",
@@ -1130,6 +1175,11 @@ def _time(when: datetime | None) -> str | None:
 
 def _at(states: Sequence[S], when: datetime) -> S:
     return states[max(0, bisect_right(states, when, key=lambda state: state.at) - 1)]
+
+
+def _asking(reviewer: User | Team) -> Mapping[str, User | Team]:
+    kind = "requested_team" if isinstance(reviewer, Team) else "requested_reviewer"
+    return {kind: reviewer, "review_requester": GHOST}
 
 
 def _in_order(last: datetime, at: datetime) -> None:

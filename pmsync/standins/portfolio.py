@@ -230,7 +230,10 @@ def _write_pull(
     )
     reviewer = dice.choice([each for each in HUBBERS if each is not author])
     reviewed = opened + DAY * dice.uniform(0.5, 7)
+    host.ask_review(repo, pull, opened + timedelta(hours=2), reviewer)
     host.review(repo, pull, reviewed, "changes_requested" if number % 5 == 0 else "approved", reviewer)
+    if number % 5 == 0:
+        host.ask_review(repo, pull, reviewed + timedelta(hours=1), reviewer)
     merged = reviewed + DAY * dice.uniform(0.2, 3)
     host.review(repo, pull, merged - timedelta(hours=1), "approved", reviewer)
     host.merge(repo, pull, merged, reviewer)

@@ -96,6 +96,7 @@ class SmallWorld:
         host.set_milestone(REPO, numbers[0], start - 10 * day, milestone)
         host.assign(REPO, numbers[0], start - 9 * day, ada)
         pull = host.open_pull(REPO, start - 5 * day, "Mend", body=f"Fixes #{numbers[0]}", author=ada)
+        host.ask_review(REPO, pull, start - 4 * day, User("bo", 902))
         host.review(REPO, pull, middle, "approved", User("bo", 902))
         host.merge(REPO, pull, end)
         host.close(REPO, numbers[0], end + timedelta(minutes=1))

@@ -38,7 +38,7 @@ from connectors.github_things import (
 from connectors.pump import Pump
 from connectors.testing import MemoryBus, MemoryLedger
 from pmsync.core.events import Change, ChangeRequest, Content, Milestone, Snapshot, Tombstone, WorkItem
-from pmsync.standins.github import RETRY_AFTER, GitHubHost, User, View
+from pmsync.standins.github import RETRY_AFTER, GitHubHost, Team, User, View
 from pmsync.standins.server import serve
 
 REPO = "octo/apollo"
@@ -328,6 +328,69 @@ def test_a_pull_request_s_reviews_leave_out_the_unfinished() -> None:
         ("1", day(1), "changes_requested", "12"),
         ("3", day(2), "approved", None),
     ]
+
+
+def asked(*told: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Events and reviews, one a day: `ask 12`, `withdraw team:5`, `review 12`, or `same` for what comes in its second."""
+    events, reviews, at = list[dict[str, Any]](), list[dict[str, Any]](), START
+    for number, each in enumerate(told):
+        step, _, who = each.removeprefix("same ").partition(" ")
+        at = at if each.startswith("same ") else at + timedelta(days=1)
+        if step == "review":
+            user = {"id": int(who)} if who else None
+            reviews.append({"id": number, "state": "APPROVED", "submitted_at": text(at), "user": user})
+            continue
+        event = {"ask": "review_requested", "withdraw": "review_request_removed"}[step]
+        key = "requested_team" if who.startswith("team:") else "requested_reviewer"
+        whom = {"id": int(who.removeprefix("team:"))} if who else None
+        events.append({"id": number, "event": event, "created_at": text(at), key: whom})
+    return events, reviews
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        pytest.param((), [], id="nobody"),
+        pytest.param(("ask 12",), ["12 1-"], id="it stands"),
+        pytest.param(("ask 12", "review 12"), ["12 1-2"], id="answered"),
+        pytest.param(("ask 12", "review 12", "review 12"), ["12 1-2"], id="by the first answer"),
+        pytest.param(("review 12", "ask 12"), ["12 2-"], id="not by what came before"),
+        pytest.param(("ask 12", "review 11", "review"), ["12 1-"], id="not by somebody else's"),
+        pytest.param(("ask 12", "withdraw 12"), ["12 1-2"], id="withdrawn"),
+        pytest.param(("ask 12", "withdraw 12", "review 12"), ["12 1-2"], id="and reviewed all the same"),
+        pytest.param(("ask 12", "review 12", "withdraw 12"), ["12 1-2"], id="withdrawn after the answer"),
+        pytest.param(("withdraw 12",), [], id="withdrawn though never asked"),
+        pytest.param(("ask 12", "ask 12"), ["12 1-"], id="asked twice is asked once"),
+        pytest.param(("ask 12", "review 12", "ask 12"), ["12 1-2", "12 3-"], id="asked again"),
+        pytest.param(("ask 12", "review 12", "ask 12", "review 12"), ["12 1-2", "12 3-4"], id="and answered again"),
+        pytest.param(("ask 12", "withdraw 12", "ask 12"), ["12 1-2", "12 3-"], id="withdrawn and asked again"),
+        pytest.param(("ask 12", "review 12", "same ask 12"), ["12 1-2", "12 2-"], id="again in the answer's second"),
+        pytest.param(("ask 12", "same review 12"), ["12 1-1"], id="answered within the second"),
+        pytest.param(("ask 12", "ask 13", "review 13"), ["12 1-", "13 2-3"], id="two of them"),
+        pytest.param(("ask 13", "same ask 12"), ["12 1-", "13 1-"], id="two at once"),
+        pytest.param(("ask team:5", "review 12"), ["team:5 1-2"], id="a team, by anybody"),
+        pytest.param(("ask team:5", "review 11", "review 12"), ["team:5 1-3"], id="a team, not by the author"),
+        pytest.param(("ask team:5", "withdraw 5"), ["team:5 1-"], id="a team is no account"),
+        pytest.param(("ask team:5", "withdraw team:5", "ask 12"), ["team:5 1-2", "12 3-"], id="a member takes over"),
+        pytest.param(("ask", "withdraw"), [], id="an account that is no more"),
+    ],
+)
+def test_who_was_asked_for_a_review(told: Sequence[str], expected: Sequence[str]) -> None:
+    events, reviews = asked(*told)
+    request = translate_pull(HOME, Parts(issue(), events, pull(), reviews))
+    shown = [
+        f"{each.reviewer} {(each.at - START).days}-{(each.until - START).days if each.until else ''}"
+        for each in request.review_requests
+    ]
+    assert shown == expected
+    assert request.untracked == ()
+
+
+@pytest.mark.parametrize("broken", [{"requested_reviewer": {"id": "12"}}, {"requested_team": 5}, {"created_at": 5}])
+def test_a_request_for_a_review_that_is_not_in_github_s_shape_is_a_problem(broken: Mapping[str, Any]) -> None:
+    (event,), _ = asked("ask 12")
+    parts = Parts({**issue(), "pull_request": {}}, [event | broken], pull())
+    assert next(iter(broken)) in (read_thing(HOME, parts).problem or "")
 
 
 @pytest.mark.parametrize(
@@ -1183,7 +1246,7 @@ STEPS = st.lists(
         st.sampled_from(
             [
                 "open", "pull", "assign", "assign", "assign", "unassign", "label", "unlabel", "milestone", "milestone", "no milestone", "close",
-                "reopen", "comment", "merge", "draft", "ready", "rename milestone", "delete milestone",
+                "reopen", "comment", "merge", "draft", "ready", "ask", "ask", "withdraw", "review", "rename milestone", "delete milestone",
             ]
         ),
         st.integers(0, 3),
@@ -1194,6 +1257,9 @@ STEPS = st.lists(
     max_size=80,
 )  # fmt: skip
 REASONS = ("completed", "not_planned", "duplicate", "completed")
+
+
+PEOPLE = (ANN, BEN, User("cid", 13), ANN)
 
 
 class Story:
@@ -1226,7 +1292,9 @@ class Story:
         return title
 
     def change(self, step: str, number: int, what: int, at: datetime) -> None:
-        host, user = self.world.host, (ANN, BEN, User("cid", 13), ANN)[what]
+        host, user, whom = self.world.host, PEOPLE[what], (*PEOPLE[:3], Team("all", 11, PEOPLE))[what]
+        if step in ("ask", "withdraw", "review"):  # which of two came first within a second GitHub does not tell
+            self.now = at = at + timedelta(seconds=1)
         mile = self.miles[what % len(self.miles)]
         item = host._repository(REPO).items[number]
         state, is_pull = item.states[-1], item.head is not None
@@ -1243,11 +1311,20 @@ class Story:
             "merge": lambda: host.merge(REPO, number, at) if is_pull and not state.closed_at else None,
             "draft": lambda: host.convert_to_draft(REPO, number, at) if is_pull and not state.draft else None,
             "ready": lambda: host.ready_for_review(REPO, number, at) if is_pull and state.draft else None,
+            "ask": lambda: host.ask_review(REPO, number, at, whom) if is_pull else None,
+            "withdraw": lambda: host.withdraw_review(REPO, number, at, whom) if is_pull else None,
+            "review": lambda: host.review(REPO, number, at, "commented", user) if is_pull else None,
             "rename milestone": lambda: self.rename(mile, at),
             "delete milestone": lambda: self.delete(mile, at),
         }
         self.disturbed |= step in ("rename milestone", "delete milestone")
         changes[step]()
+
+    def asked(self, number: int, at: datetime) -> list[str]:
+        """Who was asked for a review then, as the stand-in itself knows it."""
+        states = self.world.host._repository(REPO).items[number].states
+        state = [state for state in states if state.at <= at][-1]
+        return sorted(f"team:{each.id}" if isinstance(each, Team) else str(each.id) for each in state.asked)
 
     def rename(self, mile: int, at: datetime) -> None:
         self.world.host.update_milestone(REPO, mile, at, title=self.title(mile))
@@ -1285,6 +1362,11 @@ def test_replaying_a_history_gives_what_was_seen_then(
         for name in set(TRACKED[ref.kind]) - set(now.untracked):
             expected = as_of(now, name, world.now)
             assert story.bearers.get(expected, expected) == getattr(then, name), (ref, name)
+        if isinstance(now, ChangeRequest) and isinstance(then, ChangeRequest):
+            told = [each for each in now.review_requests if each.at <= world.now]
+            asked = [each.reviewer for each in told if each.until is None or each.until > world.now]
+            assert sorted(asked) == sorted(each.reviewer for each in then.review_requests if each.until is None)
+            assert sorted(asked) == story.asked(int(ref.id.partition("/")[2]), world.now), ref
 
 
 def test_changes_are_events_of_the_vocabulary() -> None:

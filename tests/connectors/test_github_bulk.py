@@ -17,14 +17,16 @@ from connectors import github_bulk
 from connectors.base import Retryable, SecretRef
 from connectors.github import SETTLED, GitHubAuth, GitHubConnector, GitHubSettings
 from connectors.github_bulk import PULLS, Told, batches, pulls
+from connectors.github_things import HISTORIC
 from pmsync.core.events import Content
-from pmsync.standins.github import GHOST, GitHubHost, User
+from pmsync.standins.github import GHOST, GitHubHost, Team, User
 from pmsync.standins.server import serve
 
 REPO = "octo/apollo"
 TOKEN = "ghp_very_secret"
 START = datetime(2026, 1, 5, 9, tzinfo=UTC)
 PEOPLE = (User("ann", 11), User("ben", 12), User("bot", 13))
+ASKED = (*PEOPLE, Team("core", 11, PEOPLE))
 FIRST = ("/issues/events", {"per_page": 100})
 KINDS = ("closed", "assigned", "labeled")
 READ_AT = START + timedelta(days=30)
@@ -68,6 +70,8 @@ def _live(
     )
     of_pulls: Sequence[Callable[[], Any]] = (
         lambda: host.review(REPO, number, at, "approved", chance.choice((*PEOPLE, GHOST))),
+        lambda: host.ask_review(REPO, number, at, chance.choice(ASKED)),
+        lambda: host.withdraw_review(REPO, number, at, chance.choice(ASKED)),
         lambda: host.push(REPO, number, at, f"APO-{number}: mend"),
     )
     chance.choice((*acts, *of_pulls) if pull else acts)()
@@ -118,7 +122,11 @@ def routes(host: GitHubHost) -> Counter[str]:
 def test_in_bulk_and_one_by_one_are_the_same(connect: Connect, seed: int) -> None:
     host = a_world(250, lambda: day(60), seed)
     connector = connect(host.app)
-    assert everything(connector) == by_itself(connector)
+    found = everything(connector)
+    assert found == by_itself(connector)
+    asked = [each for content in found.values() for each in getattr(content, "review_requests", ())]
+    assert {each.reviewer.startswith("team:") for each in asked} == {True, False}
+    assert {each.until is None for each in asked} == {True, False}
 
 
 def test_it_costs_a_fraction_of_the_calls(connect: Connect) -> None:
@@ -374,6 +382,16 @@ def test_only_what_makes_a_history_is_kept() -> None:
     ]
     assert list_.size < 200
     assert idents(told([event(9, None, 9)], [event(3, 2, 3)]), 1) == [], "of a deleted issue nobody asks"
+
+
+def test_who_was_asked_for_a_review_is_kept() -> None:
+    asked = event(8, 1, 8, "review_requested", requested_reviewer={"id": 3, "login": "ann"}, review_requester={"id": 4})
+    list_ = Told(FIRST, HISTORIC)
+    for page in ([asked], [event(1, 2, 1)]):
+        list_.add(page, READ_AT, "next")
+    assert list_.of(1, day(7), day(9), SETTLED) == [
+        {"id": 8, "event": "review_requested", "created_at": text(day(8)), "requested_reviewer": {"id": 3}}
+    ]
 
 
 def test_so_much_is_kept_and_no_more(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ import requests
 from jsonschema import Draft202012Validator
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from pmsync.standins.github import RETRY_AFTER, Delivery, GitHubHost, Hook, User
+from pmsync.standins.github import RETRY_AFTER, Delivery, GitHubHost, Hook, Team, User
 from pmsync.standins.server import serve
 
 OPENAPI = Path(__file__).parents[2] / "../shared/data/github-openapi/api.github.com.trimmed.json"
@@ -54,6 +54,9 @@ def host(clock: Clock) -> GitHubHost:
     host.reopen(REPO, issue, day(5))
     pull = host.open_pull(REPO, day(2), "Mend login", head="fix-login", body="Fixes #1", author=BEN, draft=True)
     host.push(REPO, pull, day(2.5), "APO-7: mend it")
+    for reviewer in (ANN, BEN, Team("core", 21, (ANN,)), Team("docs", 22)):
+        host.ask_review(REPO, pull, day(2.6), reviewer)
+    host.withdraw_review(REPO, pull, day(2.7), BEN)
     host.review(REPO, pull, day(3), "approved", ANN)
     host.ready_for_review(REPO, pull, day(4))
     host.merge(REPO, pull, day(6), ANN)
@@ -306,6 +309,26 @@ def test_an_issue_is_as_it_was(
     assert (issue["milestone"] or {}).get("title") == milestone
     assert issue["updated_at"] == f"{day(at):%Y-%m-%dT%H:%M:%SZ}"
     assert len(client.get(f"/repos/{REPO}/issues/1/events").json()) == events
+
+
+@pytest.mark.parametrize(
+    ("at", "reviewers", "teams", "events"),
+    [
+        (2.5, [], [], 0),
+        (2.6, ["ann", "ben"], ["core", "docs"], 4),
+        (2.7, ["ann"], ["core", "docs"], 5),
+        (3, [], ["docs"], 5),
+    ],
+)
+def test_who_is_asked_for_a_review_is_as_it_was(
+    client: Client, clock: Clock, at: float, reviewers: list[str], teams: list[str], events: int
+) -> None:
+    clock.now = day(at)
+    pull = client.get(f"/repos/{REPO}/pulls/2").json()
+    assert [user["login"] for user in pull["requested_reviewers"]] == reviewers
+    assert [team["slug"] for team in pull["requested_teams"]] == teams
+    told = [each["event"] for each in client.get(f"/repos/{REPO}/issues/2/events").json()]
+    assert sum(each.startswith("review_request") for each in told) == events
 
 
 def test_a_milestone_is_as_it_was(client: Client, clock: Clock, host: GitHubHost) -> None:

@@ -11,11 +11,12 @@ from builders import NOW, item
 from pmsync.core import claims
 from pmsync.core.claims import claimed, read
 from pmsync.core.cloudevents import Undecodable
-from pmsync.core.events import ChangeRequest, Review, Snapshot, Thing, decode, encode, version_at
+from pmsync.core.events import ChangeRequest, Review, ReviewRequest, Snapshot, Thing, decode, encode, version_at
 
 REQUEST = ChangeRequest(
     key="acme/apollo#1", container="acme/apollo", title="Mend \u2028 it", created_at=NOW, state="merged", merged_at=NOW,
     closed_at=NOW, reviews=(Review(id="1", at=NOW, state="approved"),),
+    review_requests=(ReviewRequest(reviewer="2", at=NOW, until=NOW), ReviewRequest(reviewer="3", at=NOW)),
 )  # fmt: skip
 MASSES = [
     Snapshot(
@@ -37,6 +38,15 @@ def test_an_instant_of_another_offset_comes_out_in_utc(told: Snapshot) -> None:
     """Whoever wrote it: the body is the canonical one."""
     raw = encode(told).replace(b'Z"', b'+00:00"').replace(b"T09:00:00+00:00", b"T11:00:00+02:00")
     assert read(raw) == claimed(told)
+
+
+@pytest.mark.parametrize("name", ["created_at", "merged_at", "closed_at", "at", "until"])
+def test_any_single_one_of_another_offset_does(name: str) -> None:
+    raw = encode(MASSES[1]).replace(
+        f'"{name}":"2026-03-16T12:00:00Z"'.encode(), f'"{name}":"2026-03-16T13:00:00+01:00"'.encode()
+    )
+    assert raw != encode(MASSES[1])
+    assert read(raw) == claimed(MASSES[1])
 
 
 @pytest.mark.parametrize(

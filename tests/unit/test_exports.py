@@ -8,7 +8,7 @@ import pytest
 from builders import NOW, START, Item, acknowledgement, any_items, at, done, entry, item, milestone, state
 from hypothesis import given, settings
 
-from pmsync.core.events import ChangeRequest, Meaning, Review, Thing
+from pmsync.core.events import Change, ChangeRequest, Meaning, Review, ReviewRequest, Thing
 from pmsync.core.exports import HISTORY, TABLES, rows
 from pmsync.core.project import ProjectState
 from pmsync.core.rules import episodes
@@ -17,7 +17,7 @@ CONTRACT = {
     "work_items": "source key project type title status status_category assignee created_at started_at resolved_at due_date "
     "estimate milestone sprint lead_time_seconds cycle_time_seconds delay_days",
     "transitions": "source key field from to at",
-    "change_requests": "source key project state created_at first_review_at merged_at closed_at work_items",
+    "change_requests": "source key project state created_at review_requested_at first_review_at merged_at closed_at work_items",
     "alerts": "fingerprint rule project subject state since evidence",
 }
 
@@ -109,6 +109,33 @@ def test_change_requests() -> None:
     (row,) = read("change_requests", known)
     assert (row["merged_at"], row["first_review_at"]) == ("2026-03-16T12:00:00Z", "2026-01-06T12:00:00Z")
     assert row["work_items"] == ["APO-1"]
+
+
+@pytest.mark.parametrize(
+    ("then", "since"),
+    [
+        ("2026-01-05", None),
+        ("2026-01-07", "2026-01-06"),
+        ("2026-01-09", "2026-01-08"),
+        ("2026-01-11", "2026-01-10"),
+        ("2026-01-13", None),
+    ],
+)
+def test_since_when_a_change_request_waits_for_its_review(then: str, since: str | None) -> None:
+    asked = [("x", "2026-01-06", "2026-01-08"), ("y", "2026-01-08", "2026-01-10"), ("x", "2026-01-10", None)]
+    closed = {"field": "state", "from": "open", "to": "closed", "at": at("2026-01-12"), "id": "1"}
+    request = ChangeRequest(
+        key="acme/apollo#1", container="APO", title="Fix", created_at=START, state="closed", history=(Change.model_validate(closed),),
+        review_requests=tuple(
+            ReviewRequest(reviewer=who, at=at(day), until=at(end) if end else None) for who, day, end in asked
+        ),
+    )  # fmt: skip
+    known = state()
+    known = ProjectState(
+        known.project, {**known.things, "change_request": [(Thing("jira", "change_request", "1"), request)]}
+    )
+    (row,) = read("change_requests", known, at(then))
+    assert row["review_requested_at"] == (since and f"{since}T12:00:00Z")
 
 
 def test_calendar_entries_of_days_and_of_hours() -> None:

@@ -33,6 +33,7 @@ from pmsync.core.events import (
     Project,
     Promise,
     Review,
+    ReviewRequest,
     Snapshot,
     Synced,
     Thing,
@@ -64,6 +65,7 @@ def requests(draw: st.DrawFn) -> ChangeRequest:
     merged = draw(maybe(instants))
     moves = [Change(field="state", old="open", new="merged", at=merged, id="1")] if merged else []
     reviews = draw(st.lists(st.builds(Review, id=words, at=instants, state=words, reviewer=maybe(words)), max_size=2))
+    asked = draw(st.lists(st.builds(ReviewRequest, reviewer=words, at=instants, until=maybe(instants)), max_size=2))
     return ChangeRequest(
         key=draw(words),
         container="acme/apollo",
@@ -72,6 +74,7 @@ def requests(draw: st.DrawFn) -> ChangeRequest:
         state="merged" if merged else "open",
         merged_at=merged,
         reviews=tuple(reviews),
+        review_requests=tuple(asked),
         work_items=tuple(draw(st.lists(words, max_size=2))),
         history=tuple(moves),
     )

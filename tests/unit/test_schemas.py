@@ -31,6 +31,7 @@ from pmsync.core.events import (
     Meaning,
     Mention,
     Review,
+    ReviewRequest,
     Snapshot,
     Synced,
     Thing,
@@ -74,7 +75,7 @@ def requested() -> ChangeRequest:
     return ChangeRequest(
         key="acme/apollo#1", container="acme/apollo", title="Fix", created_at=START, state="open",
         reviews=(Review(id="1", at=NOW, state="approved"),), work_items=("APO-1",),
-        mentions=(Mention(key="APO-1", where="title"),),
+        mentions=(Mention(key="APO-1", where="title"),), review_requests=(ReviewRequest(reviewer="team:7", at=START, until=NOW),),
     )  # fmt: skip
 
 
