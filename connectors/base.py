@@ -9,7 +9,7 @@ Next on the way of an event: `connectors/pump.py`, which drives a connector and 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -295,6 +295,14 @@ class Counting(Protocol):
 
     def count(self, container: str, since: datetime | None) -> int | None:
         """About how many things changed at or after `since`; None where the source does not say."""
+
+
+@runtime_checkable
+class Partial(Protocol):
+    """A reader whose account may be let see a container, but not all kinds of things in it."""
+
+    def unseen(self, container: str) -> Collection[str]:
+        """The kinds that the last sweep was not let see. That it does not name such a thing does not mean that it is gone."""
 
 
 @runtime_checkable

@@ -1,8 +1,9 @@
-"""GitHub: issues as work items, pull requests as change requests, milestones; with their histories from issue events.
+"""GitHub: issues as work items, pull requests as change requests, milestones; with their histories from issue events;
+deployments and releases.
 
 What to ask for, and when, is here; how GitHub is spoken to in `connectors/github_client.py`, what its answers mean in
-`connectors/github_things.py`, how many things are told at once in `connectors/github_bulk.py`, and how webhooks are had
-sent again in `connectors/github_redelivery.py`.
+`connectors/github_things.py`, how many things are told at once in `connectors/github_bulk.py`, what was shipped in
+`connectors/github_shipped.py`, and how webhooks are had sent again in `connectors/github_redelivery.py`.
 
 Next on the way of an event: `connectors/pump.py`.
 """
@@ -10,9 +11,9 @@ Next on the way of an event: `connectors/pump.py`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 from github import Auth
@@ -38,6 +39,8 @@ from connectors.base import (
 )
 from connectors.github_client import MAX_PAGES, Client, Missing, Page, Query, answered_at, failure
 from connectors.github_redelivery import Redelivery
+from connectors.github_shipped import SHIPPED, Shipped
+from connectors.github_taken import SETTLED, Taken, note_taken, still_listed
 from connectors.github_things import (
     HISTORIC,
     Home,
@@ -54,10 +57,7 @@ from connectors.github_things import (
 )
 
 MAX_READINGS = 3
-SETTLED, UNSETTLED = timedelta(seconds=60), timedelta(hours=1)
-"""How long after its last change a thing must have been read to be read as a whole; and one that did not add up then."""
-MOST_TAKEN = 10_000
-"""Things of one repository that are remembered as taken; a megabyte or two."""
+BEGINNING, END = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 
 class GitHubAuth(BaseModel):
@@ -112,6 +112,7 @@ class GitHubConnector:
         self._names = Names()
         self._taken: dict[str, Taken] = {}
         self._told: dict[int, github_bulk.Told] = {}
+        self._shipped = Shipped(client)
         self._redelivery: Redelivery | None = None
         if settings.webhook_redeliver:
             self._redelivery = Redelivery(settings.name, client, _as_app(settings, clock), clock)
@@ -135,6 +136,8 @@ class GitHubConnector:
             found.append(home)
             if home.full_name != container:
                 yield f"{container}: GitHub calls it {home.full_name}; write that name in the configuration"
+        for home in found:
+            yield from self._shipped.check(home)
         if self._redelivery and (unseen := self._redelivery.without_hook(found)):
             yield (
                 f"no webhook of {unseen} that leads to /webhooks/{self.name} can be read, so GitHub is not asked to send "
@@ -153,13 +156,16 @@ class GitHubConnector:
         return answered_at(self._client.get("/rate_limit", {}, accept=(200, 404)).headers, self._clock())
 
     def changed(self, container: str, since: datetime | None) -> Iterator[Sequence[Read]]:
-        """All milestones, then pages of the issues and pull requests that changed at or after `since`.
+        """All milestones and releases, then pages of the issues, pull requests and deployments that changed at or after
+        `since`. Of releases and deployments the newest are listed, but from the beginning on all.
 
         The pump asks for its last minutes again each time. What was read as a whole and taken is then left out: to read
         the parts of every such issue, each minute, would eat the quota of a repository in which nothing happens.
         """
         home, milestones = self._with_titles(self._home(container))
-        yield [read_milestone(home, milestone) for milestone in milestones]
+        deployments = self._shipped.changed(home, since)
+        releases = self._shipped.releases(home, since)
+        yield [*(read_milestone(home, milestone) for milestone in milestones), *releases, *deployments.timeless]
         known = self._taken[container] = still_listed(self._taken.get(container, {}), since)
         things: int | None = None
         for page in self._updated(home, since):
@@ -170,24 +176,33 @@ class GitHubConnector:
             yield from ([] for _ in self._tell(home, things))
             many = Many(self._told.get(home.id), self._pulls(new))
             reads = [(issue, read) for issue in new for read in self._still_there(home, issue, many)]
-            yield [read for _, read in reads]
+            found = [read for _, read in reads]
+            for shipped in deployments.until(END if page.next is None else latest(page.items) or BEGINNING):
+                yield in_time([*shipped, *(read for read in found if is_by(read, shipped[-1]))])
+                found = [read for read in found if not is_by(read, shipped[-1])]
+            yield found
             # Only now is it taken: a page that could not be published is asked for again.
             note_taken(known, reads, page.at)
         self._told.pop(home.id, None)
 
     def count(self, container: str, since: datetime | None) -> int | None:
-        """How many issues and pull requests; known of all of them only."""
+        """How many issues and pull requests, which is most of it; known of all of them only."""
         return None if since else self._total(self._home(container))
 
     def sweep(self, container: str) -> Iterator[Sequence[Mark]]:
-        """Names every milestone, issue and pull request from the lists alone."""
+        """Names every milestone, release, deployment, issue and pull request from the lists alone."""
         home = self._home(container)
         for page in self._client.pages(f"{home.path}/milestones", {"state": "all", "per_page": 100}):
             yield [Mark(reference(home, milestone, "milestone"), None) for milestone in page]
+        yield from self._shipped.sweep(home)
         # In order of creation nothing moves from page to page while it is changed.
         query = {"state": "all", "sort": "created", "direction": "asc", "per_page": 100}
         for page in self._client.pages(f"{home.path}/issues", query):
             yield [Mark(reference(home, issue), updated_at(issue)) for issue in page]
+
+    def unseen(self, container: str) -> Collection[str]:
+        """The kinds that the token may not read here."""
+        return self._shipped.refused(container)
 
     def fetch(self, refs: Sequence[Ref]) -> Iterator[Read]:
         """Each thing by id; empty if it was deleted, or moved to another repository."""
@@ -206,8 +221,9 @@ class GitHubConnector:
             try:
                 read = self._fetch(homes[repository], ref.kind, number)
             except Missing:
-                # Not the thing but the whole repository may be out of reach: that is no deletion.
+                # Not the thing but the whole repository, or all of a kind, may be out of reach: that is no deletion.
                 self._home_by_id(repository)
+                self._shipped.assure(homes[repository], ref.kind)
                 read = Read(ref)
             yield read if read.ref == ref else Read(ref)
 
@@ -222,6 +238,8 @@ class GitHubConnector:
         return self._redelivery.ask(homes)
 
     def _fetch(self, home: Home, kind: str, number: int) -> Read:
+        if kind in SHIPPED:
+            return self._shipped.fetch(home, kind, number)
         if kind == "milestone":
             return read_milestone(home, self._client.get(f"{home.path}/milestones/{number}").body)
         return self._read(home, self._issue(home, number))
@@ -348,7 +366,7 @@ class GitHubConnector:
             yield page._replace(items=[issue for issue in page.items if stamp(issue) not in seen])
             if page.next is None:
                 return
-            last = max((time for time in map(updated_at, page.items) if time), default=None)
+            last = latest(page.items)
             if last is not None and (newest is None or last > newest):
                 newest, seen = last, frozenset(stamp(issue) for issue in page.items if updated_at(issue) == last)
                 path, query = f"{home.path}/issues", self._since(last)
@@ -385,14 +403,25 @@ def _as_app(settings: GitHubSettings, clock: Clock) -> Callable[[], Client] | No
     return (lambda: Client(settings.url, Auth.AppAuthToken(github_app.signed(app)), clock)) if app else None
 
 
-# --- what a listing has to remember ------------------------------------------------------------------------------------
+# --- small print ------------------------------------------------------------------------------------------------------
 
 _CONTAINER = re.compile(r"[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+")
 _ID = re.compile(r"(\d{1,18})/(\d{1,18})")
 
 
-Taken = dict[str, datetime]
-"""The stamps of what was read as a whole and handed on -> when it changed."""
+def latest(items: Iterable[Any]) -> datetime | None:
+    """When the last of these listed items changed."""
+    return max((time for time in map(updated_at, items) if time), default=None)
+
+
+def is_by(read: Read, other: Read) -> bool:
+    """Whether a thing changed no later than another one."""
+    return read.time is None or (other.time is not None and read.time <= other.time)
+
+
+def in_time(reads: Iterable[Read]) -> list[Read]:
+    """The oldest change first."""
+    return sorted(reads, key=lambda read: (read.time is not None, read.time))
 
 
 class Many(NamedTuple):
@@ -410,18 +439,3 @@ class Many(NamedTuple):
     def pull(self, number: int) -> github_bulk.Pull | None:
         """The pull request with its reviews and commits; None where they are to be asked for."""
         return self.pulls.get(number)
-
-
-def still_listed(taken: Taken, since: datetime | None) -> Taken:
-    """What of it a listing from `since` on may show again. One of everything is meant: nothing may be left out of it."""
-    return {} if since is None else {each: at for each, at in taken.items() if at >= since - timedelta(seconds=1)}
-
-
-def note_taken(taken: Taken, reads: Iterable[tuple[Any, Read]], listed_at: datetime | None) -> None:
-    """Remember what was listed so long after its change that it has no younger change in the same second."""
-    for issue, read in reads:
-        changed_at = updated_at(issue)
-        if listed_at and changed_at and listed_at - changed_at >= (UNSETTLED if unsettled(read) else SETTLED):
-            taken[stamp(issue)] = changed_at
-    while len(taken) > MOST_TAKEN:
-        del taken[next(iter(taken))]

@@ -11,11 +11,11 @@ from connectors.webhooks import Heard, Hint, Unheard, Webhooks, ident, required
 Extract = Callable[[Any], Iterator[Hint]]
 
 
-def _thing(kind: str, where: str) -> Extract:
-    """The thing of this kind whose number is at `where`."""
+def _thing(kind: str, where: str, called: str = "number") -> Extract:
+    """The thing of this kind at `where`, which is `called` so."""
 
     def extract(body: Any) -> Iterator[Hint]:
-        yield _hint(kind, body, "repository", where)
+        yield _hint(kind, body, "repository", f"{where}.{called}")
 
     return extract
 
@@ -23,21 +23,24 @@ def _thing(kind: str, where: str) -> Extract:
 def _issue(body: Any) -> Iterator[Hint]:
     """An issue; one that was transferred is gone from here, and new elsewhere. To GitHub, pull requests are issues, too."""
     kind = "change_request" if isinstance(required(body, "issue", dict).get("pull_request"), dict) else "work_item"
-    yield _hint(kind, body, "repository", "issue")
+    yield _hint(kind, body, "repository", "issue.number")
     if body.get("action") == "transferred":
-        yield _hint("work_item", required(body, "changes", dict), "new_repository", "new_issue")
+        yield _hint("work_item", required(body, "changes", dict), "new_repository", "new_issue.number")
 
 
-def _hint(kind: str, body: Any, repository: str, thing: str) -> Hint:
-    number, home = ident(body, f"{thing}.number"), ident(body, f"{repository}.id")
+def _hint(kind: str, body: Any, repository: str, number_at: str) -> Hint:
+    number, home = ident(body, number_at), ident(body, f"{repository}.id")
     return Hint(Ref(kind, f"{home}/{number}"), required(body, f"{repository}.full_name", str))
 
 
 HINTS: Mapping[str, Extract] = {
+    "deployment": _thing("deployment", "deployment", "id"),
+    "deployment_status": _thing("deployment", "deployment", "id"),
     "issues": _issue,
     "milestone": _thing("milestone", "milestone"),
     "pull_request": _thing("change_request", "pull_request"),
     "pull_request_review": _thing("change_request", "pull_request"),
+    "release": _thing("release", "release", "id"),
 }
 NOT_READ = "pmsync does not read that yet"
 NO_CHANGE = "nothing that pmsync reads of a thing changes by it"
@@ -45,9 +48,9 @@ OTHERS = "it is about nothing that pmsync reads"
 IGNORED: Mapping[str, str] = {
     **dict.fromkeys(
         (
-            "check_run", "check_suite", "deployment", "deployment_protection_rule", "deployment_review", "deployment_status",
+            "check_run", "check_suite", "deployment_protection_rule", "deployment_review",
             "issue_dependencies", "merge_group", "projects_v2", "projects_v2_item", "projects_v2_status_update", "push",
-            "release", "status", "sub_issues", "workflow_dispatch", "workflow_job", "workflow_run",
+            "status", "sub_issues", "workflow_dispatch", "workflow_job", "workflow_run",
         ),
         NOT_READ,
     ),

@@ -26,6 +26,7 @@ from connectors.base import (
     Counting,
     Mark,
     Naming,
+    Partial,
     Read,
     Reader,
     Ref,
@@ -493,8 +494,8 @@ class Pump:
         return entry is not None and entry.fate is Fate.live
 
     def _things_in(self, container: str) -> dict[Ref, Entry]:
-        known = self.ledger.in_container(self._source, container)
-        return {ref: entry for ref, entry in known.items() if ref.kind != "synced"}
+        """What is known of a container, but for what its source does not let us see."""
+        return seen(self.connector, container, self.ledger.in_container(self._source, container))
 
     def _doubt_bulk(self, container: str, missing: int, known: int) -> None:
         if missing > BULK_COUNT and missing > BULK_SHARE * known and container not in self.accept_missing:
@@ -669,6 +670,12 @@ class Pump:
     def _letter(self, read: Read, content_digest: str) -> DeadLetter:
         thing = Thing(self._source, *read.ref)
         return DeadLetter(_letter_id(thing, content_digest), thing, read.problem or "", read.raw)
+
+
+def seen(reader: Reader, container: str, known: Mapping[Ref, Entry]) -> dict[Ref, Entry]:
+    """Those of the known things of a container that a sweep names if they are there."""
+    left_out = {"synced", *(reader.unseen(container) if isinstance(reader, Partial) else ())}
+    return {ref: entry for ref, entry in known.items() if ref.kind not in left_out}
 
 
 def _letter_id(thing: Thing, content_digest: str) -> str:

@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from connectors.base import Mark, Naming, Read, Reader, Ref
-from connectors.pump import PAGE, WHOLE, Entry, Fate, Ledger
+from connectors.pump import PAGE, WHOLE, Entry, Fate, Ledger, seen
 from connectors.webhooks import Hint
 from pmsync.core.events import digest
 
@@ -68,7 +68,7 @@ def _container(reader: Reader, ledger: Ledger, container: str, counted: Callable
         there |= {mark.ref: mark for mark in page}
         counted(container, len(there))
     # After the listing: what was read meanwhile is here already.
-    known = {ref: entry for ref, entry in ledger.in_container(reader.name, container).items() if ref.kind != "synced"}
+    known = seen(reader, container, ledger.in_container(reader.name, container))
     suspects = sorted(
         {ref for ref, mark in there.items() if _differs(mark, known.get(ref))} | (known.keys() - there.keys())
     )

@@ -198,6 +198,47 @@ class Milestone(_Value):
     closed_at: Instant | None = None
 
 
+class Deployment(_Value):
+    """A GitHub deployment: `ref` (a branch, a tag or a commit), as `sha`, brought to an `environment`.
+
+    `state` is its newest status as the source says it: `success`, `failure` and `error` end it, and `inactive` is what
+    another one took the place of; before its first status it is `pending`. `history` has the statuses that changed it.
+    `url` is what the newest status that has one points to: the log, else the environment.
+    """
+
+    TRACKED: ClassVar = ("state",)
+
+    kind: Literal["deployment"] = "deployment"
+    container: str
+    environment: str
+    ref: str
+    sha: str
+    url: str = ""
+    production: bool = False
+    creator: str | None = None
+    created_at: Instant
+    state: str
+    history: tuple[Change, ...] = ()
+    history_cut: bool = False
+
+
+class Release(_Value):
+    """A GitHub release; its key is its tag. Its source keeps no history, so every version read of it is kept.
+
+    `created_at` is the source's, which is that of the commit; a draft is not published.
+    """
+
+    kind: Literal["release"] = "release"
+    key: str
+    container: str
+    title: str
+    url: str = ""
+    created_at: Instant
+    published_at: Instant | None = None
+    draft: bool = False
+    prerelease: bool = False
+
+
 class Occurrence(_Value):
     """One occurrence of a calendar entry, `[start, end)`. An all-day one carries dates and belongs to the project's zone."""
 
@@ -283,17 +324,20 @@ class Synced(_Value):
 
 
 Content = Annotated[
-    WorkItem | ChangeRequest | Milestone | CalendarEntry | Project | Synced, Field(discriminator="kind")
+    WorkItem | ChangeRequest | Milestone | Deployment | Release | CalendarEntry | Project | Synced,
+    Field(discriminator="kind"),
 ]
 KINDS: Mapping[str, type[_Value]] = {
     "work_item": WorkItem,
     "change_request": ChangeRequest,
     "milestone": Milestone,
+    "deployment": Deployment,
+    "release": Release,
     "calendar_entry": CalendarEntry,
     "project": Project,
     "synced": Synced,
 }
-KEPT = frozenset({"milestone", "calendar_entry", "project"})
+KEPT = frozenset({"milestone", "release", "calendar_entry", "project"})
 """Kinds whose source keeps no history: every version that was read is kept."""
 
 CONFIGURATION = "configuration"

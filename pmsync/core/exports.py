@@ -205,6 +205,36 @@ _CHANGE_REQUESTS: Mapping[str, Column] = {
     "mentions": lambda _, r: [{"key": each.key, "where": each.where} for each in r.content.mentions],
 }
 
+_DEPLOYMENTS: Mapping[str, Column] = {
+    "source": lambda _, d: d.thing.source,
+    "id": lambda _, d: d.thing.id,
+    "project": lambda s, _: s.view.project.key,
+    "container": lambda _, d: d.content.container,
+    "environment": lambda _, d: d.content.environment,
+    "ref": lambda _, d: d.content.ref,
+    "sha": lambda _, d: d.content.sha,
+    "url": lambda _, d: d.content.url,
+    "production": lambda _, d: d.content.production,
+    "creator": lambda _, d: d.content.creator,
+    "created_at": lambda _, d: _text(d.content.created_at),
+    "state": lambda _, d: d.state,
+    "finished_at": lambda _, d: _text(d.finished_at),
+}
+
+_RELEASES: Mapping[str, Column] = {
+    "source": lambda _, r: r[0].source,
+    "id": lambda _, r: r[0].id,
+    "project": lambda s, _: s.view.project.key,
+    "container": lambda _, r: r[1].container,
+    "key": lambda _, r: r[1].key,
+    "title": lambda _, r: r[1].title,
+    "url": lambda _, r: r[1].url,
+    "created_at": lambda _, r: _text(r[1].created_at),
+    "published_at": lambda _, r: _text(r[1].published_at),
+    "draft": lambda _, r: r[1].draft,
+    "prerelease": lambda _, r: r[1].prerelease,
+}
+
 _CALENDAR: Mapping[str, Column] = {
     "project": lambda s, _: s.view.project.key,
     "source": lambda _, c: c[0].source,
@@ -252,6 +282,8 @@ _TABLES: Mapping[str, Table] = {
     "transitions": Table(_changes, _TRANSITIONS),
     "milestones": Table(_deadlines, _MILESTONES),
     "change_requests": Table(lambda sight: sight.view.requests, _CHANGE_REQUESTS),
+    "deployments": Table(lambda sight: sight.view.deployments, _DEPLOYMENTS),
+    "releases": Table(lambda sight: sight.view.releases, _RELEASES),
     "calendar": Table(_occurrences, _CALENDAR),
     "alerts": Table(_alerts, _ALERTS),
     "measures": Table(_measures, _MEASURES),
@@ -271,6 +303,8 @@ HISTORY: Mapping[str, tuple[str, ...]] = {
     "change_requests": (
         "container", "state", "milestone", "created_at", "review_requested_at", "first_review_at", "merged_at", "closed_at",
     ),
+    "deployments": ("sha", "created_at", "state", "finished_at"),
+    "releases": (),
     "calendar": (),
     "alerts": (),
     "measures": (),

@@ -2,7 +2,7 @@
 
 `fold` merges by maximum and reads nothing but what events claim, so that any order, any repeats and any batches of the
 same events end in the same rows (law L1). A view (`view`) shows the project as of an instant: from the sources' own
-histories for tracked fields, from kept versions for milestones, calendar entries and configuration.
+histories for tracked fields, from kept versions for milestones, releases, calendar entries and configuration.
 
 Next on the way of an event: `pmsync/core/rules/__init__.py`, which looks at a view and says what is wrong.
 """
@@ -27,10 +27,12 @@ from pmsync.core.events import (
     Change,
     ChangeRequest,
     Content,
+    Deployment,
     Fact,
     Meaning,
     Milestone,
     Project,
+    Release,
     StatusCategory,
     Synced,
     Thing,
@@ -173,6 +175,16 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class Deployed:
+    """A deployment as of an instant; `finished_at` is its first success, failure or error by then."""
+
+    thing: Thing
+    content: Deployment
+    state: str
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class Deadline:
     """A milestone as a project sees it: of a source, of the configuration, or a calendar's deadline.
 
@@ -192,13 +204,16 @@ class Deadline:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A project at the instant `at`: what it shows, sorted by key. `synced` is whether all its containers have been read."""
+    """A project at the instant `at`: what it shows, sorted by key or thing. `synced` is whether all its containers have
+    been read."""
 
     project: Project
     at: datetime
     items: tuple[Item, ...]
     requests: tuple[Request, ...]
     deadlines: tuple[Deadline, ...]
+    deployments: tuple[Deployed, ...]
+    releases: tuple[tuple[Thing, Release], ...]
     calendar: tuple[tuple[Thing, CalendarEntry], ...]
     synced: bool
 
@@ -208,9 +223,11 @@ class View:
 
 
 T = TypeVar("T", WorkItem, ChangeRequest)
+FINISHED = frozenset({"success", "failure", "error"})
+"""The states that end a deployment."""
 
 
-def tracked(content: WorkItem | ChangeRequest, at: datetime) -> dict[str, Any]:
+def tracked(content: WorkItem | ChangeRequest | Deployment, at: datetime) -> dict[str, Any]:
     """The tracked fields as of `at`: the `from` of the first change after it (in the source's order), else the present
     value. Values of changes are plain (dates as text)."""
     values: dict[str, Any] = {name: getattr(content, name) for name in content.TRACKED}
@@ -301,6 +318,11 @@ def _request_at(thing: Thing, content: ChangeRequest, at: datetime) -> Request:
     )
 
 
+def _deployed_at(thing: Thing, content: Deployment, at: datetime) -> Deployed:
+    ends = (change.at for change in content.history if change.new in FINISHED and change.at <= at)
+    return Deployed(thing, content, tracked(content, at)["state"], min(ends, default=None))
+
+
 def _last_entry(history: Iterable[Change], name: str, into: set[str], at: datetime) -> datetime | None:
     return max((c.at for c in history if c.field == name and c.new in into and c.at <= at), default=None)
 
@@ -343,6 +365,8 @@ def view(state: ProjectState, at: datetime) -> View:
     project = _project_at(state, at)
     calendar = tuple((thing, entry) for thing, entry, _ in _known(state, "calendar_entry", shown, at))
     milestones = _known(state, "milestone", shown, at)
+    deployments = (_deployed_at(thing, c, at) for thing, c in state.things["deployment"] if c.created_at <= at)
+    releases = ((thing, each) for thing, each, _ in _known(state, "release", shown, at))
     ordered = tuple(sorted(items, key=lambda item: (item.thing.source, item.key, item.thing.id)))
     return View(
         project=project,
@@ -355,9 +379,22 @@ def view(state: ProjectState, at: datetime) -> View:
             )
         ),
         deadlines=tuple(_deadlines(project, milestones, calendar, ordered, at)),
+        deployments=tuple(
+            sorted(
+                (each for each in deployments if (each.thing.source, each.content.container) in shown),
+                key=lambda each: each.thing,
+            )
+        ),
+        releases=tuple(
+            sorted((each for each in releases if (each[1].published_at or each[1].created_at) <= at), key=_thing)
+        ),
         calendar=calendar,
         synced=synced,
     )
+
+
+def _thing(known: tuple[Thing, Any]) -> Thing:
+    return known[0]
 
 
 def _project_at(state: ProjectState, at: datetime) -> Project:
@@ -443,6 +480,7 @@ def day_end(day: date, zone: ZoneInfo) -> datetime:
 __all__ = [
     "Content",
     "Deadline",
+    "Deployed",
     "Item",
     "Key",
     "ProjectState",

@@ -27,6 +27,8 @@ SEVERITIES: tuple[Severity, ...] = ("critical", "warning", "info")
 TREND = 10
 POINTS = 180
 RESOLVED = 20
+SHIPPED = 3
+"""So many releases, and so many deployments to production, are shown."""
 BLANK = "Nothing of {} has been read yet"
 DAY = timedelta(days=1)
 
@@ -285,9 +287,20 @@ class Spent:
 
 
 @dataclass(frozen=True, slots=True)
+class Shipment:
+    """A release that is out, or a deployment to production as it stands; `at` is when it was published or ended, or
+    began where it has not ended."""
+
+    title: str
+    url: str
+    what: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Series:
     """What the charts of a project show. `whole` is the forecast of all its open work, whatever deadline that has;
-    `links` are the addresses of items by key."""
+    `links` are the addresses of items by key, `shipped` the last few releases and deployments, the newest first."""
 
     today: date
     burn_up: tuple[BurnUpPoint, ...]
@@ -295,6 +308,7 @@ class Series:
     weeks: tuple[Week, ...]
     cycle_times: tuple[Spent, ...]
     ages: tuple[Spent, ...]
+    shipped: tuple[Shipment, ...]
     links: Mapping[str, str]
 
 
@@ -312,8 +326,33 @@ def series(state: ProjectState, at: datetime) -> Series:
         weeks=_weeks(shown, shared),
         cycle_times=_cycle_times(shown, shared),
         ages=_ages(shown, shared),
+        shipped=_shipped(shown),
         links={item.key: item.content.url for item in shown.items},
     )
+
+
+def _shipped(shown: View) -> tuple[Shipment, ...]:
+    releases = [
+        Shipment(each.title, each.url, "pre-release" if each.prerelease else "release", each.published_at)
+        for _, each in shown.releases
+        if each.published_at
+    ]
+    deployments = [
+        Shipment(
+            each.content.ref,
+            each.content.url,
+            f"to {each.content.environment}: {each.state.replace('_', ' ')}",
+            each.finished_at or each.content.created_at,
+        )
+        for each in shown.deployments
+        if each.content.production
+    ]
+    last = [each for kind in (releases, deployments) for each in sorted(kind, key=_newest_last)[-SHIPPED:]]
+    return tuple(sorted(last, key=_newest_last, reverse=True))
+
+
+def _newest_last(shipment: Shipment) -> tuple[datetime, str, str]:
+    return shipment.at, shipment.what, shipment.title
 
 
 def _days(shown: View, shared: Pace) -> list[date]:

@@ -25,6 +25,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from pmsync.standins.github_shipped import Shipped, show_deployment, show_release, show_status, statuses_at
+from pmsync.standins.instants import second
+from pmsync.standins.instants import text as text_of
+
 Fault = Literal["primary", "secondary", "too_many", "500", "502", "html", "truncated"]
 KEPT = timedelta(days=3)
 """How long deliveries of webhooks are listed, and sent again on request."""
@@ -185,6 +189,7 @@ class Repository:
     milestones: dict[int, Mile] = field(default_factory=dict)
     gone_at: datetime | None = None
     has_issues: bool = True
+    shipped: Shipped = field(kw_only=True)
 
     def name_at(self, when: datetime) -> str:
         """Its full name then."""
@@ -225,38 +230,39 @@ class GitHubHost:
 
     def add_repository(self, full_name: str, has_issues: bool = True) -> int:
         """A new repository, there since ever; returns its id."""
-        repository = Repository(next(self._ids), [(datetime.min.replace(tzinfo=UTC), full_name)], has_issues=has_issues)
+        names, shipped = [(datetime.min.replace(tzinfo=UTC), full_name)], Shipped(self._ids, GHOST)
+        repository = Repository(next(self._ids), names, has_issues=has_issues, shipped=shipped)
         self._repositories[repository.id] = repository
         return repository.id
 
     def rename_repository(self, repo: str, at: datetime, full_name: str) -> None:
         """From `at` the old name redirects to the new one."""
-        self._repository(repo).names.append((_second(at), full_name))
+        self._repository(repo).names.append((second(at), full_name))
 
     def remove_repository(self, repo: str, at: datetime) -> None:
         """The repository is deleted, or our access to it ends: GitHub answers 404 to both."""
-        self._repository(repo).gone_at = _second(at)
+        self._repository(repo).gone_at = second(at)
 
     def add_milestone(self, repo: str, title: str, at: datetime, due_on: date | None = None) -> int:
         """A new milestone; returns its number."""
-        milestones, at = self._repository(repo).milestones, _second(at)
+        milestones, at = self._repository(repo).milestones, second(at)
         number = len(milestones) + 1
         milestones[number] = Mile(next(self._ids), number, at, [MilestoneState(at, title, due_on)])
         return number
 
     def update_milestone(self, repo: str, number: int, at: datetime, **values: Any) -> None:
         """Set `title` or `due_on`. GitHub keeps no trace of it, and the issues' times do not move."""
-        states, at = self._repository(repo).milestones[number].states, _second(at)
+        states, at = self._repository(repo).milestones[number].states, second(at)
         _in_order(states[-1].at, at)
         states.append(replace(states[-1], at=at, **values))
 
     def close_milestone(self, repo: str, number: int, at: datetime) -> None:
         """Close it; its issues stay as they are."""
-        self.update_milestone(repo, number, at, state="closed", closed_at=_second(at))
+        self.update_milestone(repo, number, at, state="closed", closed_at=second(at))
 
     def delete_milestone(self, repo: str, number: int, at: datetime) -> None:
         """Its issues are without a milestone from now on; no event tells it (the harsher of what GitHub may do)."""
-        self._repository(repo).milestones[number].gone_at = _second(at)
+        self._repository(repo).milestones[number].gone_at = second(at)
 
     # --- building: issues and pull requests
 
@@ -271,7 +277,7 @@ class GitHubHost:
         number: int | None = None,
     ) -> int:
         """A new issue; returns its number."""
-        return self._open(repo, State(_second(at), _second(at), title, body), author, None, number).number
+        return self._open(repo, State(second(at), second(at), title, body), author, None, number).number
 
     def open_pull(
         self,
@@ -286,7 +292,7 @@ class GitHubHost:
         number: int | None = None,
     ) -> int:
         """A new pull request from branch `head`; returns its number."""
-        return self._open(repo, State(_second(at), _second(at), title, body, draft=draft), author, head, number).number
+        return self._open(repo, State(second(at), second(at), title, body, draft=draft), author, head, number).number
 
     def assign(self, repo: str, number: int, at: datetime, user: User) -> None:
         """Add an assignee, behind those already there."""
@@ -324,11 +330,11 @@ class GitHubHost:
         if old is not None and old.number == milestone:
             return
         if old is not None:
-            extra = {"milestone": {"title": _at(old.states, _second(at)).title}}
+            extra = {"milestone": {"title": _at(old.states, second(at)).title}}
             self._change(repo, number, at, "demilestoned", extra=extra, milestone=None)
         if milestone is not None:
             new = self._repository(repo).milestones[milestone]
-            extra = {"milestone": {"title": _at(new.states, _second(at)).title}}
+            extra = {"milestone": {"title": _at(new.states, second(at)).title}}
             self._change(repo, number, at, "milestoned", extra=extra, milestone=milestone)
 
     def close(
@@ -337,7 +343,7 @@ class GitHubHost:
         """Close an issue (for `completed`, `not_planned` or `duplicate`) or a pull request (`reason` is then ignored)."""
         if self._repository(repo).items[number].head is not None:
             reason = None
-        closed = {"state": "closed", "reason": reason, "closed_at": _second(at), "closed_by": actor}
+        closed = {"state": "closed", "reason": reason, "closed_at": second(at), "closed_by": actor}
         told = None if reason == "completed" else reason
         self._change(repo, number, at, "closed", extra={"state_reason": told}, actor=actor, **closed)
 
@@ -358,11 +364,11 @@ class GitHubHost:
 
     def delete(self, repo: str, number: int, at: datetime) -> None:
         """Delete an issue: GitHub answers 410 from then on."""
-        self._repository(repo).items[number].gone_at = _second(at)
+        self._repository(repo).items[number].gone_at = second(at)
 
     def transfer(self, repo: str, number: int, at: datetime, to: str) -> int:
         """Move an issue to another repository, where it gets a new number (returned); the old address redirects."""
-        item, at, target = self._repository(repo).items[number], _second(at), self._repository(to)
+        item, at, target = self._repository(repo).items[number], second(at), self._repository(to)
         state = replace(item.states[-1], at=at, updated_at=at, milestone=None)
         moved = self._open(to, state, item.author, item.head, None)
         moved.created_at, moved.events = item.created_at, [*item.events]
@@ -390,21 +396,21 @@ class GitHubHost:
         )
         self._change(repo, number, at, actor=reviewer, asked=left)
         item = self._repository(repo).items[number]
-        item.reviews.append(Reviewed(next(self._ids), _second(at), state.upper(), reviewer))
+        item.reviews.append(Reviewed(next(self._ids), second(at), state.upper(), reviewer))
 
     def merge(
         self, repo: str, number: int, at: datetime, by: User = GHOST, *, closed_at: datetime | None = None
     ) -> None:
         """Merge a pull request, which closes it as well (GitHub's two clocks may differ by a second)."""
-        closing = _second(closed_at or at)
-        merged: dict[str, Any] = {"merged_at": _second(at), "merged_by": by, "closed_by": by}
-        self._change(repo, number, at, "merged", actor=by, state="closed", closed_at=_second(at), **merged)
+        closing = second(closed_at or at)
+        merged: dict[str, Any] = {"merged_at": second(at), "merged_by": by, "closed_by": by}
+        self._change(repo, number, at, "merged", actor=by, state="closed", closed_at=second(at), **merged)
         self._change(repo, number, closing, "closed", extra={"state_reason": None}, actor=by, closed_at=closing)
 
     def push(self, repo: str, number: int, at: datetime, message: str) -> None:
         """One more commit on the branch of a pull request."""
         self._change(repo, number, at)
-        self._repository(repo).items[number].commits.append((_second(at), message))
+        self._repository(repo).items[number].commits.append((second(at), message))
 
     def ready_for_review(self, repo: str, number: int, at: datetime) -> None:
         """No draft any more."""
@@ -418,6 +424,10 @@ class GitHubHost:
         """Something that pmsync does not read moved the time."""
         self._change(repo, number, at)
 
+    def shipped(self, repo: str) -> Shipped:
+        """What was shipped from this repository, to add to."""
+        return self._repository(repo).shipped
+
     # --- building: webhooks
 
     def add_hook(self, repo: str | None, url: str, active: bool = True) -> int:
@@ -429,7 +439,7 @@ class GitHubHost:
     def send(self, hook: int, event: str, body: Mapping[str, Any], at: datetime | None = None) -> str:
         """Deliver a webhook, once; returns its guid."""
         guid = f"{next(self._ids):08d}-242f-11e5-81e1-c7b6966d2516"
-        self._attempt(self._hooks[hook], Delivery(next(self._ids), guid, _second(at or self.clock()), event, body, 0))
+        self._attempt(self._hooks[hook], Delivery(next(self._ids), guid, second(at or self.clock()), event, body, 0))
         return guid
 
     def attempts(self, hook: int, guid: str) -> list[int]:
@@ -460,7 +470,7 @@ class GitHubHost:
         actor: User = GHOST,
         **values: Any,
     ) -> None:
-        item, at = self._repository(repo).items[number], _second(at)
+        item, at = self._repository(repo).items[number], second(at)
         _in_order(item.states[-1].at, at)
         item.states.append(replace(item.states[-1], at=at, updated_at=at, **values))
         if event is not None:
@@ -473,7 +483,7 @@ class GitHubHost:
         return next(each for each in self._repositories.values() if repo in {name for _, name in each.names})
 
     def _view_at(self, repo: str, at: datetime) -> View:
-        return View(self._repository(repo), _second(at), "")
+        return View(self._repository(repo), second(at), "")
 
     # --- answering
 
@@ -600,7 +610,7 @@ class GitHubHost:
         if not known:
             raise Refusal(404, "Not Found")
         self._spend(now)
-        self._attempt(hook, replace(known[0], id=next(self._ids), at=_second(now), redelivery=True))
+        self._attempt(hook, replace(known[0], id=next(self._ids), at=second(now), redelivery=True))
         return _json({}, 202)
 
     def _ask(self, path: str, body: bytes) -> Response:
@@ -772,10 +782,10 @@ class View:
             "open_issues": self._counts[mile.number, "open"],
             "closed_issues": self._counts[mile.number, "closed"],
             "state": state.state,
-            "created_at": _time(mile.created_at),
-            "updated_at": _time(state.at),
-            "due_on": _time(due_on),
-            "closed_at": _time(state.closed_at),
+            "created_at": text_of(mile.created_at),
+            "updated_at": text_of(state.at),
+            "due_on": text_of(due_on),
+            "closed_at": text_of(state.closed_at),
         }
 
     def show_label(self, name: str) -> dict[str, Any]:
@@ -801,9 +811,9 @@ class View:
             "milestone": self.show_milestone(mile) if mile else None,
             "comments": state.comments,
             "comments_url": f"{self.url}/issues/{item.number}/comments",
-            "created_at": _time(item.created_at),
-            "updated_at": _time(state.updated_at),
-            "closed_at": _time(state.closed_at),
+            "created_at": text_of(item.created_at),
+            "updated_at": text_of(state.updated_at),
+            "closed_at": text_of(state.closed_at),
             "author_association": "MEMBER",
         }
 
@@ -827,7 +837,7 @@ class View:
                 "html_url": html,
                 "diff_url": f"{html}.diff",
                 "patch_url": f"{html}.patch",
-                "merged_at": _time(state.merged_at),
+                "merged_at": text_of(state.merged_at),
             }
         return shown
 
@@ -848,7 +858,7 @@ class View:
             "_links": {key: {"href": href} for key, href in links.items()},
             "draft": state.draft,
             "merged": state.merged_at is not None,
-            "merged_at": _time(state.merged_at),
+            "merged_at": text_of(state.merged_at),
             "merged_by": self.show_user(state.merged_by),
             "merge_commit_sha": f"{item.id:040x}" if state.merged_at else None,
             "head": self._branch(item, item.head or ""),
@@ -874,7 +884,7 @@ class View:
             "event": happening.event,
             "commit_id": None,
             "commit_url": None,
-            "created_at": _time(happening.at),
+            "created_at": text_of(happening.at),
             "performed_via_github_app": None,
             **extra,
         }
@@ -891,14 +901,14 @@ class View:
             "html_url": html,
             "pull_request_url": pull,
             "_links": {"html": {"href": html}, "pull_request": {"href": pull}},
-            "submitted_at": _time(review.at),
+            "submitted_at": text_of(review.at),
             "commit_id": f"{item.id:040x}",
             "author_association": "MEMBER",
         }
 
     def show_commit(self, item: Item, at: datetime, message: str) -> dict[str, Any]:
         sha = hashlib.sha256(f"{item.id} {at} {message}".encode()).hexdigest()[:40]
-        url, who = f"{self.url}/commits/{sha}", {"name": "ghost", "email": "ghost@example.com", "date": _time(at)}
+        url, who = f"{self.url}/commits/{sha}", {"name": "ghost", "email": "ghost@example.com", "date": text_of(at)}
         git = f"{self.url}/git"
         commit = {
             "author": who,
@@ -919,7 +929,7 @@ class View:
             {
                 "fullDatabaseId": str(review.id),
                 "state": review.state,
-                "submittedAt": _time(review.at),
+                "submittedAt": text_of(review.at),
                 "author": None if review.reviewer == GHOST else {"databaseId": review.reviewer.id},
             }
             for review in reviews[:100]
@@ -1023,6 +1033,44 @@ def _milestone(_: GitHubHost, view: View, _query: Mapping[str, str], number: int
     return _json(view.show_milestone(mile))
 
 
+def _deployments(host: GitHubHost, view: View, query: Mapping[str, str]) -> Response:
+    found = _let(view, "deployments").deployments_at(view.now)
+    return host.list_page(view, "/deployments", query, found, lambda each: show_deployment(view, each))
+
+
+def _deployment(_: GitHubHost, view: View, _query: Mapping[str, str], ident: int) -> Response:
+    return _json(show_deployment(view, _one(_let(view, "deployments").deployments_at(view.now), ident)))
+
+
+def _statuses(host: GitHubHost, view: View, query: Mapping[str, str], ident: int) -> Response:
+    deployment = _one(_let(view, "deployments").deployments_at(view.now), ident)
+    show = lambda status: show_status(view, deployment, status)  # noqa: E731
+    return host.list_page(view, f"/deployments/{ident}/statuses", query, statuses_at(deployment, view.now), show)
+
+
+def _releases(host: GitHubHost, view: View, query: Mapping[str, str]) -> Response:
+    found = _let(view, "releases").releases_at(view.now)
+    return host.list_page(view, "/releases", query, found, lambda each: show_release(view, each))
+
+
+def _release(_: GitHubHost, view: View, _query: Mapping[str, str], ident: int) -> Response:
+    return _json(show_release(view, _one(_let(view, "releases").releases_at(view.now), ident)))
+
+
+def _let(view: View, what: str) -> Shipped:
+    """What was shipped, for who may read it."""
+    if status := view.repository.shipped.refused.get(what):
+        raise Refusal(status, "Resource not accessible by personal access token")
+    return view.repository.shipped
+
+
+def _one(found: Sequence[Any], ident: int) -> Any:
+    for each in found:
+        if each.id == ident:
+            return each
+    raise Refusal(404, "Not Found")
+
+
 def _hooks(host: GitHubHost, view: View, query: Mapping[str, str]) -> Response:
     show = lambda hook: _show_hook(hook, f"{view.url}/hooks/{hook.id}")  # noqa: E731
     return host.list_page(view, "/hooks", query, host.hooks_of(view.repository.id), show)
@@ -1056,7 +1104,7 @@ def _show_delivery(hook: Hook, delivery: Delivery) -> dict[str, Any]:
     return {
         "id": delivery.id,
         "guid": delivery.guid,
-        "delivered_at": _time(delivery.at),
+        "delivered_at": text_of(delivery.at),
         "redelivery": delivery.redelivery,
         "duration": 0.27,
         "status": "OK" if is_ok else f"Invalid HTTP Response: {delivery.status}",
@@ -1087,6 +1135,11 @@ _ROUTES: Sequence[tuple[str, frozenset[str], Callable[..., Response]]] = (
     (r"/pulls/(\d+)/commits", _PAGED, _commits),
     (r"/milestones", _PAGED | {"state"}, _milestones),
     (r"/milestones/(\d+)", _NONE, _milestone),
+    (r"/deployments", _PAGED, _deployments),
+    (r"/deployments/(\d+)", _NONE, _deployment),
+    (r"/deployments/(\d+)/statuses", _PAGED, _statuses),
+    (r"/releases", _PAGED, _releases),
+    (r"/releases/(\d+)", _NONE, _release),
     (r"/hooks", _PAGED, _hooks),
     (r"/hooks/(\d+)/deliveries", _BY_CURSOR, _deliveries),
 )
@@ -1163,14 +1216,6 @@ def _pull_urls(url: str) -> dict[str, str]:
 
 
 # --- small print ------------------------------------------------------------------------------------------------------
-
-
-def _second(when: datetime) -> datetime:
-    return when.astimezone(UTC).replace(microsecond=0)
-
-
-def _time(when: datetime | None) -> str | None:
-    return f"{when.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}" if when else None
 
 
 def _at(states: Sequence[S], when: datetime) -> S:

@@ -18,6 +18,7 @@ from typing import Any
 from pmsync.standins.calendar import CalendarHost
 from pmsync.standins.github import GitHubHost
 from pmsync.standins.github import User as GitHubUser
+from pmsync.standins.github_shipped import Shipped
 from pmsync.standins.jira import JiraSite
 from pmsync.standins.server import serve
 
@@ -218,6 +219,29 @@ def _write_github(host: GitHubHost, repo: str, now: datetime, dice: random.Rando
             host.unlabel(repo, number, done - timedelta(minutes=30), "blocked")
         host.close(repo, number, done, actor=author)
     host.close_milestone(repo, spring, now - 30 * DAY)
+    _write_shipped(host.shipped(repo), begin, now)
+
+
+def _write_shipped(shipped: Shipped, begin: datetime, now: datetime) -> None:
+    """A release every three weeks, tried out before it goes to production; one of them fails there, and is mended."""
+    weeks = range(3, (HISTORY + 30) // 7, 3)
+    for number, week in enumerate(weeks, 1):
+        at, tag = begin + week * 7 * DAY, f"v1.{number}"
+        staged = shipped.deploy(at, "staging", tag, creator=HUBBERS[number % 5])
+        _run(shipped, staged, at, "success")
+        fails = number == len(weeks) - 2
+        _run(shipped, shipped.deploy(at + DAY, "production", tag), at + DAY, "failure" if fails else "success")
+        if fails:
+            again = at + DAY + timedelta(hours=3)
+            _run(shipped, shipped.deploy(again, "production", tag), again, "success")
+        shipped.release(at + DAY + timedelta(hours=4), tag, f"Release {tag}")
+    shipped.release(now - 2 * DAY, "v2.0-rc1", "Version 2, to try out", prerelease=True)
+
+
+def _run(shipped: Shipped, deployment: int, at: datetime, end: str) -> None:
+    log = f"https://github.com/acme/runs/{deployment}"
+    shipped.set_status(deployment, at + timedelta(minutes=1), "in_progress", log_url=log)
+    shipped.set_status(deployment, at + timedelta(minutes=12), end, log_url=log)
 
 
 def _write_pull(

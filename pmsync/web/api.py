@@ -45,6 +45,9 @@ def project(found: Summary, charts: Series) -> Json:
         "throughput": [{"week": _day(w.first), "items": w.items, "whole": w.whole} for w in charts.weeks],
         "cycle_times": [{"key": s.key, "day": _day(s.day), "seconds": s.seconds} for s in charts.cycle_times],
         "ages": [{"key": s.key, "seconds": s.seconds} for s in charts.ages],
+        "shipped": [
+            {"title": s.title, "url": link(s.url), "what": s.what, "at": rfc3339(s.at)} for s in charts.shipped
+        ],
     }
 
 

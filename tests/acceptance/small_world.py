@@ -101,3 +101,13 @@ class SmallWorld:
         host.merge(REPO, pull, end)
         host.close(REPO, numbers[0], end + timedelta(minutes=1))
         host.delete(REPO, numbers[3], end)
+        shipped = host.shipped(REPO)
+        staged = [shipped.deploy(at, "staging", creator=ada) for at in (start - day, middle)]
+        shipped.set_status(staged[0], start - day, "success")
+        shipped.set_status(staged[1], middle, "in_progress")
+        shipped.set_status(staged[1], end, "success")  # which makes the first one inactive
+        shipped.delete_deployment(shipped.deploy(start, "production"), end)
+        release = shipped.release(start, "v1.0", draft=True)
+        shipped.update_release(release, middle, draft=False)
+        shipped.update_release(release, end, name="One")
+        shipped.delete_release(shipped.release(middle, "v1.1"), end)

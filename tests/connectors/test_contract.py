@@ -88,6 +88,7 @@ class TestGitHub(Served):
         self.host = GitHubHost(lambda: self.time, token=TOKEN)
         self.repository = self.host.add_repository(self.container)
         self.host.add_milestone(self.container, "2.1", self.start, date(2026, 4, 1))
+        self.host.shipped(self.container).release(self.start, "v1.0")
         self.made = 0
         return self.host.app
 
@@ -98,8 +99,10 @@ class TestGitHub(Served):
         return github.GitHubConnector.connect(configured, lambda: self.time)
 
     def create(self, at: datetime) -> Ref:
-        """Issues and pull requests in turn; the first is an issue, since only issues can be deleted."""
+        """Issues, pull requests and deployments in turn; the first two are issues, to be changed and deleted."""
         self.made += 1
+        if self.made % 4 == 0:
+            return Ref("deployment", self._id(self.host.shipped(self.container).deploy(at, "production")))
         if self.made % 3 == 0:
             return Ref("change_request", self._id(self.host.open_pull(self.container, at, "Mend search")))
         return Ref("work_item", self._id(self.host.open_issue(self.container, at, "Add search")))

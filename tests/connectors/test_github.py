@@ -20,7 +20,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from connectors import conditional, github, github_client, github_things
+from connectors import conditional, github_client, github_taken, github_things
 from connectors.base import Connector, Counting, Fatal, Naming, Read, Ref, Retryable, SecretRef, Withheld
 from connectors.github import GitHubAuth, GitHubConnector, GitHubSettings
 from connectors.github_client import Missing, failure, next_page
@@ -775,7 +775,7 @@ def test_a_sweep_names_everything_by_lists_alone(connect: Connect, world: World)
     world.host.close(REPO, 5, day(20))
     connector = connect(world.host.app)
     marks = [mark for page in connector.sweep(REPO) for mark in page]
-    assert len(world.host.requests) == 4
+    assert len(world.host.requests) == 6
     assert {mark.ref: mark.time for mark in marks} == {
         read.ref: read.time for page in connector.changed(REPO, None) for read in page
     }
@@ -974,13 +974,13 @@ def test_an_idle_round_costs_a_handful_of_requests(connect: Connect, world: Worl
     for number in range(100):  # a bot closes them all within minutes
         world.host.close(REPO, number + 1, day(29) + timedelta(seconds=2 * number))
     pump, bus = pump_of(connect(world.host.app), world)
-    assert sync(pump, world) == 9, "what it takes to tell them all at once"
+    assert sync(pump, world) == 13, "what it takes to tell them all at once"
     told = len(bus.events)
-    assert [sync(pump, world) for _ in range(5)] == [4, 4, 4, 4, 4]
+    assert [sync(pump, world) for _ in range(5)] == [6, 6, 6, 6, 6]
     world.host.comment(REPO, 7, world.now + timedelta(seconds=5))
     world.host.reopen(REPO, 8, world.now + timedelta(seconds=6))
     # 4 for the pull request and 1 for the issue; once more, a minute after they changed; then no more.
-    assert [sync(pump, world) - 4 for _ in range(4)] == [5, 5, 0, 0]
+    assert [sync(pump, world) - 6 for _ in range(4)] == [5, 5, 0, 0]
     assert len(bus.events) == told + 1
 
 
@@ -1037,7 +1037,7 @@ def test_what_does_not_add_up_is_read_again_for_an_hour(connect: Connect, world:
 def test_what_is_remembered_as_taken_is_bounded(
     connect: Connect, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(github, "MOST_TAKEN", 2)
+    monkeypatch.setattr(github_taken, "MOST_TAKEN", 2)
     world.issues(1, 2, 3)
     connector = connect(world.host.app)
     everything(connector)

@@ -15,8 +15,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from connectors import github_bulk
 from connectors.base import Retryable, SecretRef
-from connectors.github import SETTLED, GitHubAuth, GitHubConnector, GitHubSettings
+from connectors.github import GitHubAuth, GitHubConnector, GitHubSettings
 from connectors.github_bulk import PULLS, Told, batches, pulls
+from connectors.github_taken import SETTLED
 from connectors.github_things import HISTORIC
 from pmsync.core.events import Content
 from pmsync.standins.github import GHOST, GitHubHost, Team, User

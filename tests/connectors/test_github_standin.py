@@ -61,6 +61,14 @@ def host(clock: Clock) -> GitHubHost:
     host.ready_for_review(REPO, pull, day(4))
     host.merge(REPO, pull, day(6), ANN)
     host.close_milestone(REPO, host.add_milestone(REPO, "2.0", day(0)), day(1))
+    shipped = host.shipped(REPO)
+    for n, (environment, ref) in enumerate((("staging", "v1"), ("staging", "v2"), ("production", "v2"))):
+        deployment = shipped.deploy(day(7 + n), environment, ref, creator=ANN)
+        shipped.set_status(deployment, day(7.1 + n), "in_progress", log_url="https://ci.example.com/1")
+        shipped.set_status(deployment, day(7.2 + n), "success", environment_url="https://example.com")
+    draft = shipped.release(day(8), "v2", "Two", draft=True)
+    shipped.update_release(draft, day(9), draft=False)
+    shipped.release(day(10), "v3-rc1", prerelease=True)
     hook = host.add_hook(REPO, "https://pm.example.com/webhooks/gh")
     for number in range(5):
         host.send(hook, "issues", {"action": "edited"}, day(29 + number / 10))
@@ -127,6 +135,14 @@ def hook_id(client: Client) -> int:
     return int(client.get(f"/repos/{REPO}/hooks").json()[0]["id"])
 
 
+def filled(client: Client, path: str) -> str:
+    """An address with the ids of the newest hook, deployment and release."""
+    for name in ("hook", "deployment", "release"):
+        if name.upper() in path:
+            path = path.replace(name.upper(), str(client.get(f"/repos/{REPO}/{name}s").json()[0]["id"]))
+    return path
+
+
 @pytest.mark.parametrize(
     ("template", "rest"),
     [
@@ -142,6 +158,11 @@ def hook_id(client: Client) -> int:
         ("/pulls/{pull_number}/commits", "/pulls/2/commits"),
         ("/milestones", "/milestones?state=all"),
         ("/milestones/{milestone_number}", "/milestones/1"),
+        ("/deployments", "/deployments"),
+        ("/deployments/{deployment_id}", "/deployments/DEPLOYMENT"),
+        ("/deployments/{deployment_id}/statuses", "/deployments/DEPLOYMENT/statuses"),
+        ("/releases", "/releases"),
+        ("/releases/{release_id}", "/releases/RELEASE"),
         ("/hooks", "/hooks"),
         ("/hooks/{hook_id}/deliveries", "/hooks/HOOK/deliveries"),
     ],
@@ -149,7 +170,7 @@ def hook_id(client: Client) -> int:
 def test_answers_have_the_published_shape(client: Client, template: str, rest: str) -> None:
     operation = openapi()["paths"]["/repos/{owner}/{repo}" + template]["get"]
     schema = operation["responses"]["200"]["content"]["application/json"]["schema"]
-    body = client.get(f"/repos/{REPO}{rest.replace('HOOK', str(hook_id(client)))}").json()
+    body = client.get(f"/repos/{REPO}{filled(client, rest)}").json()
     assert body
     Draft202012Validator({**schema, "components": openapi()["components"]}).validate(body)
 
@@ -192,11 +213,18 @@ def test_rate_limit_has_the_published_shape(client: Client) -> None:
         (f"/repos/{REPO}/hooks/1/deliveries", 404),
         (f"/repos/{REPO}/hooks/HOOK/deliveries?page=2", 422),
         (f"/repos/{REPO}/hooks/HOOK/deliveries?cursor=v1_0", 422),
+        (f"/repos/{REPO}/deployments?state=success", 422),
+        (f"/repos/{REPO}/deployments/9", 404),
+        (f"/repos/{REPO}/deployments/9/statuses", 404),
+        (f"/repos/{REPO}/deployments/DEPLOYMENT/statuses?since=1", 422),
+        (f"/repos/{REPO}/releases?draft=1", 422),
+        (f"/repos/{REPO}/releases/9", 404),
+        (f"/repos/{REPO}/releases/latest", 404),
         ("/app/hook/deliveries", 401),
     ],
 )
 def test_what_it_does_not_know_is_refused(client: Client, path: str, status: int) -> None:
-    assert client.get(path.replace("HOOK", str(hook_id(client)))).status_code == status
+    assert client.get(filled(client, path)).status_code == status
 
 
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "token wrong"}])
@@ -343,6 +371,55 @@ def test_a_milestone_is_as_it_was(client: Client, clock: Clock, host: GitHubHost
     clock.now = day(20)
     assert client.get(f"/repos/{REPO}/milestones/1").status_code == 404
     assert client.get(f"/repos/{REPO}/issues/1").json()["milestone"] is None
+
+
+@pytest.mark.parametrize(
+    ("at", "states"),
+    [
+        (6, []),
+        (7, [("staging", "pending")]),
+        (7.1, [("staging", "in_progress")]),
+        (8, [("staging", "pending"), ("staging", "success")]),
+        (8.2, [("staging", "success"), ("staging", "inactive")]),
+        (9.2, [("production", "success"), ("staging", "success"), ("staging", "inactive")]),
+    ],
+)
+def test_deployments_are_as_they_were_the_newest_first(
+    client: Client, clock: Clock, at: float, states: list[tuple[str, str]]
+) -> None:
+    clock.now = day(at)
+    found = []
+    for each in client.get(f"/repos/{REPO}/deployments").json():
+        path = f"/repos/{REPO}/deployments/{each['id']}/statuses"
+        statuses = [(status["created_at"], status["state"]) for status in client.get(path).json()]
+        assert statuses == sorted(statuses, reverse=True), "the newest first"
+        assert each["updated_at"] == (statuses[0][0] if statuses else each["created_at"])
+        found.append((each["environment"], statuses[0][1] if statuses else "pending"))
+    assert found == states
+
+
+def test_releases_are_as_they_were(client: Client, clock: Clock, host: GitHubHost) -> None:
+    clock.now = day(8)
+    assert [
+        (each["tag_name"], each["draft"], each["published_at"]) for each in client.get(f"/repos/{REPO}/releases").json()
+    ] == [("v2", True, None)]
+    clock.now = day(10)
+    found = client.get(f"/repos/{REPO}/releases").json()
+    assert [(each["tag_name"], each["draft"], each["prerelease"]) for each in found] == [
+        ("v3-rc1", False, True),
+        ("v2", False, False),
+    ]
+    host.shipped(REPO).delete_release(found[0]["id"], day(11))
+    clock.now = day(11)
+    assert client.get(f"/repos/{REPO}/releases/{found[0]['id']}").status_code == 404
+    assert len(client.get(f"/repos/{REPO}/releases").json()) == 1
+
+
+@pytest.mark.parametrize("what", ["deployments", "releases"])
+def test_who_may_not_read_it_is_refused(client: Client, host: GitHubHost, what: str) -> None:
+    host.shipped(REPO).refused[what] = 403
+    assert client.get(f"/repos/{REPO}/{what}").status_code == 403
+    assert client.get(f"/repos/{REPO}/issues").status_code == 200
 
 
 def test_the_list_lags_and_the_issue_does_not(client: Client, clock: Clock, host: GitHubHost) -> None:

@@ -109,6 +109,19 @@ def test_other_things_of_github(event: str, key: str, kind: str) -> None:
     assert github(event, body).hints == (Hint(Ref(kind, "7/12"), "acme/apollo"),)
 
 
+@pytest.mark.parametrize(
+    ("event", "key", "kind"),
+    [
+        ("deployment", "deployment", "deployment"),
+        ("deployment_status", "deployment", "deployment"),
+        ("release", "release", "release"),
+    ],
+)
+def test_what_github_ships_has_an_id_and_no_number(event: str, key: str, kind: str) -> None:
+    body = {"repository": _repository(), key: {"id": 12}, "deployment_status": {"id": 13}}
+    assert github(event, body).hints == (Hint(Ref(kind, "7/12"), "acme/apollo"),)
+
+
 def test_an_issue_of_jira_names_its_project() -> None:
     body = {"webhookEvent": "jira:issue_updated", "issue": {"id": "10002", "key": "MY-PRO-7"}}
     assert jira(body).hints == (Hint(Ref("work_item", "10002"), "MY-PRO"),)
@@ -206,6 +219,15 @@ def test_what_a_real_body_hints_at_is_what_it_is_about() -> None:
         hint = github("issues", body).hints[0]
         path = {"work_item": "issues", "change_request": "pull"}[hint.ref.kind]
         assert body["issue"]["html_url"].endswith(f"{hint.container}/{path}/{hint.ref.id.split('/')[1]}")
+    for event, key in (("deployment", "deployment"), ("deployment_status", "deployment"), ("release", "release")):
+        for file in sorted((GITHUB / event).glob("*.json")):
+            body = json.loads(file.read_bytes())
+            (hint,) = github(event, body).hints
+            assert body[key]["url"].endswith(f"{hint.container}/{key}s/{hint.ref.id.split('/')[1]}")
+    for file in sorted((GITHUB / "deployment_status").glob("*.json")):
+        body = json.loads(file.read_bytes())
+        moved = body["deployment"]["updated_at"] == body["deployment_status"]["created_at"]
+        assert moved, "that a status moves its deployment's time is what a poll and a sweep go by"
     for file in sorted(JIRA.glob("*issue*.json")):
         body = json.loads(file.read_bytes())
         for hint in jira(body).hints:

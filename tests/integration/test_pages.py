@@ -19,9 +19,11 @@ from pmsync.core.events import (
     CONFIGURATION,
     Acknowledgement,
     Change,
+    Deployment,
     Fact,
     Milestone,
     Project,
+    Release,
     Snapshot,
     Synced,
     Thing,
@@ -41,6 +43,7 @@ pytestmark = pytest.mark.integration
 
 NOW = datetime(2026, 11, 24, 9, 30, tzinfo=UTC)  # a Tuesday
 START = NOW - timedelta(days=120)
+DAY = timedelta(days=1)
 FLAGS = (
     "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--disable-quic",
@@ -95,6 +98,8 @@ def build(
     milestones: Sequence[tuple[Thing, Any]] = (),
     facts: Sequence[Fact] = (),
     *,
+    deployments: Sequence[tuple[Thing, Any]] = (),
+    releases: Sequence[tuple[Thing, Any]] = (),
     read: bool = True,
     **values: Any,
 ) -> ProjectState:
@@ -102,6 +107,7 @@ def build(
     synced = Synced(container="APO", mapped={key: 1}, listed=0, published=0, dead=0)
     things = {
         "work_item": list(items), "change_request": [], "milestone": list(milestones), "calendar_entry": [],
+        "deployment": list(deployments), "release": list(releases),
         "synced": [(Thing("jira", "synced", "APO"), synced)] if read else [],
     }  # fmt: skip
     return ProjectState(project, things, {}, facts)
@@ -112,6 +118,18 @@ def release(ident: str, title: str, due: date | None, **values: Any) -> tuple[Th
     return Thing("jira", "milestone", ident), Milestone.model_validate(content)
 
 
+def deployed(ident: str, ref: str, url: str = "", at: datetime = NOW - DAY, **values: Any) -> tuple[Thing, Any]:
+    """A deployment to production."""
+    content = {"container": "APO", "environment": "production", "production": True, "ref": ref, "sha": "0", "url": url}
+    told = {"created_at": at, "state": "success", **values}
+    return Thing("jira", "deployment", ident), Deployment.model_validate({**content, **told})
+
+
+def published(ident: str, title: str, url: str = "", at: datetime = NOW - DAY) -> tuple[Thing, Any]:
+    content = {"key": f"v{ident}", "container": "APO", "title": title, "url": url, "created_at": at, "published_at": at}
+    return Thing("jira", "release", ident), Release.model_validate(content)
+
+
 def apollo() -> ProjectState:
     items = [*team(64, 26, milestone="r1"), task(200, started=NOW - timedelta(days=9), blocked=True, milestone="r1")]
     milestones = [
@@ -119,7 +137,13 @@ def apollo() -> ProjectState:
         release("r0", "Release 2.0", date(2026, 9, 30), state="closed", closed_at=NOW - timedelta(days=50)),
         release("r2", "Release 3.0", None),
     ]
-    return build("apollo", "Apollo", items, milestones, time_zone="Europe/Berlin", deadline=date(2027, 1, 29))
+    runs = [deployed(str(n), f"v1.{n}", "https://ci.example.com/1", NOW - (20 - n) * DAY) for n in range(9)]
+    staged = deployed("9", "v2", production=False)
+    out = [published("1", "Release 1.8", "https://github.com/acme/apollo/releases/v1.8", NOW - 11 * DAY)]
+    return build(
+        "apollo", "Apollo", items, milestones, time_zone="Europe/Berlin", deadline=date(2027, 1, 29),
+        deployments=[*runs, staged], releases=out,
+    )  # fmt: skip
 
 
 def hostile() -> ProjectState:
@@ -140,7 +164,12 @@ def hostile() -> ProjectState:
     ]
     late = release("h", HOSTILE[2], date(2026, 11, 27), url="javascript:window.pwned=6")
     more = [task(n, title=HOSTILE[1], milestone="h", url=urls[0]) for n in range(50, 90)]
-    return build("hostile", HOSTILE[0], [*items, *done, *more], [late])
+    runs = [
+        deployed(str(n), title, url, environment=title, state=title)
+        for n, (title, url) in enumerate(zip(HOSTILE, urls, strict=True))
+    ]
+    out = [published(str(n), title, url) for n, (title, url) in enumerate(zip(HOSTILE, urls, strict=True))]
+    return build("hostile", HOSTILE[0], [*items, *done, *more], [late], deployments=runs, releases=out)
 
 
 def portfolio() -> dict[str, ProjectState]:
@@ -380,6 +409,25 @@ def test_the_charts_carry_the_values_of_the_api(url: str) -> None:
     assert [(row["day"], row["scope"], row["done"]) for row in data] == [
         (point["day"], point["scope"], point["done"]) for point in found["burn_up"]
     ]
+
+
+def test_what_was_shipped_is_there_as_of_then(page: Page, url: str) -> None:
+    page.goto(f"{url}/projects/apollo")
+    rows = [row.split("\t") for row in page.locator("#shipped tbody tr").all_inner_texts()]
+    assert [row[:2] for row in rows] == [
+        ["Release 1.8", "release"], ["v1.8", "to production: success"], ["v1.7", "to production: success"],
+        ["v1.6", "to production: success"],
+    ]  # fmt: skip
+    assert rows[0][2] == "Fri 13 Nov 2026, 10:30 CET"
+    link = page.locator("#shipped").get_by_role("link", name="Release 1.8")
+    assert link.get_attribute("href") == "https://github.com/acme/apollo/releases/v1.8"
+    assert [each["title"] for each in get(f"{url}/api/v1/projects/apollo").json()["shipped"]] == [
+        row[0] for row in rows
+    ]
+    page.goto(f"{url}/projects/apollo?as_of=2026-11-05T12:00:00Z")
+    assert [row.split("\t")[0] for row in page.locator("#shipped tbody tr").all_inner_texts()] == ["v1.1", "v1.0"]
+    page.goto(f"{url}/projects/borealis")
+    assert page.locator("#shipped").count() == 0, "nothing is shipped there"
 
 
 def test_what_cannot_be_computed_says_why(url: str) -> None:

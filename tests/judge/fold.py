@@ -1,6 +1,6 @@
 """What the state must be, computed from the log's JSON: all claims on a row, sorted, and the last one.
 
-DESIGN.md's rules: the newest version of a thing wins whole; milestones, calendar entries and projects also keep every
+DESIGN.md's rules: the newest version of a thing wins whole; milestones, releases, calendar entries and projects also keep every
 version; a tombstone is a version like another; facts are a set by id. Equal versions are told apart by (gone, body).
 """
 
@@ -12,8 +12,8 @@ from typing import Any
 
 from tests.judge.evidence import Entry, Key, Row
 
-KEPT = {"milestone", "calendar_entry", "project"}
-SNAPSHOTS = {"work_item", "change_request", "milestone", "calendar_entry", "project", "synced"}
+KEPT = {"milestone", "release", "calendar_entry", "project"}
+SNAPSHOTS = {"work_item", "change_request", "milestone", "deployment", "release", "calendar_entry", "project", "synced"}
 FACTS = {"acknowledgement"}
 
 

@@ -17,11 +17,13 @@ from pmsync.core.events import (
     Acknowledgement,
     CalendarEntry,
     Change,
+    Deployment,
     Fact,
     Meaning,
     Milestone,
     Occurrence,
     Project,
+    Release,
     Synced,
     Thing,
     WorkItem,
@@ -70,6 +72,29 @@ def milestone(ident: str = "m1", due: str | None = None, **values: Any) -> tuple
     return Thing(JIRA, "milestone", ident), Milestone.model_validate(content)
 
 
+def deployment(
+    ident: str = "1", states: Sequence[tuple[datetime, str]] = (), *, created: datetime = START, **values: Any
+) -> tuple[Thing, Deployment]:
+    """A deployment with the states that it went through; to production, unless it is said otherwise."""
+    olds = ["pending", *(state for _, state in states)]
+    history = [
+        Change(field="state", old=old, new=state, at=when, id=f"{ident}.{n}")
+        for n, (old, (when, state)) in enumerate(zip(olds, states, strict=False))
+    ]
+    content = {
+        "container": "APO", "environment": "production", "production": True, "ref": f"v{ident}", "sha": "5ca1ab1e",
+        "created_at": created, "state": olds[-1], "history": history, **values,
+    }  # fmt: skip
+    return Thing(JIRA, "deployment", ident), Deployment.model_validate(content)
+
+
+def release(ident: str = "1", published: datetime | None = None, **values: Any) -> tuple[Thing, Release]:
+    content = {"key": f"v{ident}", "container": "APO", "title": f"Version {ident}", "created_at": START, **values}
+    return Thing(JIRA, "release", ident), Release.model_validate(
+        {**content, "published_at": published, "draft": published is None}
+    )
+
+
 def entry(
     ident: str, meaning: Meaning, start: date | datetime, end: date | datetime | None = None, **values: Any
 ) -> tuple[Thing, CalendarEntry]:
@@ -95,6 +120,8 @@ def state(
     milestones: Iterable[tuple[Thing, Milestone]] = (),
     calendar: Iterable[tuple[Thing, CalendarEntry]] = (),
     facts: Sequence[Fact] = (),
+    deployments: Iterable[tuple[Thing, Deployment]] = (),
+    releases: Iterable[tuple[Thing, Release]] = (),
     **values: Any,
 ) -> ProjectState:
     """A state in which every mapped container has been read."""
@@ -110,6 +137,8 @@ def state(
     things: dict[str, Sequence[tuple[Thing, Any]]] = {
         "work_item": list(items),
         "change_request": [],
+        "deployment": list(deployments),
+        "release": list(releases),
         "milestone": list(milestones),
         "calendar_entry": list(calendar),
         "synced": synced,

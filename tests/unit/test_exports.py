@@ -5,12 +5,27 @@ from datetime import date
 from typing import Any
 
 import pytest
-from builders import NOW, START, Item, acknowledgement, any_items, at, done, entry, item, milestone, state
+from builders import (
+    NOW,
+    START,
+    Item,
+    acknowledgement,
+    any_items,
+    at,
+    deployment,
+    done,
+    entry,
+    item,
+    milestone,
+    release,
+    state,
+)
 from hypothesis import given, settings
 
-from pmsync.core.events import Change, ChangeRequest, Meaning, Review, ReviewRequest, Thing
+from pmsync.core.claims import claimed
+from pmsync.core.events import Change, ChangeRequest, Meaning, Review, ReviewRequest, Snapshot, Thing, version_at
 from pmsync.core.exports import HISTORY, TABLES, rows
-from pmsync.core.project import ProjectState
+from pmsync.core.project import ProjectState, fold
 from pmsync.core.rules import episodes
 
 CONTRACT = {
@@ -18,6 +33,8 @@ CONTRACT = {
     "estimate milestone sprint lead_time_seconds cycle_time_seconds delay_days",
     "transitions": "source key field from to at",
     "change_requests": "source key project state created_at review_requested_at first_review_at merged_at closed_at work_items",
+    "deployments": "source id project container environment ref sha url production created_at state finished_at",
+    "releases": "source id project container key title url created_at published_at draft prerelease",
     "alerts": "fingerprint rule project subject state since evidence",
 }
 
@@ -138,6 +155,61 @@ def test_since_when_a_change_request_waits_for_its_review(then: str, since: str 
     assert row["review_requested_at"] == (since and f"{since}T12:00:00Z")
 
 
+def test_a_deployment_as_of_its_states() -> None:
+    states = [
+        (at("2026-01-06"), "queued"),
+        (at("2026-01-07"), "failure"),
+        (at("2026-01-08"), "success"),
+        (at("2026-01-09"), "inactive"),
+    ]
+    known = state(
+        deployments=[deployment("2"), deployment("1", states, environment="eu", production=False, creator="7")]
+    )
+
+    def seen(day: str) -> list[tuple[Any, ...]]:
+        return [(r["id"], r["state"], r["finished_at"]) for r in read("deployments", known, at(day))]
+
+    failed = "2026-01-07T12:00:00Z"
+    assert seen("2026-01-04") == []
+    assert seen("2026-01-05") == [("1", "pending", None), ("2", "pending", None)]
+    assert seen("2026-01-06") == [("1", "queued", None), ("2", "pending", None)]
+    assert seen("2026-01-07") == [("1", "failure", failed), ("2", "pending", None)]
+    assert seen("2026-01-08") == [("1", "success", failed), ("2", "pending", None)], "it ended first when it failed"
+    assert seen("2026-01-09") == [("1", "inactive", failed), ("2", "pending", None)]
+    row, _ = read("deployments", known)
+    assert row | {
+        "container": "APO", "environment": "eu", "ref": "v1", "sha": "5ca1ab1e", "production": False, "creator": "7",
+        "created_at": "2026-01-05T09:00:00Z",
+    } == row  # fmt: skip
+
+
+def test_a_release_as_it_was_read_by_then() -> None:
+    thing, draft = release("1")
+    _, out = release("1", at("2026-01-08"), title="One", prerelease=True)
+    known = state(releases=[(thing, out), release("2", at("2026-01-07"), container="elsewhere")])
+    kept = {thing: [(version_at(at(day)), each) for day, each in (("2026-01-06", draft), ("2026-01-09", out))]}
+    known = ProjectState(known.project, known.things, kept, ())
+    shown = [
+        [(r["key"], r["title"], r["draft"], r["published_at"]) for r in read("releases", known, at(day))]
+        for day in ("2026-01-04", "2026-01-06", "2026-01-09")
+    ]
+    assert shown == [[], [("v1", "Version 1", True, None)], [("v1", "One", False, "2026-01-08T12:00:00Z")]]
+
+
+def test_every_version_that_is_read_of_a_release_is_kept() -> None:
+    versions = {version_at(at(day)): release("1", out) for day, out in (("2026-01-06", None), ("2026-01-09", NOW))}
+    told = [
+        Snapshot(project="apollo", thing=thing, version=version, content=content)
+        for version, (thing, content) in versions.items()
+    ]
+    assert sorted(key.at for key in fold(map(claimed, told))) == [0, *versions]
+
+
+def test_a_release_that_was_read_later_is_there_from_its_publication_on() -> None:
+    known = state(releases=[release("1", at("2026-01-08"))])
+    assert [len(read("releases", known, at(day))) for day in ("2026-01-07", "2026-01-08")] == [0, 1]
+
+
 def test_calendar_entries_of_days_and_of_hours() -> None:
     calendar = [
         entry("b", Meaning.holiday, date(2026, 5, 1)),
@@ -166,8 +238,10 @@ def test_alerts_know_answers_given_by_then() -> None:
 @given(any_items())
 @settings(max_examples=30)
 def test_rows_are_plain_values_in_an_order_of_their_own(items: list[Item]) -> None:
-    releases = [milestone("m1", "2026-03-20"), milestone("m2", "2026-05-01")]
-    known, shuffled = state(items, releases), state(items[::-1], releases[::-1])
+    due, runs = [milestone("m1", "2026-03-20"), milestone("m2", "2026-05-01")], [deployment("1"), deployment("2")]
+    out = [release("1", NOW), release("2", NOW)]
+    known = state(items, due, deployments=runs, releases=out)
+    shuffled = state(items[::-1], due[::-1], deployments=runs[::-1], releases=out[::-1])
     for table, columns in TABLES.items():
         found = read(table, known)
         assert json.dumps(found) == json.dumps(read(table, shuffled)), table

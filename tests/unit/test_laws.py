@@ -25,6 +25,7 @@ from pmsync.core.events import (
     CalendarEntry,
     Change,
     ChangeRequest,
+    Deployment,
     Event,
     Fact,
     Meaning,
@@ -32,6 +33,7 @@ from pmsync.core.events import (
     Occurrence,
     Project,
     Promise,
+    Release,
     Review,
     ReviewRequest,
     Snapshot,
@@ -90,6 +92,22 @@ milestones = st.builds(
     state=st.sampled_from(["open", "closed"]),
     closed_at=maybe(instants),
 )
+deployments = st.builds(
+    Deployment,
+    container=st.just("acme/apollo"),
+    environment=words,
+    ref=words,
+    sha=words,
+    production=st.booleans(),
+    created_at=st.just(START),
+    state=st.just("success"),
+    history=st.lists(
+        st.builds(Change, field=st.just("state"), old=words, new=st.just("success"), at=instants, id=words), max_size=2
+    ).map(tuple),
+)
+releases = st.builds(
+    Release, key=words, container=st.just("acme/apollo"), title=words, created_at=instants, published_at=maybe(instants)
+)
 occurrences = st.builds(Occurrence, start=days, end=days) | st.builds(Occurrence, start=instants, end=instants)
 calendar = st.builds(
     CalendarEntry,
@@ -130,6 +148,8 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
             any_item(ident),
             st.tuples(st.just(Thing("gh", "change_request", ident)), requests()),
             st.tuples(st.just(Thing("jira", "milestone", ident)), milestones),
+            st.tuples(st.just(Thing("gh", "deployment", ident)), deployments),
+            st.tuples(st.just(Thing("gh", "release", ident)), releases),
             st.tuples(st.just(Thing("calendar", "calendar_entry", ident)), calendar),
             st.tuples(st.just(Thing(CONFIGURATION, "project", project)), configured(project)),
             st.tuples(st.just(Thing(source, "synced", container)), synced(container)),

@@ -6,14 +6,14 @@ from collections.abc import Iterable
 from datetime import date, timedelta
 from io import StringIO
 
-from builders import JIRA, NOW, Item, acknowledgement, at, done, entry, item, milestone, state
+from builders import JIRA, NOW, Item, acknowledgement, at, deployment, done, entry, item, milestone, release, state
 from rich.console import Console
 
 from pmsync.answers import show_alerts
 from pmsync.core.events import Meaning
 from pmsync.core.project import ProjectState
 from pmsync.core.rules import episodes
-from pmsync.core.summary import Summary, at_a_glance, summary, worst_first
+from pmsync.core.summary import Summary, at_a_glance, series, summary, worst_first
 from pmsync.status import FEW, MOST, show_status
 
 OLD = at("2025-06-02")
@@ -135,3 +135,28 @@ def test_the_list_of_alerts_says_what_each_is_about() -> None:
     first, second = out.getvalue().splitlines()[1:3]
     assert "Release m3" in first
     assert "APO-1 Mend [red] it" in second
+
+
+def test_what_was_shipped_is_what_is_out_and_what_went_to_production() -> None:
+    runs = [
+        deployment("1", [(at("2026-03-02"), "success")], created=at("2026-03-01")),
+        deployment("2", [(at("2026-03-04"), "in_progress")], created=at("2026-03-03"), url="https://ci.example.com/2"),
+        deployment("3", [(at("2026-03-05"), "success")], production=False, environment="staging"),
+        deployment("4", [(at("2026-03-06"), "failure"), (at("2026-03-07"), "success")]),
+        deployment("5", [(at("2026-02-02"), "success")]),
+    ]
+    out = [release("1", at("2026-03-02", 13)), release("2"), release("3", at("2026-03-08"), prerelease=True)]
+    known = state(deployments=runs, releases=out)
+    assert [(each.title, each.what, each.at) for each in series(known, NOW).shipped] == [
+        ("Version 3", "pre-release", at("2026-03-08")),
+        ("v4", "to production: success", at("2026-03-06")),
+        ("v2", "to production: in progress", at("2026-03-03")),
+        ("Version 1", "release", at("2026-03-02", 13)),
+        ("v1", "to production: success", at("2026-03-02")),
+    ]
+    then = series(known, at("2026-03-06")).shipped
+    assert [(each.title, each.what) for each in then][:2] == [
+        ("v4", "to production: failure"),
+        ("v2", "to production: in progress"),
+    ]
+    assert [each.url for each in then][1] == "https://ci.example.com/2"

@@ -1,0 +1,287 @@
+"""GitHub: what was shipped: deployments, with their histories from their statuses, and releases.
+
+Neither list can be asked for what changed since, so a poll looks at its newest page, which mostly has not changed and then
+costs no quota; a first reading and each sweep look at all of it. A deployment says when it changed last, its statuses
+included: a sweep so finds the old one that became `inactive`, and has it read again. GitHub's GraphQL API would tell the
+statuses of many at once, but not their ids, so each deployment that changed costs one request for them.
+
+A token need not be let read either of them. Then they are left out, which `check` says; and what is known already stays.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+
+from connectors.base import Mark, Read, Ref, Retryable, Withheld, problem
+from connectors.github_client import MAX_PAGES, Client, Missing, Page, Query
+from connectors.github_shapes import Identified, Raw, Time, raw
+from connectors.github_taken import Taken, note_taken, still_listed
+from connectors.github_things import Home, stamp, updated_at
+from pmsync.core.events import MAX_CHANGES, Change, Deployment, Release
+
+AT_ONCE = 50
+"""Deployments that are read before they are handed on."""
+
+
+class Kind(NamedTuple):
+    """A kind of things: its list's name in addresses, and GitHub's name of the right to read it."""
+
+    list: str
+    right: str
+
+
+SHIPPED: Mapping[str, Kind] = {
+    "deployment": Kind("deployments", "Deployments"),
+    "release": Kind("releases", "Contents"),
+}
+
+
+# --- what they mean ---------------------------------------------------------------------------------------------------
+
+
+class _Deployment(Raw):
+    id: int
+    environment: str
+    ref: str
+    sha: str
+    created_at: Time
+    updated_at: Time
+    creator: Identified | None = None
+    production_environment: bool | None = None
+
+
+class _Status(Raw):
+    id: int
+    state: str
+    created_at: Time
+    log_url: str | None = None
+    environment_url: str | None = None
+
+
+class _Release(Raw):
+    id: int
+    tag_name: str
+    name: str | None
+    html_url: str
+    created_at: Time
+    published_at: Time | None
+    draft: bool
+    prerelease: bool
+
+
+def reference(home: Home, item: Any, kind: str) -> Ref:
+    """The reference of a listed item; one without an id shares `?`."""
+    ident = item.get("id") if isinstance(item, dict) else None
+    return Ref(kind, home.thing(ident) if isinstance(ident, int) else f"{home.id}/?")
+
+
+def read_deployment(home: Home, deployment: Any, statuses: Sequence[Any]) -> Read:
+    """A deployment as read; what cannot be translated says so and keeps what came."""
+    ref, time = reference(home, deployment, "deployment"), updated_at(deployment)
+    try:
+        return Read(ref, time, translate_deployment(home, deployment, statuses))
+    except ValidationError as error:
+        return Read(ref, time, problem=problem(error), raw=raw({"deployment": deployment, "statuses": statuses}))
+
+
+def kept(deployment: Any) -> Any:
+    """What is read of a deployment: the rest, with the deployer's own payload, is not held while thousands are listed."""
+    if not isinstance(deployment, dict):
+        return deployment
+    found = {name: deployment[name] for name in _Deployment.model_fields if name in deployment}
+    creator = found.get("creator")
+    return {**found, "creator": {"id": creator.get("id")}} if isinstance(creator, dict) else found
+
+
+def read_release(home: Home, release: Any) -> Read:
+    """A release as read. It has no time: not every GitHub tells when one changed."""
+    ref = reference(home, release, "release")
+    try:
+        return Read(ref, None, translate_release(home, release))
+    except ValidationError as error:
+        return Read(ref, None, problem=problem(error), raw=raw(release))
+
+
+def translate_deployment(home: Home, deployment: Any, statuses: Sequence[Any]) -> Deployment:
+    """A deployment with its history; raises `ValidationError` if it is not in GitHub's shape."""
+    found = _Deployment.model_validate(deployment)
+    told = sorted(map(_Status.model_validate, statuses), key=lambda status: status.id)
+    changes = list(_changes(told))
+    urls = [status.log_url or status.environment_url or "" for status in reversed(told)]
+    return Deployment(
+        container=home.container,
+        environment=found.environment,
+        ref=found.ref,
+        sha=found.sha,
+        url=next(filter(None, urls), ""),
+        production=bool(found.production_environment),
+        creator=str(found.creator.id) if found.creator else None,
+        created_at=found.created_at,
+        state=told[-1].state if told else PENDING,
+        history=tuple(changes[-MAX_CHANGES:]),
+        history_cut=len(changes) > MAX_CHANGES,
+    )
+
+
+PENDING = "pending"
+"""What a deployment is before its first status."""
+
+
+def _changes(statuses: Iterable[_Status]) -> Iterator[Change]:
+    state = PENDING
+    for status in statuses:
+        if status.state != state:
+            yield Change(field="state", old=state, new=status.state, at=status.created_at, id=str(status.id))
+        state = status.state
+
+
+def translate_release(home: Home, release: Any) -> Release:
+    """A release; raises `ValidationError` if it is not in GitHub's shape."""
+    found = _Release.model_validate(release)
+    return Release(
+        key=found.tag_name,
+        container=home.container,
+        title=found.name or found.tag_name,
+        url=found.html_url,
+        created_at=found.created_at,
+        published_at=found.published_at,
+        draft=found.draft,
+        prerelease=found.prerelease,
+    )
+
+
+# --- how they are asked for -------------------------------------------------------------------------------------------
+
+
+class Shipped:
+    """What was shipped from the repositories of one source."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._taken: dict[str, Taken] = {}
+        self._refused: dict[str, set[str]] = {}
+
+    def refused(self, container: str) -> Collection[str]:
+        """The kinds that the token was not let read when they were last asked for."""
+        return frozenset(self._refused.get(container, ()))
+
+    def check(self, home: Home) -> Iterator[str]:
+        """A line for each kind that the token may not read."""
+        for kind, each in SHIPPED.items():
+            try:
+                self.assure(home, kind)
+            except Withheld:
+                yield (
+                    f"{home.container}: its {each.list} cannot be read, and all else can; let the token read "
+                    f"{each.right}, or do without them"
+                )
+
+    def assure(self, home: Home, kind: str) -> None:
+        """Raises `Withheld` where nothing of this kind may be read: that one of them is not to be had means nothing then."""
+        if kind in SHIPPED:
+            self._page(home, kind)
+
+    def releases(self, home: Home, since: datetime | None) -> list[Read]:
+        """The newest releases, or all of them."""
+        return [read_release(home, each) for page in self._listed(home, "release", since) for each in page.items]
+
+    def changed(self, home: Home, since: datetime | None) -> Changed:
+        """Those of the newest deployments, or of all, that changed at or after `since`, but for what was read as a whole."""
+        known = self._taken[home.container] = still_listed(self._taken.get(home.container, {}), since)
+        found: dict[str, tuple[Any, datetime | None]] = {}
+        for page in self._listed(home, "deployment", since):
+            for each in map(kept, page.items):
+                time = updated_at(each)
+                if stamp(each) not in known and (since is None or time is None or time >= since.replace(microsecond=0)):
+                    found[stamp(each)] = each, page.at
+        return Changed(self._client, home, known, list(found.values()))
+
+    def sweep(self, home: Home) -> Iterator[list[Mark]]:
+        """Names all of them, from the lists alone."""
+        for kind in SHIPPED:
+            for page in self._pages(home, kind):
+                timed = kind == "deployment"
+                yield [Mark(reference(home, each, kind), updated_at(each) if timed else None) for each in page.items]
+
+    def fetch(self, home: Home, kind: str, ident: int) -> Read:
+        """One of them by id; raises `Missing`."""
+        found = self._client.get(f"{home.path}/{SHIPPED[kind].list}/{ident}").body
+        if kind == "release":
+            return read_release(home, found)
+        return read_deployment(home, kept(found), statuses_of(self._client, home, found))
+
+    def _listed(self, home: Home, kind: str, since: datetime | None) -> Iterator[Page]:
+        """All pages, or the newest one. What was refused is asked for again with the next sweep: a refusal costs quota."""
+        if since is None:
+            yield from self._pages(home, kind)
+        elif kind not in self.refused(home.container):
+            yield from self._pages(home, kind, most=1)
+
+    def _pages(self, home: Home, kind: str, most: int = MAX_PAGES) -> Iterator[Page]:
+        """So many pages of a list; none where the token may not read it."""
+        refused, asked = self._refused.setdefault(home.container, set()), set[str]()
+        try:
+            page = self._page(home, kind, asked)
+        except Withheld:
+            refused.add(kind)
+            return
+        refused.discard(kind)
+        yield page
+        for _ in range(most - 1):
+            if page.next is None:
+                return
+            page = self._client.page(page.next, {}, asked)
+            yield page
+        if page.next is not None and most > 1:
+            raise Retryable(f"the {SHIPPED[kind].list} of {home.container} do not end after {most} pages")
+
+    def _page(self, home: Home, kind: str, asked: set[str] | None = None) -> Page:
+        query: Query = {"per_page": 100}
+        return self._client.page(
+            f"{home.path}/{SHIPPED[kind].list}", query, set() if asked is None else asked, again=True
+        )
+
+
+class Changed:
+    """The deployments of one listing, the oldest change first, to be handed on as the listing beside them gets on.
+
+    `timeless` are those that do not say when they changed.
+    """
+
+    def __init__(self, client: Client, home: Home, taken: Taken, listed: Sequence[tuple[Any, datetime | None]]) -> None:
+        timed = [(time, each, at) for each, at in listed if (time := updated_at(each))]
+        self.timeless = [read_deployment(home, each, ()) for each, _ in listed if updated_at(each) is None]
+        self._waiting = deque(sorted(timed, key=lambda each: each[0]))
+        self._client, self._home, self._taken = client, home, taken
+
+    def until(self, time: datetime) -> Iterator[list[Read]]:
+        """Those that changed no later than that, some at a time."""
+        while due := self._due(time):
+            reads = [(each, read, at) for _, each, at in due for read in self._still_there(each)]
+            if reads:
+                yield [read for _, read, _ in reads]
+            for each, read, listed_at in reads:
+                note_taken(self._taken, [(each, read)], listed_at)
+
+    def _due(self, time: datetime) -> list[tuple[datetime, Any, datetime | None]]:
+        found: list[tuple[datetime, Any, datetime | None]] = []
+        while self._waiting and len(found) < AT_ONCE and self._waiting[0][0] <= time:
+            found.append(self._waiting.popleft())
+        return found
+
+    def _still_there(self, deployment: Any) -> Iterator[Read]:
+        """The listed deployment, unless it went away meanwhile (which a sweep will find)."""
+        with suppress(Missing):
+            yield read_deployment(self._home, deployment, statuses_of(self._client, self._home, deployment))
+
+
+def statuses_of(client: Client, home: Home, deployment: Any) -> list[Any]:
+    """The statuses of a deployment; none where it has no id to ask for them by."""
+    ident = deployment.get("id") if isinstance(deployment, dict) else None
+    return client.all(f"{home.path}/deployments/{ident}/statuses") if isinstance(ident, int) else []
