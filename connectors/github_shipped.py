@@ -25,6 +25,9 @@ from connectors.github_taken import Taken, note_taken, still_listed
 from connectors.github_things import Home, stamp, updated_at
 from pmsync.core.events import MAX_CHANGES, Change, Deployment, Release
 
+NEWEST, PAGE = 30, 100
+"""So many of each list a poll looks at, and so many there are on a page of all. Each poll's answers are kept, and those of
+all repositories have to find room (`connectors/conditional.py`): a release comes with its notes and all its assets."""
 AT_ONCE = 50
 """Deployments that are read before they are handed on."""
 
@@ -185,7 +188,7 @@ class Shipped:
     def assure(self, home: Home, kind: str) -> None:
         """Raises `Withheld` where nothing of this kind may be read: that one of them is not to be had means nothing then."""
         if kind in SHIPPED:
-            self._page(home, kind)
+            self._first(home, kind, NEWEST)
 
     def releases(self, home: Home, since: datetime | None) -> list[Read]:
         """The newest releases, or all of them."""
@@ -220,32 +223,34 @@ class Shipped:
         """All pages, or the newest one. What was refused is asked for again with the next sweep: a refusal costs quota."""
         if since is None:
             yield from self._pages(home, kind)
-        elif kind not in self.refused(home.container):
-            yield from self._pages(home, kind, most=1)
+        elif kind not in self.refused(home.container) and (page := self._let(home, kind, NEWEST)):
+            yield page
 
-    def _pages(self, home: Home, kind: str, most: int = MAX_PAGES) -> Iterator[Page]:
-        """So many pages of a list; none where the token may not read it."""
-        refused, asked = self._refused.setdefault(home.container, set()), set[str]()
+    def _pages(self, home: Home, kind: str) -> Iterator[Page]:
+        """All pages of a list; none where the token may not read it."""
+        page, asked = self._let(home, kind, PAGE), set[str]()
+        for _ in range(MAX_PAGES):
+            if page is None:
+                return
+            yield page
+            page = self._client.page(page.next, {}, asked) if page.next else None
+        raise Retryable(f"the {SHIPPED[kind].list} of {home.container} do not end after {MAX_PAGES} pages")
+
+    def _let(self, home: Home, kind: str, most: int) -> Page | None:
+        """The first page of a list; None, which is remembered, where the token may not read it."""
+        refused = self._refused.setdefault(home.container, set())
         try:
-            page = self._page(home, kind, asked)
+            page = self._first(home, kind, most)
         except Withheld:
             refused.add(kind)
-            return
+            return None
         refused.discard(kind)
-        yield page
-        for _ in range(most - 1):
-            if page.next is None:
-                return
-            page = self._client.page(page.next, {}, asked)
-            yield page
-        if page.next is not None and most > 1:
-            raise Retryable(f"the {SHIPPED[kind].list} of {home.container} do not end after {most} pages")
+        return page
 
-    def _page(self, home: Home, kind: str, asked: set[str] | None = None) -> Page:
-        query: Query = {"per_page": 100}
-        return self._client.page(
-            f"{home.path}/{SHIPPED[kind].list}", query, set() if asked is None else asked, again=True
-        )
+    def _first(self, home: Home, kind: str, most: int) -> Page:
+        # What a poll asks for is kept; what a sweep asks for would only take its room.
+        query: Query = {"per_page": most}
+        return self._client.page(f"{home.path}/{SHIPPED[kind].list}", query, set(), again=most == NEWEST)
 
 
 class Changed:

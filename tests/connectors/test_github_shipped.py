@@ -471,3 +471,19 @@ def test_marks_name_them_with_their_time(connect: Connect, world: World) -> None
     out = world.shipped.release(day(2), "v1")
     marks = [mark for page in connect(world).sweep(REPO) for mark in page]
     assert marks == [Mark(world.ref(ident), day(1.1)), Mark(world.ref(out, "release"), None)]
+
+
+def test_a_poll_looks_at_the_newest_alone(connect: Connect, world: World) -> None:
+    for n in range(100):
+        world.deploy(n / 10, environment="production")
+        world.shipped.release(day(n / 10), f"v{n}")
+    assert len(everything(connect(world))) == 200
+    before = len(world.host.requests)
+    found = everything(connect(world), day(0))
+    assert {kind: sum(ref.kind == kind for ref in found) for kind in ("deployment", "release")} == {
+        "deployment": 30,
+        "release": 30,
+    }
+    later = [request.query for request in world.host.requests[before:]]
+    assert {"per_page": "30"} in later
+    assert not any("page" in query for query in later)
