@@ -1,5 +1,5 @@
-"""GitHub's answers in files: issues, pull requests, their reviews and events, milestones, and the repositories that they
-are of. Each says in its addresses which repository it belongs to; that one's id, a part of every thing's identity, only
+"""GitHub's answers in files: issues, pull requests, their reviews and events, milestones, deployments with their statuses,
+releases, and the repositories that they are of. Each says in its addresses which repository it belongs to; that one's id, a part of every thing's identity, only
 the repository itself or a pull request tells.
 """
 
@@ -14,18 +14,23 @@ from typing import Any
 from connectors import base
 from connectors.base import Read
 from connectors.files import OTHER, Files, Found, Shelves, has
+from connectors.github_shipped import kept, read_deployment, read_release
 from connectors.github_things import Home, Parts, read_milestone, read_thing
 
-_PLACE = re.compile(r"/repos/(?P<name>[\w.-]+/[\w.-]+)(?:/(?:issues|pulls|milestones)/(?P<number>[0-9]{1,18}))?(?:/|$)")
+_PLACE = re.compile(
+    r"/repos/(?P<name>[\w.-]+/[\w.-]+)(?:/(?:issues|pulls|milestones|deployments|releases)/(?P<number>[0-9]{1,18}))?(?:/|$)"
+)
 ADDRESSES = ("repository_url", "pull_request_url", "url", "issue_url")
 NO_ID = "the id of {}: add the answer of GET /repos/{}"
 NO_PULL = "what an issue does not tell of {} pull requests: add the answers of GET /repos/OWNER/REPO/pulls/NUMBER"
 NO_EVENTS = "the events of {} issues and pull requests: add those of GET /repos/OWNER/REPO/issues/events"
 
+NO_STATUSES = "the statuses of {} deployments: add the answers of GET /repos/OWNER/REPO/deployments/ID/statuses"
+
 
 @dataclass(slots=True)
 class Box:
-    """What documents tell of one repository, by number."""
+    """What documents tell of one repository, by number; deployments and releases by id."""
 
     id: int | None = None
     milestones: dict[int, Any] = field(default_factory=dict)
@@ -33,14 +38,17 @@ class Box:
     pulls: dict[int, Any] = field(default_factory=dict)
     reviews: defaultdict[int, list[Any]] = field(default_factory=lambda: defaultdict(list))
     events: defaultdict[int, list[Any]] = field(default_factory=lambda: defaultdict(list))
+    deployments: dict[int, Any] = field(default_factory=dict)
+    statuses: defaultdict[int, list[Any]] = field(default_factory=lambda: defaultdict(list))
+    releases: dict[int, Any] = field(default_factory=dict)
 
 
 def read(settings: base.Settings, shelves: Shelves, containers: Collection[str]) -> Found:  # noqa: ARG001  none matters
-    """The issues, pull requests and milestones in these documents. A name is taken in any case of letters."""
+    """The things in these documents. A name is taken in any case of letters."""
     found, boxes = Found(), _boxes(shelves)
     configured = {container.casefold(): container for container in containers}
     for name, box in sorted(boxes.items()):
-        if box.id is None and (box.issues or box.milestones):
+        if box.id is None and (box.issues or box.milestones or box.deployments or box.releases):
             found.lacks.append(NO_ID.format(name, name))
         elif box.id is not None:
             found.reads += _things(Home(box.id, name, configured.get(name.casefold(), name), {}), box, found)
@@ -63,6 +71,11 @@ def _things(home: Home, box: Box, found: Found) -> Iterator[Read]:
     for number, issue in whole.items():
         if number not in bare:
             yield read_thing(home, _parts(box, number, issue))
+    if stateless := sum(ident not in box.statuses for ident in box.deployments):
+        found.lacks.append(NO_STATUSES.format(stateless))
+    for ident, deployment in box.deployments.items():
+        yield read_deployment(home, kept(deployment), _once(box.statuses[ident]))
+    yield from (read_release(home, each) for each in box.releases.values())
 
 
 def _parts(box: Box, number: int, issue: Mapping[str, Any]) -> Parts:
@@ -80,7 +93,7 @@ def _once(parts: Sequence[Any]) -> list[Any]:
 
 def _boxes(shelves: Shelves) -> Mapping[str, Box]:
     boxes = defaultdict[str, Box](Box)
-    for shape in ("repository", "pull", "issue", "milestone", "review", "event"):
+    for shape in ("repository", "pull", "issue", "milestone", "review", "event", "deployment", "status", "release"):
         for each in shelves.get(shape, []):
             name, number = _place(each)
             if name:
@@ -88,27 +101,34 @@ def _boxes(shelves: Shelves) -> Mapping[str, Box]:
     return boxes
 
 
+_WHOLES = {
+    "pull": "pulls", "issue": "issues", "milestone": "milestones", "deployment": "deployments", "release": "releases",
+}  # fmt: skip
+_PARTS = {"review": "reviews", "event": "events", "status": "statuses"}
+
+
 def _put(box: Box, shape: str, number: int | None, each: Mapping[str, Any]) -> None:
-    match shape, number:
-        case "repository", _:
-            box.id = each["id"]
-        case "pull", int():
-            box.pulls[number] = _later(each, box.pulls.get(number))
-            box.id = _repository_id(each) or box.id
-        case "issue", int():
-            box.issues[number] = _later(each, box.issues.get(number))
-            box.reviews[number] += _listed(each, "reviews")
-            box.events[number] += _listed(each, "events")
-            if not box.events[number]:
-                del box.events[number]
-        case "milestone", int():
-            box.milestones[number] = each
-        case "review", int():
-            box.reviews[number].append(each)
-        case "event", int():
-            box.events[number].append(each)
+    if shape == "repository":
+        box.id = each["id"]
+    elif number is None:
+        return
+    elif shape in _WHOLES:
+        known = getattr(box, _WHOLES[shape])
+        known[number] = _later(each, known.get(number))
+        _put_what_it_holds(box, shape, number, each)
+    else:
+        getattr(box, _PARTS[shape])[number].append(each)
+
+
+def _put_what_it_holds(box: Box, shape: str, number: int, each: Mapping[str, Any]) -> None:
+    if shape == "pull":
+        box.id = _repository_id(each) or box.id
+    if shape == "issue":
+        box.reviews[number] += _listed(each, "reviews")
+        if events := _listed(each, "events"):
+            box.events[number] += events
     milestone = each.get("milestone")
-    if shape in ("issue", "pull") and isinstance(milestone, dict) and isinstance(milestone.get("number"), int):
+    if isinstance(milestone, dict) and isinstance(milestone.get("number"), int):
         box.milestones.setdefault(milestone["number"], milestone)
 
 
@@ -150,6 +170,9 @@ FILES = Files(
         "milestone": has("number", "title", "due_on"),
         "review": has("id", "state", "pull_request_url", "body"),
         "event": has("id", "event", "created_at"),
+        "deployment": has("id", "sha", "environment", "statuses_url"),
+        "status": has("id", "state", "deployment_url"),
+        "release": has("id", "tag_name", "prerelease"),
     },
     envelopes=("items",),
     read=read,

@@ -14,7 +14,7 @@ from connectors.github import GitHubSettings
 from connectors.github_files import FILES as GITHUB
 from connectors.jira import JiraSettings
 from connectors.jira_files import FILES as JIRA
-from pmsync.core.events import ChangeRequest, Milestone, StatusCategory, WorkItem
+from pmsync.core.events import ChangeRequest, Deployment, Milestone, Release, StatusCategory, WorkItem
 from pmsync.importing import documents, files
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
@@ -231,6 +231,49 @@ def test_a_milestone_is_known_from_its_issues_and_better_from_a_list() -> None:
         assert [i.milestone for i in items(found)] == ["5/3"]
 
 
+def shipped() -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, Any]]:
+    """A deployment, its statuses as they are listed, and a release."""
+    own = f"{API}/deployments/70"
+    times = {"created_at": "2026-03-01T10:00:00Z", "updated_at": "2026-03-01T12:00:00Z"}
+    deployment = {
+        "id": 70, "url": own, "repository_url": API, "statuses_url": f"{own}/statuses", "sha": "5ca1ab1e", "ref": "v1",
+        "environment": "production", "production_environment": True, "creator": {"id": 3}, **times,
+    }  # fmt: skip
+    statuses = [
+        {
+            "id": ident, "url": f"{own}/statuses/{ident}", "deployment_url": own, "repository_url": API, "state": state,
+            "created_at": f"2026-03-01T1{ident}:00:00Z",
+        }
+        for ident, state in ((2, "success"), (1, "in_progress"))
+    ]  # fmt: skip
+    release = {
+        "id": 80, "url": f"{API}/releases/80", "html_url": "https://github.com/octo/apollo/releases/tag/v1", "tag_name": "v1",
+        "name": None, "draft": False, "prerelease": False, "published_at": "2026-03-01T13:00:00Z", **times,
+    }  # fmt: skip
+    return deployment, statuses, release
+
+
+def test_what_was_shipped() -> None:
+    deployment, statuses, release = shipped()
+    found = hub([deployment], statuses, [statuses[0]], [release], REPOSITORY)
+    assert [read.ref for read in found.reads] == [("deployment", "5/70"), ("release", "5/80")]
+    ran, out = (read.content for read in found.reads)
+    assert isinstance(ran, Deployment)
+    assert (ran.state, [change.new for change in ran.history]) == ("success", ["in_progress", "success"])
+    assert isinstance(out, Release)
+    assert (out.key, out.title) == ("v1", "v1")
+    assert (found.lacks, found.left.total()) == ([], 0)
+    assert hub([deployment], REPOSITORY).lacks == [
+        "the statuses of 1 deployments: add the answers of GET /repos/OWNER/REPO/deployments/ID/statuses"
+    ]
+    assert hub([release]).lacks == ["the id of octo/apollo: add the answer of GET /repos/octo/apollo"]
+    old = {**deployment, "environment": "old", "updated_at": "2026-03-01T11:00:00Z"}
+    for order in ([old, deployment], [deployment, old]):
+        (read,) = hub(order, statuses, REPOSITORY).reads
+        assert isinstance(read.content, Deployment)
+        assert read.content.environment == "production"
+
+
 def test_of_two_states_of_one_thing_the_later_counts() -> None:
     old, new = hub_issue(title="old"), hub_issue(title="new", updated_at="2026-03-05T10:00:00Z")
     for order in ([old, new], [new, old]):
@@ -254,6 +297,8 @@ def test_events_that_belong_to_no_issue_are_counted() -> None:
         {"number": 1, "state": 2, "title": 3, "user": 4}, {"number": 1, "title": 2, "due_on": 3}, {"id": 1, "event": 2, "created_at": 3},
         {"id": 1, "state": 2, "pull_request_url": 3, "body": 4}, {**hub_issue(9), "events": 3, "reviews": "x", "milestone": []},
         {**hub_issue(9), "events": [3, {"id": "x"}]}, {**pull(9), "base": {"repo": 3}}, {**hub_issue(9), "milestone": {"number": "x"}},
+        {"id": "x", "sha": 1, "environment": 2, "statuses_url": 3, "url": f"{API}/deployments/7"}, {"id": 1, "state": 2, "deployment_url": 3},
+        {"id": 1, "tag_name": 2, "prerelease": 3, "url": f"{API}/releases/8"},
     ],
 )  # fmt: skip
 def test_odd_documents_break_nothing_of_github(odd: Any) -> None:
