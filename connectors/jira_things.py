@@ -28,11 +28,12 @@ SKEW = timedelta(seconds=2)
 """Jira stamps a change and the issue's `updated` a few milliseconds apart, in either order, and Data Center may show the
 latter in whole seconds."""
 MOST_POINTS = 10**9
+MOST_SECONDS = 10**12
 
 ESTIMATES = ("Story Points", "Story point estimate")
 ISSUE_FIELDS = (
     "summary", "issuetype", "project", "status", "assignee", "duedate", "created", "updated", "fixVersions", "labels", "parent",
-    "resolution",
+    "resolution", "timeoriginalestimate", "timespent", "timeestimate",
 )  # fmt: skip
 CATEGORIES: Mapping[str, StatusCategory] = {
     "new": StatusCategory.todo,
@@ -212,6 +213,9 @@ def translate_issue(issue: Issue, site: Site) -> WorkItem:
         assignee=_assignee(raw),
         due_date=_day(maybe(raw, "fields.duedate", str), "fields.duedate"),
         estimate=_points(_custom(raw, chosen[0]), "the estimate"),
+        time_estimate=_seconds(maybe(raw, "fields.timeoriginalestimate", object), "the original estimate"),
+        time_spent=_seconds(maybe(raw, "fields.timespent", object), "the time spent"),
+        time_left=_seconds(maybe(raw, "fields.timeestimate", object), "the remaining estimate"),
         milestone=_first(versions),
         sprint=_sprint(_custom(raw, chosen[1])),
         blocked=bool(_custom(raw, chosen[2])),
@@ -260,6 +264,9 @@ def _readers(site: Site, chosen: Sequence[CustomField | None]) -> Readers:
         ),
         "assignee": (("assignee", lambda ident, _: ident),),
         "duedate": (("due_date", lambda ident, text: _iso(_day(ident or text, "a past due date"))),),
+        "timeoriginalestimate": (("time_estimate", _past_seconds),),
+        "timespent": (("time_spent", _past_seconds),),
+        "timeestimate": (("time_left", _past_seconds),),
         "key": (("key", lambda _, text: _key(text)), ("container", lambda _, text: _key(text).rpartition("-")[0])),
     }
     readers["issuekey"] = readers["key"]
@@ -476,6 +483,20 @@ def _points(value: Any, what: str) -> int | None:
         if points.is_finite() and abs(points) <= MOST_POINTS:
             return int((points * 1000).to_integral_value())
     raise Unreadable(f"{what} is no number of points")
+
+
+def _seconds(value: Any, what: str) -> int | None:
+    """Seconds of work, from a number or its digits."""
+    if value is None:
+        return None
+    digits = "" if isinstance(value, bool) else str(value)
+    if digits.isascii() and digits.isdigit() and len(digits) < 20 and int(digits) <= MOST_SECONDS:
+        return int(digits)
+    raise Unreadable(f"{what} is no number of seconds")
+
+
+def _past_seconds(ident: str | None, text: str | None) -> int | None:
+    return _seconds(ident or text, "a past time")
 
 
 def _day(value: str | None, what: str) -> date | None:

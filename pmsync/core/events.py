@@ -94,7 +94,8 @@ class Change(_Value):
 class WorkItem(_Value):
     """A Jira issue or GitHub issue.
 
-    `estimate` is in thousandths of the team's unit (milli-points); `container` is the id that the configuration maps
+    `estimate` is in thousandths of the team's unit (milli-points); `time_estimate`, `time_spent` and `time_left` are the
+    item's own seconds of work, without its parts': planned at first, logged, and still expected; `container` is the id that the configuration maps
     (a Jira project key, `owner/repo`); `milestone` and `sprint` are ids of things of the same source; `assignee` is a
     source account id. `history` is in the source's order and covers the fields in `TRACKED`, except those named in
     `untracked`, whose source keeps no history of them.
@@ -102,6 +103,7 @@ class WorkItem(_Value):
 
     TRACKED: ClassVar = (
         "key", "container", "status", "status_category", "assignee", "due_date", "estimate", "milestone", "sprint", "blocked",
+        "time_estimate", "time_spent", "time_left",
     )  # fmt: skip
 
     kind: Literal["work_item"] = "work_item"
@@ -116,6 +118,9 @@ class WorkItem(_Value):
     assignee: str | None = None
     due_date: date | None = None
     estimate: int | None = None
+    time_estimate: int | None = None
+    time_spent: int | None = None
+    time_left: int | None = None
     milestone: str | None = None
     sprint: str | None = None
     blocked: bool = False

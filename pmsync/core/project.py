@@ -120,7 +120,7 @@ def load(rows: Mapping[Key, Row]) -> ProjectState | None:
 class Item:
     """A work item as of an instant. `started_at` and `resolved_at` are of its present spell: going back to *to do* wipes
     both, reopening wipes `resolved_at`; they are None where the source has no whole history of the status. `estimate` is
-    in thousandths."""
+    in thousandths, times are in seconds."""
 
     thing: Thing
     content: WorkItem
@@ -131,6 +131,9 @@ class Item:
     assignee: str | None
     due_date: date | None
     estimate: int | None
+    time_estimate: int | None
+    time_spent: int | None
+    time_left: int | None
     milestone: str | None
     sprint: str | None
     blocked: bool

@@ -62,13 +62,13 @@ CUSTOM_FIELDS = (
 )
 SYSTEM_FIELDS = (
     "summary", "issuetype", "project", "status", "assignee", "duedate", "created", "updated", "fixVersions", "labels", "parent",
-    "resolution",
+    "resolution", "timeoriginalestimate", "timespent", "timeestimate",
 )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """What people can set on an issue. Sprints and versions are ids, a parent the id of an issue."""
+    """What people can set on an issue. Sprints and versions are ids, a parent the id of an issue, times seconds."""
 
     title: str
     type: str
@@ -76,6 +76,9 @@ class Fields:
     assignee: str | None = None
     due_date: date | None = None
     story_points: float | None = None
+    original_estimate: int | None = None
+    time_spent: int | None = None
+    remaining_estimate: int | None = None
     fix_versions: tuple[str, ...] = ()
     sprints: tuple[int, ...] = ()
     flagged: bool = False
@@ -267,9 +270,16 @@ class JiraSite:
         return ident
 
     def change_issue(self, ident: str, at: datetime, **fields: Any) -> None:
-        """Fields: title, type, status, resolution, assignee, due_date, story_points, flagged, parent, labels, and one or
-        a tuple of `fix_version` and `sprint`. What does not change leaves no trace."""
+        """Fields: title, type, status, resolution, assignee, due_date, story_points, original_estimate, time_spent,
+        remaining_estimate, flagged, parent, labels, and one or a tuple of `fix_version` and `sprint`. What does not change
+        leaves no trace."""
         self._revise(ident, at, **_plural(fields))
+
+    def log_work(self, ident: str, at: datetime, seconds: int) -> None:
+        """Time spent; the remaining estimate, if there is one, is the less for it."""
+        now: Fields = self._issues[ident].revisions[-1].fields
+        left = None if now.remaining_estimate is None else max(0, now.remaining_estimate - seconds)
+        self._revise(ident, at, time_spent=(now.time_spent or 0) + seconds, remaining_estimate=left)
 
     def move_issue(self, ident: str, at: datetime, project: str) -> None:
         """To another project: a new key; versions stay behind, since they belong to the old one."""
@@ -541,6 +551,9 @@ class JiraSite:
                 "id": fields.parent,
                 "key": self._projects[parent.project].shown(parent.key, moment),
             },
+            "timeoriginalestimate": fields.original_estimate,
+            "timespent": fields.time_spent,
+            "timeestimate": fields.remaining_estimate,
             POINTS_FIELD: fields.story_points,
             SPRINT_FIELD: [
                 {"id": s, "name": f"Sprint {s}", "state": "active" if s == fields.sprints[-1] else "closed"}
@@ -661,6 +674,9 @@ FACETS: tuple[tuple[str, str, Callable[[JiraSite, Fields], Side]], ...] = (
         SPRINT_FIELD,
         lambda _, f: (", ".join(map(str, f.sprints)), ", ".join(f"Sprint {s}" for s in f.sprints)),
     ),
+    ("timeoriginalestimate", "timeoriginalestimate", lambda _, f: _seconds(f.original_estimate)),
+    ("timespent", "timespent", lambda _, f: _seconds(f.time_spent)),
+    ("timeestimate", "timeestimate", lambda _, f: _seconds(f.remaining_estimate)),
     ("Flagged", FLAGGED_FIELD, lambda _, f: ("[10019]", "Impediment") if f.flagged else (None, "")),
     ("labels", "labels", lambda _, f: (None, " ".join(f.labels))),
     ("IssueParentAssociation", "", lambda site, f: site._parent(f.parent)),
@@ -673,6 +689,10 @@ def _item(name: str, ident: str | None, *values: str | None) -> dict[str, Any]:
     custom = (ident or "").startswith("customfield_")
     sides = dict(zip(("from", "fromString", "to", "toString"), values, strict=True))
     return {"field": name, "fieldtype": "custom" if custom else "jira"} | ({"fieldId": ident} if ident else {}) | sides
+
+
+def _seconds(value: int | None) -> Side:
+    return (None, None) if value is None else (str(value), str(value))
 
 
 def _plural(fields: Mapping[str, Any]) -> dict[str, Any]:

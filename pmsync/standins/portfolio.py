@@ -25,6 +25,9 @@ TOKENS = {"PMSYNC_DEMO_JIRA_TOKEN": "standin-jira-token", "PMSYNC_DEMO_GITHUB_TO
 """What the stand-ins ask for; secrets of nobody."""
 SEED = 20260105
 DAY = timedelta(days=1)
+HOUR = timedelta(hours=1)
+SECONDS = 3600
+"""In an hour."""
 HISTORY = 180
 TEAM = ("acc-ada", "acc-bo", "acc-cleo", "acc-dan", "acc-eve")
 HUBBERS = tuple(GitHubUser(login, 900 + n) for n, login in enumerate(("ada", "bo", "cleo", "dan", "eve")))
@@ -47,10 +50,11 @@ class Plan:
     hands: int
     release: int
     """Days from now to the promised release."""
+    logs_work: bool = False
 
 
 JIRA_PLANS = (
-    Plan("APO", "Apollo", 62, 1.0, (3, 9), 3, 14),
+    Plan("APO", "Apollo", 62, 1.0, (3, 9), 3, 14, logs_work=True),
     Plan("BEA", "Beacon", 62, 0.4, (2, 7), 2, 35),
     Plan("DEL", "Delta", 30, 0.2, (2, 6), 2, -20),
 )
@@ -153,10 +157,18 @@ def _write_jira(site: JiraSite, plan: Plan, now: datetime, dice: random.Random) 
     for n, at in enumerate(created):
         version = first if n < plan.start // 3 else second
         due = _day(now, plan.release - dice.randint(1, 20)) if n % 9 == 4 else None
+        title, kind = _title(dice), dice.choice(("Story", "Story", "Task", "Bug"))
+        points = dice.choice((1, 2, 3, 5, None))
         issue = site.create_issue(
-            plan.key, at, _title(dice), type=dice.choice(("Story", "Story", "Task", "Bug")),
-            fix_version=version, due_date=due, story_points=dice.choice((1, 2, 3, 5, None)),
-        )  # fmt: skip
+            plan.key,
+            at,
+            title,
+            type=kind,
+            fix_version=version,
+            due_date=due,
+            story_points=points,
+            **_planned(plan, points),
+        )
         hand = hands.index(min(hands))
         hands[hand] = _work(site, issue, max(at + timedelta(hours=3), hands[hand]), plan, dice, now)
     if plan.key == "APO":
@@ -170,18 +182,29 @@ def _write_jira(site: JiraSite, plan: Plan, now: datetime, dice: random.Random) 
     site.release_version(first, min(now, begin + 130 * DAY), release_date=_day(now, -50))
 
 
+def _planned(plan: Plan, points: int | None) -> dict[str, int]:
+    """Where a team logs its work, it plans eight hours for a point."""
+    seconds = (points or 0) * 8 * SECONDS if plan.logs_work else 0
+    return {"original_estimate": seconds, "remaining_estimate": seconds} if seconds else {}
+
+
 def _work(site: JiraSite, issue: str, start: datetime, plan: Plan, dice: random.Random, now: datetime) -> datetime:
     """One item from start to finish; returns when the hand that did it is free again."""
     if start > now + 20 * DAY:
         return start
     site.change_issue(issue, start, status="In Progress", assignee=dice.choice(TEAM))
     end = start + DAY * dice.uniform(*plan.days)
+    hours = round((end - start) / HOUR / 5) if plan.logs_work else 0
+    if hours:
+        site.log_work(issue, start + (end - start) * 0.2, hours // 3 * SECONDS)
     if dice.random() < 0.12:
         blocked, wait = start + (end - start) * 0.3, DAY * dice.uniform(2, 8)
         site.change_issue(issue, blocked, flagged=True)
         site.change_issue(issue, blocked + wait, flagged=False)
         end += wait
     site.change_issue(issue, end - DAY / 2, status="In Review")
+    if hours:
+        site.log_work(issue, end - HOUR, (hours - hours // 3) * SECONDS)
     site.change_issue(issue, end, status="Done")
     if dice.random() < 0.05:
         site.change_issue(issue, end + DAY, status="In Progress")

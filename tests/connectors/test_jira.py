@@ -238,6 +238,10 @@ ISSUE: dict[str, Any] = {
         "fixVersions": [{"id": "200"}, {"id": "30"}],
         "labels": ["zoo", "api", "api"],
         "parent": {"id": "10001", "key": "APO-1"},
+        "timeoriginalestimate": 28800,
+        "timespent": 7200,
+        "timeestimate": 21600,
+        "aggregatetimespent": 36000,
         "customfield_1": None,
         "customfield_2": 2.5,
         "customfield_3": [{"id": 36, "state": "closed"}, {"id": 37, "state": "active"}, {"id": 38, "state": "future"}],
@@ -273,6 +277,9 @@ def test_translate_issue_present_values() -> None:
         assignee="acc-1",
         due_date=date(2026, 4, 1),
         estimate=2500,
+        time_estimate=28800,
+        time_spent=7200,
+        time_left=21600,
         milestone="30",
         sprint="37",
         blocked=True,
@@ -282,9 +289,10 @@ def test_translate_issue_present_values() -> None:
 
 
 def test_translate_issue_with_nothing_set() -> None:
-    empty = {name: None for name in ISSUE["fields"] if name[:3] in ("cus", "ass", "due", "fix", "lab", "par")}
+    empty = {name: None for name in ISSUE["fields"] if name[:3] in ("cus", "ass", "due", "fix", "lab", "par", "tim")}
     found = translated(**empty)
     assert (found.assignee, found.due_date, found.estimate, found.milestone, found.sprint) == (None,) * 5
+    assert (found.time_estimate, found.time_spent, found.time_left) == (None,) * 3
     assert (found.blocked, found.parent, found.labels) == (False, None, ())
 
 
@@ -342,6 +350,19 @@ HISTORIES = [
             entry("3", 5, step("Flagged", None, "[10019]", None, "Impediment", fieldtype="custom", fieldId="customfield_4")),
         ],
         {"blocked": [(False, True), (True, False), (False, True)]},
+    ),
+    (
+        "work is logged, by id and by name; each time is a field of its own",
+        [
+            entry("1", 3, step("timeestimate", "28800", "25200", "28800", "25200", fieldId="timeestimate"), step("timespent", None, "3600", None, "3600", fieldId="timespent")),
+            entry("2", 4, step("WorklogId", None, None, None, "17"), step("timeestimate", "25200", "21600"), step("timespent", None, None, "3600", "7200")),
+            entry("3", 5, step("timeoriginalestimate", None, "28800", "", "8h"), step("aggregatetimespent", "1", "2")),
+        ],
+        {
+            "time_spent": [(None, 3600), (3600, 7200)],
+            "time_left": [(28800, 25200), (25200, 21600)],
+            "time_estimate": [(None, 28800)],
+        },
     ),
     (
         "versions accumulate; the milestone is the first of them; 30 came last but is first by number",
@@ -518,6 +539,12 @@ def test_how_much_there_is_to_read(stage: Stage, tmp_path: Path) -> None:
     assert [connector.count("APO", since) for since in (None, minutes(10), minutes(31))] == [3, 2, 0]
 
 
+@pytest.mark.parametrize("value", ["-1", "2h", "1" * 19, "1" * 5000, "\u0663"])
+def test_a_past_time_that_is_no_number_of_seconds_is_a_problem(value: str) -> None:
+    with pytest.raises(jira_things.Unreadable, match="a past time is no number of seconds"):
+        translated(entry("1", 3, step("timespent", None, value)))
+
+
 def test_a_long_history_keeps_the_newest() -> None:
     start = datetime(2026, 1, 1, tzinfo=UTC)
     changelog = [
@@ -553,6 +580,12 @@ def test_a_long_history_keeps_the_newest() -> None:
         ("fields.customfield_2", float("nan"), "the estimate"),
         ("fields.customfield_2", 1e300, "the estimate"),
         ("fields.customfield_2", "1e999999999", "the estimate"),
+        ("fields.timespent", -1, "the time spent is no number of seconds"),
+        ("fields.timespent", True, "the time spent"),
+        ("fields.timespent", 10**18, "the time spent"),
+        ("fields.timespent", 3600.5, "the time spent"),
+        ("fields.timeestimate", "2h", "the remaining estimate"),
+        ("fields.timeoriginalestimate", ["1"], "the original estimate"),
         ("fields.project.id", 8, "fields.project.id is int"),
         ("fields.resolution", {"id": "1"}, "fields.resolution.name"),
         ("fields.customfield_3", ["x"], "a sprint has no id"),
@@ -1062,7 +1095,7 @@ def test_an_empty_page_with_a_token_is_not_the_end(stage: Stage, tmp_path: Path)
 
 ISSUES = 4
 OPERATIONS = st.lists(
-    st.tuples(st.integers(2, 200), st.integers(0, ISSUES - 1), st.integers(0, 13), st.integers(0, 2)), max_size=30
+    st.tuples(st.integers(2, 200), st.integers(0, ISSUES - 1), st.integers(0, 14), st.integers(0, 2)), max_size=30
 )
 
 
@@ -1079,6 +1112,8 @@ def world(site: JiraSite, operations: list[tuple[int, int, int, int]]) -> list[s
             continue
         if kind == 10:
             site.move_issue(ident, at, ("APO", "ZEU", "ZEU")[value])
+        elif kind == 14:
+            site.log_work(ident, at, 1800 * (value + 1))
         elif kind == 11:
             gone.add(ident)
             site.delete_issue(ident, at)
@@ -1091,7 +1126,7 @@ START: list[dict[str, Any]] = [
     {},
     {"story_points": 8, "flagged": True},
     {"status": "Done", "sprint": 4},
-    {"assignee": "x"},
+    {"assignee": "x", "original_estimate": 7200, "remaining_estimate": 7200},
 ]
 
 

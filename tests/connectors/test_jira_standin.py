@@ -156,6 +156,26 @@ def test_a_move_gives_a_new_key_and_says_so(stage: Stage) -> None:
     ]
 
 
+def test_work_that_is_logged_is_less_to_do(stage: Stage) -> None:
+    made = stage.site.create_issue("APO", T0, "An issue", original_estimate=7200, remaining_estimate=7200)
+    bare = stage.site.create_issue("APO", T0, "Another")
+    for ident in (made, bare):
+        stage.site.log_work(ident, minutes(5), 5400)
+        stage.site.log_work(ident, minutes(6), 3600)
+    names = ("timeoriginalestimate", "timespent", "timeestimate")
+    assert [list(stage.issue(ident, *names)["fields"].values()) for ident in (made, bare)] == [
+        [7200, 9000, 0],
+        [None, 9000, None],
+    ]
+    steps = [(step["field"], step["from"], step["to"]) for h in stage.histories(made) for step in h["items"]]
+    assert steps == [
+        ("timespent", None, "5400"),
+        ("timeestimate", "7200", "1800"),
+        ("timespent", "5400", "9000"),
+        ("timeestimate", "1800", "0"),
+    ]
+
+
 def test_what_does_not_change_leaves_no_trace(stage: Stage) -> None:
     made = stage.site.create_issue("APO", T0, "An issue", status="Done")
     stage.site.change_issue(made, minutes(5), status="Done", assignee=None)
@@ -414,7 +434,7 @@ def populate(site: JiraSite) -> list[str]:
     made = site.create_issue("APO", T0, "An issue", parent=epic, labels=["api"], story_points=2.5)
     site.change_issue(
         made, minutes(5), title="Renamed", type="Bug", status="Done", assignee="acc-1", due_date=date(2026, 4, 1),
-        story_points=None, fix_version=version, sprint=(36, 37), flagged=True, parent=None, labels=("api", "web"),
+        story_points=None, time_spent=3600, original_estimate=7200, remaining_estimate=3600, fix_version=version, sprint=(36, 37), flagged=True, parent=None, labels=("api", "web"),
     )  # fmt: skip
     site.move_issue(made, minutes(6), "ZEU")
     return [epic, made]
@@ -457,7 +477,7 @@ def test_histories_and_the_parts_of_issues_are_as_the_vendor_documents(stage: St
     assert [error.message for error in Draft202012Validator(schema).iter_errors(solid)] == []
     assert {step["field"] for step in histories[0]["items"]} == {
         "summary", "issuetype", "status", "assignee", "duedate", "Story point estimate", "Sprint", "Flagged", "labels",
-        "IssueParentAssociation", "Fix Version",
+        "IssueParentAssociation", "Fix Version", "timespent", "timeestimate", "timeoriginalestimate",
     }  # fmt: skip
     fields = stage.issue(made, "status", "fixVersions", "issuetype")["fields"]
     for part, kind in ((fields["status"], "StatusDetails"), (fields["issuetype"], "IssueTypeDetails")):

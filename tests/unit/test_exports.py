@@ -63,6 +63,16 @@ def test_a_work_item_as_of_two_instants() -> None:
     assert not read("work_items", known, at("2026-01-05", 8))
 
 
+def test_working_time_as_of_two_instants() -> None:
+    logged = [(at("2026-01-08"), "time_spent", 3600), (at("2026-01-08"), "time_left", 1800)]
+    known = state([item("1", logged, time_estimate=7200, time_spent=None, time_left=7200)])
+    columns = ("time_estimate_seconds", "time_spent_seconds", "time_left_seconds")
+    seen = [
+        [row[name] for name in columns] for when in (at("2026-01-07"), NOW) for row in read("work_items", known, when)
+    ]
+    assert seen == [[7200, None, 7200], [7200, 3600, 1800]]
+
+
 @pytest.mark.parametrize(
     ("subject", "delay"),
     [
