@@ -24,6 +24,7 @@ from connectors.jira_auth import WAYS, JiraAuth, expected, signed_in
 from connectors.jira_client import Client
 from connectors.jira_cloud import Cloud
 from connectors.jira_data_center import DataCenter
+from connectors.jira_links import BLOCKING
 from connectors.jira_query import EARLIEST_ZONE, Query
 from connectors.jira_things import (
     DROPPED,
@@ -31,11 +32,11 @@ from connectors.jira_things import (
     Issue,
     Site,
     Unreadable,
-    dropped_names,
     dump,
     instant,
     marks,
     maybe,
+    plain_names,
     read_issue,
     read_version,
     site,
@@ -49,7 +50,8 @@ ISSUES_PER_FETCH = 100
 
 class JiraSettings(webhooks.HookedSettings):
     """A Jira. `story_points` names the field of the estimate where it is neither of Jira's own two;
-    `dropped_resolutions` are the names, in any case of letters, of those that say that nothing was done."""
+    `dropped_resolutions` are the names, in any case of letters, of those that say that nothing was done; `blocking_links`
+    the words, likewise, by which an issue says of a link that the other one blocks it."""
 
     kind: Literal["jira"] = "jira"
     url: str
@@ -57,6 +59,7 @@ class JiraSettings(webhooks.HookedSettings):
     auth: JiraAuth | None = None
     story_points: str | None = None
     dropped_resolutions: tuple[str, ...] = DROPPED
+    blocking_links: tuple[str, ...] = BLOCKING
     page_size: int = Field(default=100, ge=1, le=1000)
 
     @model_validator(mode="after")
@@ -195,7 +198,10 @@ class JiraConnector:
         statuses, fields, settings = self._client.get("status"), self._client.get("field"), self._settings
         known = self._client.read(lambda: site(settings.url, statuses, fields, settings.story_points))
         return dataclasses.replace(
-            known, dropped=dropped_names(settings.dropped_resolutions), containers=self._names.known()
+            known,
+            dropped=plain_names(settings.dropped_resolutions),
+            blocking=plain_names(settings.blocking_links),
+            containers=self._names.known(),
         )
 
     def _zone(self) -> tzinfo:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from connectors.base import Read
 from connectors.files import OTHER, Files, Found, Shelves, has
 from connectors.jira import JiraSettings
-from connectors.jira_things import Issue, Site, dropped_names, read_issue, read_version, site, updated_at
+from connectors.jira_things import Issue, Site, plain_names, read_issue, read_version, site, updated_at
 from pmsync.core.events import WorkItem
 
 NO_NAMES = (
@@ -81,7 +81,8 @@ def _site(settings: JiraSettings, shelves: Shelves) -> Site:
     ]
     fields = {each["id"]: each for each in [*named, *filter(_is_custom, shelves.get("field", []))]}
     known = site(settings.url, statuses, list(fields.values()), settings.story_points)
-    return dataclasses.replace(known, dropped=dropped_names(settings.dropped_resolutions))
+    dropped, blocking = plain_names(settings.dropped_resolutions), plain_names(settings.blocking_links)
+    return dataclasses.replace(known, dropped=dropped, blocking=blocking)
 
 
 def _is_custom(field: Mapping[str, Any]) -> bool:

@@ -20,7 +20,8 @@ from typing import Any, Literal, NamedTuple, TypeVar
 from pydantic import ValidationError
 
 from connectors.base import Mark, Read, Ref
-from pmsync.core.events import MAX_CHANGES, Change, Milestone, Scalar, StatusCategory, WorkItem
+from connectors.jira_links import BLOCKING, Named, Step, links, relation, told
+from pmsync.core.events import MAX_CHANGES, MAX_LINKS, Change, Link, Milestone, Scalar, StatusCategory, WorkItem
 
 T = TypeVar("T")
 
@@ -33,7 +34,7 @@ MOST_SECONDS = 10**12
 ESTIMATES = ("Story Points", "Story point estimate")
 ISSUE_FIELDS = (
     "summary", "issuetype", "project", "status", "assignee", "duedate", "created", "updated", "fixVersions", "labels", "parent",
-    "resolution", "timeoriginalestimate", "timespent", "timeestimate",
+    "resolution", "timeoriginalestimate", "timespent", "timeestimate", "issuelinks",
 )  # fmt: skip
 CATEGORIES: Mapping[str, StatusCategory] = {
     "new": StatusCategory.todo,
@@ -90,6 +91,7 @@ class Site:
     epic: tuple[CustomField, ...] = ()
     """Where Data Center keeps the epic's key; on Cloud an epic is a parent."""
     dropped: frozenset[str] = frozenset(DROPPED)
+    blocking: frozenset[str] = frozenset(BLOCKING)
     containers: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """id -> configured name, of the projects whose configured name is known."""
 
@@ -116,9 +118,9 @@ def site(url: str, statuses: Any, fields: Any, story_points: str | None) -> Site
     )
 
 
-def dropped_names(resolutions: Iterable[str]) -> frozenset[str]:
-    """The resolutions that say that nothing was done, as names are compared."""
-    return frozenset(map(_plain_name, resolutions))
+def plain_names(names: Iterable[str]) -> frozenset[str]:
+    """Names of a list that people configure, as names are compared."""
+    return frozenset(map(_plain_name, names))
 
 
 def _called(custom: Iterable[Any], names: Sequence[str]) -> tuple[CustomField, ...]:
@@ -200,7 +202,7 @@ def translate_issue(issue: Issue, site: Site) -> WorkItem:
     chosen = [_chosen(fields, raw, entries) for fields in (site.estimate, site.sprint, site.flagged)]
     versions = [take(version, "id", str) for version in maybe(raw, "fields.fixVersions", list) or []]
     resolution = _resolution(raw, site)
-    project = take(raw, "fields.project.key", str)
+    project, linked = take(raw, "fields.project.key", str), _links(raw, entries, site)
     item = WorkItem(
         key=key,
         container=site.containers.get(maybe(raw, "fields.project.id", str) or "", project),
@@ -221,6 +223,8 @@ def translate_issue(issue: Issue, site: Site) -> WorkItem:
         blocked=bool(_custom(raw, chosen[2])),
         parent=_parent(raw, site),
         labels=tuple(sorted({typed(label, str, "fields.labels") for label in maybe(raw, "fields.labels", list) or []})),
+        links=tuple(linked[:MAX_LINKS]),
+        links_cut=len(linked) > MAX_LINKS,
     )
     changes = _changes(entries, _readers(site, chosen), site.containers)
     past = _categories(changes, entries, status.category, resolution, site)
@@ -421,6 +425,29 @@ def _parent(raw: Any, site: Site) -> str | None:
     return next(filter(None, epics), None)
 
 
+def _links(raw: Any, entries: Iterable[Entry], site: Site) -> list[Link]:
+    """The issue's links to others; of links to pages and other sites nothing is read."""
+    steps = [
+        Step(entry.at, *(_told_link(maybe(item, text, str), site) for _, text in SIDES))
+        for entry in entries
+        for name, item in entry.items
+        if name in ("link", "issuelinks")
+    ]
+    return links([_link(each, site) for each in maybe(raw, "fields.issuelinks", list) or []], steps)
+
+
+def _link(raw: Any, site: Site) -> Named:
+    """A link says the words of its type for either end; the issue that it holds is the other end."""
+    side = "outward" if maybe(raw, "inwardIssue", dict) is None else "inward"
+    words = take(raw, f"type.{side}", str)
+    return Named(relation(_plain_name(words), site.blocking), take(raw, f"{side}Issue.key", str))
+
+
+def _told_link(text: str | None, site: Site) -> Named | None:
+    found = told(text) if text else None
+    return found and Named(relation(_plain_name(found[0]), site.blocking), found[1])
+
+
 def _assignee(raw: Any) -> str | None:
     """The account's id; Data Center has none, and keys that stay when a user is renamed (old ones names alone)."""
     if maybe(raw, "fields.assignee", dict) is None:
@@ -430,7 +457,7 @@ def _assignee(raw: Any) -> str | None:
 
 
 def _plain_name(name: str) -> str:
-    """A resolution's name as names are compared."""
+    """A name of a resolution or link as names are compared."""
     return " ".join(name.replace("\u2019", "'").casefold().split())
 
 

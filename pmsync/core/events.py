@@ -31,6 +31,10 @@ from pmsync.core.cloudevents import Context, Headers, Undecodable, reasons, unwr
 
 MAX_CHANGES = 2000
 """A history longer than this is cut to its newest changes and flagged (`history_cut`)."""
+MAX_LINKS = 500
+"""Of more links those that stand are kept, then those that were removed last, and it is flagged (`links_cut`)."""
+BLOCKED_BY = "blocked_by"
+"""The relation of an item to one that blocks it."""
 
 
 def _utc(value: datetime) -> datetime:
@@ -91,6 +95,20 @@ class Change(_Value):
     id: str
 
 
+class Link(_Value):
+    """A link of a work item, as seen from it, to the item that is called `key` now. `relation` is `blocked_by`, else what
+    the source calls it, in lower case (`blocks`, `relates to`). It stood from `since` (None: the source does not tell) until
+    `until` (None: it stands); of one that was removed, `key` is what the other item was called then."""
+
+    relation: str
+    key: str
+    since: Instant | None = None
+    until: Instant | None = None
+
+    def stands(self, at: datetime) -> bool:
+        return (self.since is None or self.since <= at) and (self.until is None or at < self.until)
+
+
 class WorkItem(_Value):
     """A Jira issue or GitHub issue.
 
@@ -126,6 +144,8 @@ class WorkItem(_Value):
     blocked: bool = False
     parent: str | None = None
     labels: tuple[str, ...] = ()
+    links: tuple[Link, ...] = ()
+    links_cut: bool = False
     history: tuple[Change, ...] = ()
     history_cut: bool = False
     untracked: tuple[str, ...] = ()

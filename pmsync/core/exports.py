@@ -141,6 +141,7 @@ _WORK_ITEMS: Mapping[str, Column] = {
     "status": lambda _, i: i.status,
     "status_category": lambda _, i: i.status_category.value,
     "blocked": lambda _, i: i.blocked,
+    "blocked_by": lambda _, i: list(i.blocked_by),
     "assignee": lambda _, i: i.assignee,
     "created_at": lambda _, i: _text(i.content.created_at),
     "started_at": lambda _, i: _text(i.started_at),
@@ -265,9 +266,9 @@ TABLES: Mapping[str, tuple[str, ...]] = {name: tuple(table.columns) for name, ta
 HISTORY: Mapping[str, tuple[str, ...]] = {
     "projects": ("scope", "todo", "in_progress", "done", "dropped", "done_share", "estimate", "estimate_done", "unestimated"),
     "work_items": (
-        "key", "container", "status", "status_category", "blocked", "assignee", "created_at", "started_at", "resolved_at",
-        "due_date", "estimate", "time_estimate_seconds", "time_spent_seconds", "time_left_seconds", "milestone", "sprint",
-        "lead_time_seconds", "cycle_time_seconds", "delay_days",
+        "key", "container", "status", "status_category", "blocked", "blocked_by", "assignee", "created_at", "started_at",
+        "resolved_at", "due_date", "estimate", "time_estimate_seconds", "time_spent_seconds", "time_left_seconds",
+        "milestone", "sprint", "lead_time_seconds", "cycle_time_seconds", "delay_days",
     ),
     "transitions": ("source", "key", "project", "field", "from", "to", "at"),
     "milestones": ("scope", "open", "done", "done_share"),

@@ -60,10 +60,24 @@ CUSTOM_FIELDS = (
     (SPRINT_FIELD, "Sprint", "array", "com.pyxis.greenhopper.jira:gh-sprint"),
     (FLAGGED_FIELD, "Flagged", "array", "com.atlassian.jira.plugin.system.customfieldtypes:multicheckboxes"),
 )
+LINK_TYPES = {
+    "Blocks": {"id": "10000", "name": "Blocks", "inward": "is blocked by", "outward": "blocks"},
+    "Duplicate": {"id": "10002", "name": "Duplicate", "inward": "is duplicated by", "outward": "duplicates"},
+    "Relates": {"id": "10003", "name": "Relates", "inward": "relates to", "outward": "relates to"},
+}
 SYSTEM_FIELDS = (
     "summary", "issuetype", "project", "status", "assignee", "duedate", "created", "updated", "fixVersions", "labels", "parent",
-    "resolution", "timeoriginalestimate", "timespent", "timeestimate",
+    "resolution", "timeoriginalestimate", "timespent", "timeestimate", "issuelinks",
 )  # fmt: skip
+
+
+class Linked(NamedTuple):
+    """A link as one of its issues has it; `side` is that of the other one, inward or outward."""
+
+    id: str
+    type: str
+    side: str
+    issue: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +99,7 @@ class Fields:
     parent: str | None = None
     labels: tuple[str, ...] = ()
     resolution: str | None = None
+    links: tuple[Linked, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,7 +310,26 @@ class JiraSite:
         revision = Revision(at, self._next_number("history", 40000), project, key, fields, items)
         self._issues[ident].add(at, revision)
 
+    def link_issue(self, ident: str, at: datetime, other: str, kind: str = "Blocks") -> None:
+        """What is said of it is the outward side of the type: it blocks the other one."""
+        number = self._next("link", 50000)
+        for one, side, end in ((ident, "outward", other), (other, "inward", ident)):
+            links = self._issues[one].revisions[-1].fields.links
+            self._revise(one, at, links=(*links, Linked(number, kind, side, end)))
+
+    def unlink_issue(self, ident: str, at: datetime, other: str) -> None:
+        """All links between the two are removed."""
+        self._unlink(ident, at, other)
+        self._unlink(other, at, ident)
+
+    def _unlink(self, ident: str, at: datetime, other: str) -> None:
+        links = self._issues[ident].revisions[-1].fields.links
+        self._revise(ident, at, links=tuple(link for link in links if link.issue != other))
+
     def delete_issue(self, ident: str, at: datetime) -> None:
+        """Issues that it is linked to lose the links at the same moment, with an entry in their changelogs."""
+        for link in self._issues[ident].revisions[-1].fields.links:
+            self._unlink(link.issue, at, ident)
         self._issues[ident].deleted = at
 
     def _revise(self, ident: str, at: datetime, **fields: Any) -> None:
@@ -314,11 +348,13 @@ class JiraSite:
             raise ValueError(f"no such status, type, resolution or version: {fields}")
 
     def _items(self, old: Fields, new: Fields) -> tuple[Mapping[str, Any], ...]:
-        return tuple(
+        plain = (
             _item(name, ident, *before, *after)
             for name, ident, side in FACETS
             if (before := side(self, old)) != (after := side(self, new))
-        ) + tuple(self._version_items(old.fix_versions, new.fix_versions))
+        )
+        versions = self._version_items(old.fix_versions, new.fix_versions)
+        return (*plain, *versions, *self._link_items(old.links, new.links))
 
     def _version_items(self, old: Sequence[str], new: Sequence[str]) -> list[Mapping[str, Any]]:
         def name(ident: str) -> str:
@@ -326,6 +362,14 @@ class JiraSite:
 
         gone = [_item("Fix Version", "fixVersions", v, name(v), None, None) for v in old if v not in new]
         return gone + [_item("Fix Version", "fixVersions", None, None, v, name(v)) for v in new if v not in old]
+
+    def _link_items(self, old: Sequence[Linked], new: Sequence[Linked]) -> list[Mapping[str, Any]]:
+        def words(link: Linked) -> Side:
+            key = str(self._issues[link.issue].revisions[-1].key)
+            return key, f"This issue {LINK_TYPES[link.type][link.side]} {key}"
+
+        gone = [_item("Link", None, *words(link), None, None) for link in old if link not in new]
+        return gone + [_item("Link", None, None, None, *words(link)) for link in new if link not in old]
 
     def _parent(self, ident: str | None) -> tuple[str | None, str | None]:
         return (ident, self._issues[ident].revisions[-1].key) if ident else (None, None)
@@ -554,6 +598,11 @@ class JiraSite:
             "timeoriginalestimate": fields.original_estimate,
             "timespent": fields.time_spent,
             "timeestimate": fields.remaining_estimate,
+            "issuelinks": [
+                {"id": link.id, "type": LINK_TYPES[link.type], f"{link.side}Issue": shown}
+                for link in fields.links
+                if (shown := self._linked(link.issue, moment))
+            ],
             POINTS_FIELD: fields.story_points,
             SPRINT_FIELD: [
                 {"id": s, "name": f"Sprint {s}", "state": "active" if s == fields.sprints[-1] else "closed"}
@@ -562,6 +611,13 @@ class JiraSite:
             or None,
             FLAGGED_FIELD: [{"id": "10019", "value": "Impediment"}] if fields.flagged else None,
         }
+
+    def _linked(self, ident: str, moment: datetime) -> Any:
+        """An issue as links show it; nothing of one that this account may not see."""
+        there = self._issues[ident].at(moment)
+        if there is None or not self._projects[there.project].is_there(moment):
+            return None
+        return {"id": ident, "key": self._projects[there.project].shown(there.key, moment)}
 
     def _status(self, name: str) -> Any:
         status = self.statuses[name]

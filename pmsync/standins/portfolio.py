@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
+from functools import partial
 from typing import Any
 
 from pmsync.standins.calendar import CalendarHost
@@ -154,6 +155,7 @@ def _write_jira(site: JiraSite, plan: Plan, now: datetime, dice: random.Random) 
     weeks = HISTORY / 7
     created += sorted(begin + DAY * dice.uniform(2, HISTORY + 20) for _ in range(round(plan.added_per_week * weeks)))
     hands = [begin + DAY * dice.uniform(0, 2) for _ in range(plan.hands)]
+    made, changes = list[str](), Changes()
     for n, at in enumerate(created):
         version = first if n < plan.start // 3 else second
         due = _day(now, plan.release - dice.randint(1, 20)) if n % 9 == 4 else None
@@ -169,14 +171,22 @@ def _write_jira(site: JiraSite, plan: Plan, now: datetime, dice: random.Random) 
             story_points=points,
             **_planned(plan, points),
         )
+        made.append(issue)
         hand = hands.index(min(hands))
-        hands[hand] = _work(site, issue, max(at + timedelta(hours=3), hands[hand]), plan, dice, now)
+        hands[hand] = _work(site, issue, max(at + timedelta(hours=3), hands[hand]), plan, dice, now, changes)
     if plan.key == "APO":
         waiting = site.create_issue(
             "APO", now - 16 * DAY, "Sign the contract for the map", type="Task", fix_version=second, story_points=3
         )
-        site.change_issue(waiting, now - 9 * DAY, status="In Progress", assignee=TEAM[0])
-        site.change_issue(waiting, now - 6 * DAY, flagged=True)
+        changes.add(site.change_issue, waiting, now - 9 * DAY, status="In Progress", assignee=TEAM[0])
+        changes.add(site.change_issue, waiting, now - 6 * DAY, flagged=True)
+        # By then one of them is done, and one was named by mistake.
+        done, mistaken, doing, later = made[-11], made[-10], made[-9], made[-6]
+        for blocker in (done, mistaken, doing):
+            changes.add(site.link_issue, blocker, now - 9 * DAY, waiting)
+        changes.add(site.unlink_issue, mistaken, now - 8 * DAY, waiting)
+        changes.add(site.link_issue, waiting, now - 7 * DAY, later)
+    changes.make()
     if plan.release < 0:
         site.release_version(second, now - 9 * DAY)
     site.release_version(first, min(now, begin + 130 * DAY), release_date=_day(now, -50))
@@ -188,28 +198,44 @@ def _planned(plan: Plan, points: int | None) -> dict[str, int]:
     return {"original_estimate": seconds, "remaining_estimate": seconds} if seconds else {}
 
 
-def _work(site: JiraSite, issue: str, start: datetime, plan: Plan, dice: random.Random, now: datetime) -> datetime:
+class Changes:
+    """What happens to issues, told in any order; links touch two of them."""
+
+    def __init__(self) -> None:
+        self._all: list[tuple[datetime, Callable[[], None]]] = []
+
+    def add(self, change: Callable[..., None], issue: str, at: datetime, *args: Any, **fields: Any) -> None:
+        self._all.append((at, partial(change, issue, at, *args, **fields)))
+
+    def make(self) -> None:
+        for _, change in sorted(self._all, key=lambda each: each[0]):
+            change()
+
+
+def _work(
+    site: JiraSite, issue: str, start: datetime, plan: Plan, dice: random.Random, now: datetime, changes: Changes
+) -> datetime:
     """One item from start to finish; returns when the hand that did it is free again."""
     if start > now + 20 * DAY:
         return start
-    site.change_issue(issue, start, status="In Progress", assignee=dice.choice(TEAM))
+    changes.add(site.change_issue, issue, start, status="In Progress", assignee=dice.choice(TEAM))
     end = start + DAY * dice.uniform(*plan.days)
     hours = round((end - start) / HOUR / 5) if plan.logs_work else 0
     if hours:
-        site.log_work(issue, start + (end - start) * 0.2, hours // 3 * SECONDS)
+        changes.add(site.log_work, issue, start + (end - start) * 0.2, hours // 3 * SECONDS)
     if dice.random() < 0.12:
         blocked, wait = start + (end - start) * 0.3, DAY * dice.uniform(2, 8)
-        site.change_issue(issue, blocked, flagged=True)
-        site.change_issue(issue, blocked + wait, flagged=False)
+        changes.add(site.change_issue, issue, blocked, flagged=True)
+        changes.add(site.change_issue, issue, blocked + wait, flagged=False)
         end += wait
-    site.change_issue(issue, end - DAY / 2, status="In Review")
+    changes.add(site.change_issue, issue, end - DAY / 2, status="In Review")
     if hours:
-        site.log_work(issue, end - HOUR, (hours - hours // 3) * SECONDS)
-    site.change_issue(issue, end, status="Done")
+        changes.add(site.log_work, issue, end - HOUR, (hours - hours // 3) * SECONDS)
+    changes.add(site.change_issue, issue, end, status="Done")
     if dice.random() < 0.05:
-        site.change_issue(issue, end + DAY, status="In Progress")
+        changes.add(site.change_issue, issue, end + DAY, status="In Progress")
         end += 3 * DAY
-        site.change_issue(issue, end, status="Done")
+        changes.add(site.change_issue, issue, end, status="Done")
     return end
 
 

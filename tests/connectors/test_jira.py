@@ -28,7 +28,7 @@ from connectors.jira_query import Query
 from connectors.jira_things import CustomField, Issue, Site, Status
 from connectors.pump import Pump
 from connectors.testing import MemoryBus, MemoryLedger
-from pmsync.core.events import MAX_CHANGES, Change, Milestone, Snapshot, StatusCategory, WorkItem
+from pmsync.core.events import MAX_CHANGES, MAX_LINKS, Change, Link, Milestone, Snapshot, StatusCategory, WorkItem
 from pmsync.standins.jira import HTML, TRUNCATED, Fault, JiraSite, StandinStatus
 from pmsync.standins.server import serve
 
@@ -242,6 +242,23 @@ ISSUE: dict[str, Any] = {
         "timespent": 7200,
         "timeestimate": 21600,
         "aggregatetimespent": 36000,
+        "issuelinks": [
+            {
+                "id": "1",
+                "type": {"name": "Relates", "inward": "relates to", "outward": "relates to"},
+                "outwardIssue": {"id": "10007", "key": "ZEU-7"},
+            },
+            {
+                "id": "2",
+                "type": {"name": "Blocks", "inward": "Is  blocked by", "outward": "blocks"},
+                "inwardIssue": {"id": "10005", "key": "APO-5"},
+            },
+            {
+                "id": "3",
+                "type": {"name": "Blocks", "inward": "is blocked by", "outward": "Blocks"},
+                "outwardIssue": {"id": "10006", "key": "APO-6"},
+            },
+        ],
         "customfield_1": None,
         "customfield_2": 2.5,
         "customfield_3": [{"id": 36, "state": "closed"}, {"id": 37, "state": "active"}, {"id": 38, "state": "future"}],
@@ -285,15 +302,22 @@ def test_translate_issue_present_values() -> None:
         blocked=True,
         parent="APO-1",
         labels=("api", "zoo"),
+        links=(
+            Link(relation="blocked_by", key="APO-5"),
+            Link(relation="blocks", key="APO-6"),
+            Link(relation="relates to", key="ZEU-7"),
+        ),
     )
 
 
 def test_translate_issue_with_nothing_set() -> None:
-    empty = {name: None for name in ISSUE["fields"] if name[:3] in ("cus", "ass", "due", "fix", "lab", "par", "tim")}
+    empty = {
+        name: None for name in ISSUE["fields"] if name[:3] in ("cus", "ass", "due", "fix", "lab", "par", "tim", "iss")
+    } | {"issuetype": {"name": "Bug"}}
     found = translated(**empty)
     assert (found.assignee, found.due_date, found.estimate, found.milestone, found.sprint) == (None,) * 5
     assert (found.time_estimate, found.time_spent, found.time_left) == (None,) * 3
-    assert (found.blocked, found.parent, found.labels) == (False, None, ())
+    assert (found.blocked, found.parent, found.labels, found.links) == (False, None, (), ())
 
 
 def test_sprint_is_the_last_where_none_is_active() -> None:
@@ -426,6 +450,81 @@ def test_history(changelog: list[Any], expected: dict[str, list[tuple[Any, Any]]
     assert list(found.history) == sorted(found.history, key=lambda change: change.at)
     ids = [(change.field, change.id) for change in found.history]
     assert len(set(ids)) == len(ids)
+
+
+def test_links_are_as_old_as_the_changelog_says() -> None:
+    found = translated(
+        entry("1", 3, step("Link", None, "APO-5", None, "This issue is blocked by APO-5")),
+        entry("2", 3, step("Link", None, "APO-9", None, "This issue Is Blocked by APO-9", fieldId="issuelinks")),
+        entry("3", 4, step("Link", "APO-9", None, "This issue is blocked by APO-9", None)),
+        entry("4", 4, step("Link", None, None, None, None), step("RemoteIssueLink", None, "1", None, "This issue links to \"x (y)\"")),
+        entry("5", 5, step("Link", "APO-8", None, "This issue depends on APO-8", None)),
+        entry("6", 6, step("Link", "APO-5", None, "This issue is blocked by APO-5", None)),  # later than the issue shown
+    )  # fmt: skip
+    on = {number: datetime(2026, 3, number, 9, tzinfo=UTC) for number in (3, 4, 5)}
+    assert found.links == (
+        Link(relation="blocked_by", key="APO-5", since=on[3]),
+        Link(relation="blocks", key="APO-6"),
+        Link(relation="relates to", key="ZEU-7"),
+        Link(relation="depends on", key="APO-8", until=on[5]),
+        Link(relation="blocked_by", key="APO-9", since=on[3], until=on[4]),
+    )
+    assert not found.links_cut
+    assert found.history == ()
+
+
+def test_of_very_many_links_those_that_stand_are_kept() -> None:
+    blocks = {"name": "Blocks", "inward": "is blocked by", "outward": "blocks"}
+    standing = [{"type": blocks, "inwardIssue": {"key": f"APO-{n:03}"}} for n in range(MAX_LINKS - 1)]
+    removed = [
+        entry(str(n), 3 + n, step("Link", f"ZEU-{n}", None, f"This issue blocks ZEU-{n}", None)) for n in range(2)
+    ]
+    found = translated(*removed, issuelinks=standing)
+    assert found.links_cut
+    assert [len(found.links), found.links[0].key, found.links[-1].key] == [MAX_LINKS, "APO-000", "ZEU-1"]
+    assert not translated(*removed[1:], issuelinks=standing).links_cut
+
+
+def test_which_links_block_can_be_configured(stage: Stage, tmp_path: Path) -> None:
+    one, other = (stage.site.create_issue("APO", T0, title) for title in ("One", "Other"))
+    stage.site.link_issue(one, minutes(5), other)
+    stage.site.link_issue(one, minutes(5), other, "Duplicate")
+
+    def relations(**settings: Any) -> set[str]:
+        return {link.relation for link in item(items(stage.connect(tmp_path, **settings))[other]).links}
+
+    assert relations() == {"blocked_by", "is duplicated by"}
+    assert relations(blocking_links=["Is duplicated  BY"]) == {"is blocked by", "blocked_by"}
+
+
+LINKING = st.lists(
+    st.tuples(st.integers(2, 200), st.integers(0, 3), st.integers(0, 3), st.sampled_from("BBRRDu-k")), max_size=20
+)
+KINDS = {"B": "Blocks", "R": "Relates", "D": "Duplicate"}
+
+
+def linked(site: JiraSite, operations: list[tuple[int, int, int, str]]) -> None:
+    """Issues that are linked, unlinked (u) and deleted (-), in a project that gets other keys (k)."""
+    made = [site.create_issue("APO", T0, f"Issue {n}") for n in range(4)]
+    at, gone = T0 + timedelta(seconds=10), set[int]()
+    for number, (delay, one, other, kind) in enumerate(operations):
+        at += timedelta(seconds=delay)
+        if kind == "k":
+            site.rename_project("APO", at, f"NEW{number}")
+        elif one == other or {one, other} & gone:
+            continue
+        elif kind == "-":
+            gone.add(one)
+            site.delete_issue(made[one], at)
+        elif kind == "u":
+            site.unlink_issue(made[one], at, made[other])
+        else:
+            site.link_issue(made[one], at, made[other], KINDS[kind])
+
+
+def standing(found: WorkItem, moment: datetime) -> set[tuple[str, str]]:
+    """Relations and the numbers of the keys, which a project keeps when it gets another key."""
+    return {(link.relation, link.key.rpartition("-")[2]) for link in found.links if link.stands(moment)}
 
 
 @pytest.mark.parametrize("created", [1772442000, 1772442000000, "2026-03-02T10:00:00.000+0100", "2026-03-02T09:00:00Z"])
@@ -586,6 +685,9 @@ def test_a_long_history_keeps_the_newest() -> None:
         ("fields.timespent", 3600.5, "the time spent"),
         ("fields.timeestimate", "2h", "the remaining estimate"),
         ("fields.timeoriginalestimate", ["1"], "the original estimate"),
+        ("fields.issuelinks", [{"type": {"inward": "blocks"}}], "type.outward"),
+        ("fields.issuelinks", [{"type": {"inward": "x"}, "inwardIssue": {"id": "1"}}], "inwardIssue.key"),
+        ("fields.issuelinks", {"id": "1"}, "fields.issuelinks is dict"),
         ("fields.project.id", 8, "fields.project.id is int"),
         ("fields.resolution", {"id": "1"}, "fields.resolution.name"),
         ("fields.customfield_3", ["x"], "a sprint has no id"),
@@ -1178,6 +1280,23 @@ def test_replaying_the_history_back_gives_what_was_read_then(
         then, now = item(read), item(last[ident])
         dumped = then.model_dump(mode="json")
         assert {f: as_of(now, f, moment) for f in WorkItem.TRACKED} == {f: dumped[f] for f in WorkItem.TRACKED}
+
+
+@PROPERTY
+@given(LINKING, st.integers(0, 3000))
+def test_links_of_the_past_are_those_that_were_read_then(
+    served: Stage, tmp_path: Path, operations: list[tuple[int, int, int, str]], seconds: int
+) -> None:
+    site = served.fresh(max_page=3)
+    linked(site, operations)
+    connector = served.connect(tmp_path)
+    last = items(connector)
+    moment = served.now = T0 + timedelta(seconds=seconds)
+    for ident, read in items(connector).items():
+        then = item(read)
+        assert all(link.since for link in then.links)
+        if ident in last:
+            assert standing(item(last[ident]), moment) == standing(then, moment)
 
 
 @PROPERTY

@@ -79,6 +79,7 @@ def told(site: JiraSite) -> None:
         1,
     ):
         site.change_issue(one, T0 + timedelta(days=day), **changes)
+    site.link_issue(epic, T0 + timedelta(days=4), one)
     site.log_work(one, T0 + timedelta(days=5), 3600)
     other = site.create_issue("ZEU", T0, "Move me")
     site.move_issue(other, T0 + timedelta(days=3), "APO")
@@ -92,6 +93,9 @@ def test_what_it_tells_is_what_cloud_tells(place: Place, connect: Callable[..., 
     assert found[0] == found[1]
     assert sorted(c.parent or "" for c in found[1].values() if isinstance(c, WorkItem)) == ["", "", "APO-1", "APO-2"]
     items = [content for content in found[1].values() if isinstance(content, WorkItem)]
+    assert [(link.relation, link.key) for item in items for link in item.links if link.since] == [
+        ("blocks", "APO-2"), ("blocked_by", "APO-1"),
+    ]  # fmt: skip
     assert {change.field for item in items for change in item.history} == {
         "assignee", "blocked", "container", "due_date", "estimate", "key", "milestone", "sprint", "status", "status_category",
         "time_estimate", "time_left", "time_spent",

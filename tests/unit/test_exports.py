@@ -15,7 +15,8 @@ from pmsync.core.rules import episodes
 
 CONTRACT = {
     "work_items": "source key project type title status status_category assignee created_at started_at resolved_at due_date "
-    "estimate milestone sprint lead_time_seconds cycle_time_seconds delay_days",
+    "estimate milestone sprint lead_time_seconds cycle_time_seconds delay_days blocked_by time_estimate_seconds "
+    "time_spent_seconds time_left_seconds",
     "transitions": "source key field from to at",
     "change_requests": "source key project state created_at first_review_at merged_at closed_at work_items",
     "alerts": "fingerprint rule project subject state since evidence",
@@ -71,6 +72,13 @@ def test_working_time_as_of_two_instants() -> None:
         [row[name] for name in columns] for when in (at("2026-01-07"), NOW) for row in read("work_items", known, when)
     ]
     assert seen == [[7200, None, 7200], [7200, 3600, 1800]]
+
+
+def test_what_an_item_is_blocked_by_as_of_two_instants() -> None:
+    link = {"relation": "blocked_by", "key": "ZEU-7", "since": at("2026-01-08"), "until": at("2026-01-10")}
+    known = state([item("1", links=[link, link | {"key": "APO-2", "until": None}]), done("2", at("2026-01-12"))])
+    days = ("2026-01-07", "2026-01-09", "2026-01-13")
+    assert [read("work_items", known, at(day))[0]["blocked_by"] for day in days] == [[], ["APO-2", "ZEU-7"], ["APO-2"]]
 
 
 @pytest.mark.parametrize(
