@@ -35,6 +35,7 @@ HINTS: Mapping[str, Extract] = {
     ),
 }  # fmt: skip
 NOT_READ = "pmsync does not read that yet"
+EACH_POLL = "boards and their sprints are read whole with every poll"
 OTHERS = "it is about nothing that pmsync reads"
 IGNORED: Mapping[str, str] = {
     "comment_": "nothing that pmsync reads of an issue changes by a comment",
@@ -42,8 +43,8 @@ IGNORED: Mapping[str, str] = {
     "worklog_": NOT_READ,
     "jira:worklog_": NOT_READ,
     "issuelink_": NOT_READ,
-    "board_": NOT_READ,
-    "sprint_": "an issue tells by itself which sprint it is in",
+    "board_": EACH_POLL,
+    "sprint_": EACH_POLL,
     "project_": "a project's new key belongs in the configuration",
     "user_": OTHERS,
     "option_": OTHERS,

@@ -31,6 +31,7 @@ from pmsync.core.events import (
     Meaning,
     Milestone,
     Project,
+    Sprint,
     StatusCategory,
     Synced,
     Thing,
@@ -199,6 +200,7 @@ class View:
     deadlines: tuple[Deadline, ...]
     calendar: tuple[tuple[Thing, CalendarEntry], ...]
     synced: bool
+    sprints: tuple[tuple[Thing, Sprint], ...] = ()
 
     @property
     def zone(self) -> ZoneInfo:
@@ -353,6 +355,7 @@ def view(state: ProjectState, at: datetime) -> View:
         deadlines=tuple(_deadlines(project, milestones, calendar, ordered, at)),
         calendar=calendar,
         synced=synced,
+        sprints=tuple((thing, sprint) for thing, sprint, _ in _known(state, "sprint", shown, at)),
     )
 
 

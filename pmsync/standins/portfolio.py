@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from pmsync.standins.calendar import CalendarHost
 from pmsync.standins.github import GitHubHost
@@ -25,6 +25,8 @@ TOKENS = {"PMSYNC_DEMO_JIRA_TOKEN": "standin-jira-token", "PMSYNC_DEMO_GITHUB_TO
 """What the stand-ins ask for; secrets of nobody."""
 SEED = 20260105
 DAY = timedelta(days=1)
+SPRINT, PLANNED = 14 * DAY, 11 * DAY
+GOALS = ("Customers can pay", "The map is quick", "Nothing is lost", "")
 HISTORY = 180
 TEAM = ("acc-ada", "acc-bo", "acc-cleo", "acc-dan", "acc-eve")
 HUBBERS = tuple(GitHubUser(login, 900 + n) for n, login in enumerate(("ada", "bo", "cleo", "dan", "eve")))
@@ -47,10 +49,11 @@ class Plan:
     hands: int
     release: int
     """Days from now to the promised release."""
+    sprints: bool = False
 
 
 JIRA_PLANS = (
-    Plan("APO", "Apollo", 62, 1.0, (3, 9), 3, 14),
+    Plan("APO", "Apollo", 62, 1.0, (3, 9), 3, 14, sprints=True),
     Plan("BEA", "Beacon", 62, 0.4, (2, 7), 2, 35),
     Plan("DEL", "Delta", 30, 0.2, (2, 6), 2, -20),
 )
@@ -149,6 +152,7 @@ def _write_jira(site: JiraSite, plan: Plan, now: datetime, dice: random.Random) 
     created = [begin + timedelta(minutes=17 * n) for n in range(plan.start)]
     weeks = HISTORY / 7
     created += sorted(begin + DAY * dice.uniform(2, HISTORY + 20) for _ in range(round(plan.added_per_week * weeks)))
+    sprints = _write_sprints(site, plan, begin, now) if plan.sprints else []
     hands = [begin + DAY * dice.uniform(0, 2) for _ in range(plan.hands)]
     for n, at in enumerate(created):
         version = first if n < plan.start // 3 else second
@@ -158,35 +162,80 @@ def _write_jira(site: JiraSite, plan: Plan, now: datetime, dice: random.Random) 
             fix_version=version, due_date=due, story_points=dice.choice((1, 2, 3, 5, None)),
         )  # fmt: skip
         hand = hands.index(min(hands))
-        hands[hand] = _work(site, issue, max(at + timedelta(hours=3), hands[hand]), plan, dice, now)
+        hands[hand] = _work(site, issue, at, max(at + timedelta(hours=3), hands[hand]), plan, dice, now, sprints)
     if plan.key == "APO":
         waiting = site.create_issue(
             "APO", now - 16 * DAY, "Sign the contract for the map", type="Task", fix_version=second, story_points=3
         )
-        site.change_issue(waiting, now - 9 * DAY, status="In Progress", assignee=TEAM[0])
+        present = next(sprint for sprint in sprints if sprint.start <= now < sprint.end)
+        site.change_issue(waiting, now - 9 * DAY, status="In Progress", assignee=TEAM[0], sprint=present.id)
         site.change_issue(waiting, now - 6 * DAY, flagged=True)
     if plan.release < 0:
         site.release_version(second, now - 9 * DAY)
     site.release_version(first, min(now, begin + 130 * DAY), release_date=_day(now, -50))
 
 
-def _work(site: JiraSite, issue: str, start: datetime, plan: Plan, dice: random.Random, now: datetime) -> datetime:
+class Sprint(NamedTuple):
+    """A sprint of the team, `[start, end)`."""
+
+    id: int
+    start: datetime
+    end: datetime
+
+
+def _write_sprints(site: JiraSite, plan: Plan, begin: datetime, now: datetime) -> list[Sprint]:
+    """One after the other, two weeks each; the next is planned in the middle of the one before."""
+    board = site.boards.add(f"{plan.name} team", [plan.key], begin)
+    found: list[Sprint] = []
+    start = begin
+    while start < now + SPRINT:
+        n = len(found) + 1
+        ident = site.boards.plan(
+            board, f"{plan.name} {n}", max(begin, start - SPRINT / 2), start, start + SPRINT, goal=GOALS[n % len(GOALS)]
+        )
+        site.boards.start(ident, start)
+        site.boards.complete(ident, start + SPRINT)
+        found.append(Sprint(ident, start, start + SPRINT))
+        start += SPRINT
+    return found
+
+
+def _planned(sprints: Sequence[Sprint], created: datetime, start: datetime, end: datetime) -> Iterator[Step]:
+    """An item gets into the sprint in which it is begun: before that begins, unless nobody thought of it by then or it is
+    begun late. It is carried over until it is done."""
+    into: tuple[int, ...] = ()
+    for sprint in sprints:
+        if sprint.start < end and start < sprint.end:
+            into = (*into, sprint.id)
+            early = sprint.start - timedelta(hours=1)
+            committed = created < early and start < sprint.start + PLANNED
+            yield (sprint.start if len(into) > 1 else early if committed else start), {"sprint": into}
+
+
+Step = tuple[datetime, dict[str, Any]]
+"""A change of an issue."""
+
+
+def _work(
+    site: JiraSite, issue: str, created: datetime, start: datetime, plan: Plan, dice: random.Random, now: datetime,
+    sprints: Sequence[Sprint],
+) -> datetime:  # fmt: skip
     """One item from start to finish; returns when the hand that did it is free again."""
     if start > now + 20 * DAY:
         return start
-    site.change_issue(issue, start, status="In Progress", assignee=dice.choice(TEAM))
+    steps: list[Step] = [(start, {"status": "In Progress", "assignee": dice.choice(TEAM)})]
     end = start + DAY * dice.uniform(*plan.days)
     if dice.random() < 0.12:
         blocked, wait = start + (end - start) * 0.3, DAY * dice.uniform(2, 8)
-        site.change_issue(issue, blocked, flagged=True)
-        site.change_issue(issue, blocked + wait, flagged=False)
+        steps += [(blocked, {"flagged": True}), (blocked + wait, {"flagged": False})]
         end += wait
-    site.change_issue(issue, end - DAY / 2, status="In Review")
-    site.change_issue(issue, end, status="Done")
+    steps += [(end - DAY / 2, {"status": "In Review"}), (end, {"status": "Done"})]
     if dice.random() < 0.05:
-        site.change_issue(issue, end + DAY, status="In Progress")
+        steps += [(end + DAY, {"status": "In Progress"}), (end + 3 * DAY, {"status": "Done"})]
         end += 3 * DAY
-        site.change_issue(issue, end, status="Done")
+    steps += _planned(sprints, created, start, end)
+    for at, fields in sorted(steps, key=lambda step: step[0]):
+        site.change_issue(issue, at, **fields)
     return end
 
 
