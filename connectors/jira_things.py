@@ -162,7 +162,7 @@ def read_version(raw: Any, container: str, url: str) -> Read:
     try:
         return Read(ref, content=translate_version(raw, container, url))
     except (ValueError, OverflowError) as error:
-        return Read(ref, problem=_problem(error), raw=dump(raw))
+        return Read(ref, problem=problem(error), raw=dump(raw))
 
 
 def translate_version(raw: Any, container: str, url: str) -> Milestone:
@@ -187,7 +187,7 @@ def read_issue(issue: Issue, site: Site) -> Read:
     try:
         return Read(ref, time, content=translate_issue(issue, site))
     except (ValueError, OverflowError) as error:
-        return Read(ref, time, problem=_problem(error), raw=dump({"issue": raw, "changelog": list(issue.histories)}))
+        return Read(ref, time, problem=problem(error), raw=dump({"issue": raw, "changelog": list(issue.histories)}))
 
 
 def translate_issue(issue: Issue, site: Site) -> WorkItem:
@@ -597,7 +597,7 @@ def maybe(raw: Any, path: str, kind: type[T]) -> T | None:
     return typed(value, kind, path)
 
 
-def _problem(error: Exception) -> str:
+def problem(error: Exception) -> str:
     """One line that names the field and holds no content."""
     if isinstance(error, ValidationError):
         return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['type']}" for e in error.errors(include_input=False)[:3])

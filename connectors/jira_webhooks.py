@@ -46,14 +46,14 @@ HINTS: Mapping[str, Extract] = {
     **dict.fromkeys(("worklog_created", "worklog_deleted", "worklog_updated"), _worklog),
     **dict.fromkeys(("issuelink_created", "issuelink_deleted"), _link),
 }  # fmt: skip
-NOT_READ = "pmsync does not read that yet"
+EACH_POLL = "boards and their sprints are read whole with every poll"
 OTHERS = "it is about nothing that pmsync reads"
 IGNORED: Mapping[str, str] = {
     "comment_": "nothing that pmsync reads of an issue changes by a comment",
     "attachment_": "nothing that pmsync reads of an issue changes by an attachment",
     "jira:worklog_": "jira:issue_updated tells of it, too",
-    "board_": NOT_READ,
-    "sprint_": "an issue tells by itself which sprint it is in",
+    "board_": EACH_POLL,
+    "sprint_": EACH_POLL,
     "project_": "a project's new key belongs in the configuration",
     "user_": OTHERS,
     "option_": OTHERS,

@@ -209,6 +209,26 @@ class Milestone(_Value):
     closed_at: Instant | None = None
 
 
+class Sprint(_Value):
+    """A Jira sprint as one project sees it: a sprint of a board that shows several projects is a thing of each of them.
+
+    `sprint` is the id by which work items name it. `starts_at` is when it was started, or is planned to be; `ends_at` is
+    planned; `closed_at` is when it was completed. Its source keeps no history, so every version read of it is kept.
+    """
+
+    kind: Literal["sprint"] = "sprint"
+    key: str
+    container: str
+    sprint: str
+    title: str
+    url: str = ""
+    goal: str = ""
+    state: Literal["future", "active", "closed"]
+    starts_at: Instant | None = None
+    ends_at: Instant | None = None
+    closed_at: Instant | None = None
+
+
 class Occurrence(_Value):
     """One occurrence of a calendar entry, `[start, end)`. An all-day one carries dates and belongs to the project's zone."""
 
@@ -294,17 +314,18 @@ class Synced(_Value):
 
 
 Content = Annotated[
-    WorkItem | ChangeRequest | Milestone | CalendarEntry | Project | Synced, Field(discriminator="kind")
+    WorkItem | ChangeRequest | Milestone | Sprint | CalendarEntry | Project | Synced, Field(discriminator="kind")
 ]
 KINDS: Mapping[str, type[_Value]] = {
     "work_item": WorkItem,
     "change_request": ChangeRequest,
     "milestone": Milestone,
+    "sprint": Sprint,
     "calendar_entry": CalendarEntry,
     "project": Project,
     "synced": Synced,
 }
-KEPT = frozenset({"milestone", "calendar_entry", "project"})
+KEPT = frozenset({"milestone", "sprint", "calendar_entry", "project"})
 """Kinds whose source keeps no history: every version that was read is kept."""
 
 CONFIGURATION = "configuration"

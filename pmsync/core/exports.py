@@ -17,6 +17,7 @@ from pmsync.core.measures import Measure, measures, share
 from pmsync.core.measures.flow import cycle_time, lead_time
 from pmsync.core.measures.forecast import Forecast, forecast, pace
 from pmsync.core.measures.progress import Progress, progress
+from pmsync.core.measures.sprints import Course, courses
 from pmsync.core.project import Deadline, Item, ProjectState, View, view
 from pmsync.core.rules import episodes
 from pmsync.core.workdays import Workdays
@@ -83,6 +84,10 @@ def _deadlines(sight: Sight) -> Iterator[tuple[Deadline, Progress, Forecast]]:
     shared = pace(sight.view)
     for deadline in sorted(sight.view.deadlines, key=lambda deadline: deadline.thing):
         yield deadline, progress(deadline.items), forecast(sight.view, deadline, shared)
+
+
+def _sprints(sight: Sight) -> list[Course]:
+    return sorted(courses(sight.view), key=lambda course: course.thing)
 
 
 def _occurrences(sight: Sight) -> Iterator[tuple[Thing, CalendarEntry, Occurrence]]:
@@ -190,6 +195,31 @@ _MILESTONES: Mapping[str, Column] = {
     "forecast_reason": lambda _, m: m[2].reason or None,
 }
 
+_SPRINTS: Mapping[str, Column] = {
+    "project": lambda s, _: s.view.project.key,
+    "source": lambda _, c: c.thing.source,
+    "id": lambda _, c: c.thing.id,
+    "sprint": lambda _, c: c.sprint.sprint,
+    "container": lambda _, c: c.sprint.container,
+    "title": lambda _, c: c.sprint.title,
+    "url": lambda _, c: c.sprint.url,
+    "goal": lambda _, c: c.sprint.goal or None,
+    "state": lambda _, c: c.state,
+    "starts_at": lambda _, c: _text(c.sprint.starts_at),
+    "ends_at": lambda _, c: _text(c.sprint.ends_at),
+    "closed_at": lambda _, c: _text(c.sprint.closed_at) if c.state == "closed" else None,
+    "committed": lambda _, c: c.committed,
+    "added": lambda _, c: c.added,
+    "removed": lambda _, c: c.removed,
+    "scope": lambda _, c: c.progress.scope,
+    "done": lambda _, c: c.progress.done,
+    "dropped": lambda _, c: c.progress.dropped,
+    "done_share": lambda _, c: share(c.progress.done, c.progress.scope),
+    "estimate": lambda _, c: _decimal(c.progress.estimate),
+    "estimate_done": lambda _, c: _decimal(c.progress.estimate_done),
+    "unestimated": lambda _, c: c.progress.unestimated,
+}
+
 _CHANGE_REQUESTS: Mapping[str, Column] = {
     "source": lambda _, r: r.thing.source,
     "key": lambda _, r: r.content.key,
@@ -254,6 +284,7 @@ _TABLES: Mapping[str, Table] = {
     "work_items": Table(lambda sight: sight.view.items, _WORK_ITEMS),
     "transitions": Table(_changes, _TRANSITIONS),
     "milestones": Table(_deadlines, _MILESTONES),
+    "sprints": Table(_sprints, _SPRINTS),
     "change_requests": Table(lambda sight: sight.view.requests, _CHANGE_REQUESTS),
     "calendar": Table(_occurrences, _CALENDAR),
     "alerts": Table(_alerts, _ALERTS),
@@ -272,6 +303,7 @@ HISTORY: Mapping[str, tuple[str, ...]] = {
     ),
     "transitions": ("source", "key", "project", "field", "from", "to", "at"),
     "milestones": ("scope", "open", "done", "done_share"),
+    "sprints": (),
     "change_requests": ("container", "state", "milestone", "created_at", "first_review_at", "merged_at", "closed_at"),
     "calendar": (),
     "alerts": (),

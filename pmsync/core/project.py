@@ -32,6 +32,7 @@ from pmsync.core.events import (
     Meaning,
     Milestone,
     Project,
+    Sprint,
     StatusCategory,
     Synced,
     Thing,
@@ -207,6 +208,7 @@ class View:
     deadlines: tuple[Deadline, ...]
     calendar: tuple[tuple[Thing, CalendarEntry], ...]
     synced: bool
+    sprints: tuple[tuple[Thing, Sprint], ...] = ()
 
     @property
     def zone(self) -> ZoneInfo:
@@ -362,6 +364,7 @@ def view(state: ProjectState, at: datetime) -> View:
         deadlines=tuple(_deadlines(project, milestones, calendar, ordered, at)),
         calendar=calendar,
         synced=synced,
+        sprints=tuple((thing, sprint) for thing, sprint, _ in _known(state, "sprint", shown, at)),
     )
 
 

@@ -18,6 +18,7 @@ from pmsync.core.measures import Measure, measures
 from pmsync.core.measures.flow import age, cycle_time, throughput, wip
 from pmsync.core.measures.forecast import Forecast, Pace, forecast, pace
 from pmsync.core.measures.progress import BurnUpPoint, burn_up
+from pmsync.core.measures.sprints import Course, courses
 from pmsync.core.project import Deadline, Item, ProjectState, View, shown_containers, view
 from pmsync.core.rules import TAKES_OVER, Episode, episodes, urgency
 from pmsync.core.rules.episode import Severity, counted, likely, spoken
@@ -27,6 +28,7 @@ SEVERITIES: tuple[Severity, ...] = ("critical", "warning", "info")
 TREND = 10
 POINTS = 180
 RESOLVED = 20
+SPRINTS = 6
 BLANK = "Nothing of {} has been read yet"
 DAY = timedelta(days=1)
 
@@ -287,7 +289,7 @@ class Spent:
 @dataclass(frozen=True, slots=True)
 class Series:
     """What the charts of a project show. `whole` is the forecast of all its open work, whatever deadline that has;
-    `links` are the addresses of items by key."""
+    `links` are the addresses of items by key. Of the `sprints` those that are closed are the last ones."""
 
     today: date
     burn_up: tuple[BurnUpPoint, ...]
@@ -295,6 +297,7 @@ class Series:
     weeks: tuple[Week, ...]
     cycle_times: tuple[Spent, ...]
     ages: tuple[Spent, ...]
+    sprints: tuple[Course, ...]
     links: Mapping[str, str]
 
 
@@ -312,6 +315,7 @@ def series(state: ProjectState, at: datetime) -> Series:
         weeks=_weeks(shown, shared),
         cycle_times=_cycle_times(shown, shared),
         ages=_ages(shown, shared),
+        sprints=_sprints(shown),
         links={item.key: item.content.url for item in shown.items},
     )
 
@@ -346,6 +350,14 @@ def _cycle_times(shown: View, shared: Pace) -> tuple[Spent, ...]:
         if (time := cycle_time(item)).seconds is not None
     ]
     return tuple(sorted(found, key=lambda spent: (spent.day, spent.key)))
+
+
+def _sprints(shown: View) -> tuple[Course, ...]:
+    """Those that go on, then those that are planned, then the last that were closed; each the latest first, but for the
+    planned."""
+    found = courses(shown)
+    active, future, closed = ([c for c in found if c.state == state] for state in ("active", "future", "closed"))
+    return (*reversed(active), *future, *list(reversed(closed))[:SPRINTS])
 
 
 def _ages(shown: View, shared: Pace) -> tuple[Spent, ...]:

@@ -11,7 +11,6 @@ import binascii
 import json
 import re
 import threading
-from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,6 +23,9 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+
+from pmsync.standins.jira_boards import Boards
+from pmsync.standins.timeline import Refusal, Timeline, stamp
 
 POINTS_FIELD = "customfield_10016"
 SPRINT_FIELD = "customfield_10020"
@@ -115,31 +117,6 @@ class Revision:
 
 
 @dataclass(slots=True)
-class Timeline:
-    """All that one issue or version ever was: its revisions, oldest first, and when it was deleted."""
-
-    id: str
-    times: list[datetime] = field(default_factory=list)
-    revisions: list[Any] = field(default_factory=list)
-    deleted: datetime | None = None
-
-    def add(self, at: datetime, revision: Any) -> None:
-        if (self.times and at < self.times[-1]) or self.deleted is not None:
-            raise ValueError(f"{self.id} is written in the order of time, and not after its deletion")
-        self.times.append(at.astimezone(UTC))
-        self.revisions.append(revision)
-
-    def at(self, moment: datetime) -> Any | None:
-        """The revision that holds at a moment, None before its creation and from its deletion on."""
-        index = bisect_right(self.times, moment)
-        gone = self.deleted is not None and moment >= self.deleted
-        return self.revisions[index - 1] if index and not gone else None
-
-    def until(self, moment: datetime) -> Sequence[Any]:
-        return self.revisions[: bisect_right(self.times, moment)]
-
-
-@dataclass(slots=True)
 class Project:
     """A project. `key` is its first one, by which the world is written; `keys` are those that it got later."""
 
@@ -190,14 +167,6 @@ HTML = Fault(status=200, body=b"<!doctype html><title>Log in</title>", content_t
 TRUNCATED = Fault(status=200, body=b'{"issues": [{"id": "1')
 
 
-class Refusal(Exception):
-    """The request is answered with this status and message."""
-
-    def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(message)
-        self.status, self.message, self.headers = status, message, headers or {}
-
-
 class JiraSite:
     """One Jira site. Writing methods take `at`, and each issue's are called in the order of time.
 
@@ -224,6 +193,7 @@ class JiraSite:
         self.index_lag = index_lag
         self.points_per_hour = points_per_hour
         self.statuses: dict[str, StandinStatus] = dict(STATUSES)
+        self.boards = Boards()
         self.faults: deque[Fault] = deque()
         self.requests: list[tuple[str, str]] = []
         self.app = Starlette(routes=[Route("/{path:path}", self._answer, methods=["GET", "POST", "PUT", "DELETE"])])
@@ -438,7 +408,11 @@ class JiraSite:
         self._spent = (hour, spent)
 
     def _charged(self, answer: Any) -> Any:
-        things = answer if isinstance(answer, list) else answer.get("issues", answer.get("issueChangeLogs", []))
+        things = (
+            answer
+            if isinstance(answer, list)
+            else answer.get("issues", answer.get("issueChangeLogs", answer.get("values", [])))
+        )
         hour, spent = self._spent
         self._spent = (hour, spent + len(things))
         return answer
@@ -562,7 +536,7 @@ class JiraSite:
 
     def _history(self, ident: str, number: int) -> Any:
         revision = next(revision for revision in self._issues[ident].revisions if revision.id == number)
-        return {"id": str(number), "created": _stamp(revision.at), "items": list(revision.items)}
+        return {"id": str(number), "created": stamp(revision.at), "items": list(revision.items)}
 
     def _issue(self, ident: str, revision: Revision, names: Sequence[str], moment: datetime) -> Any:
         known = self._fields(ident, revision, moment)
@@ -586,8 +560,8 @@ class JiraSite:
             "status": self._status(fields.status),
             "assignee": fields.assignee and {"accountId": fields.assignee, "active": True},
             "duedate": fields.due_date and fields.due_date.isoformat(),
-            "created": _stamp(self._issues[ident].times[0]),
-            "updated": _stamp(revision.at),
+            "created": stamp(self._issues[ident].times[0]),
+            "updated": stamp(revision.at),
             "fixVersions": [{"id": v.id, "name": v.name, "released": v.released} for v in versions],
             "labels": list(fields.labels),
             "parent": parent
@@ -605,7 +579,8 @@ class JiraSite:
             ],
             POINTS_FIELD: fields.story_points,
             SPRINT_FIELD: [
-                {"id": s, "name": f"Sprint {s}", "state": "active" if s == fields.sprints[-1] else "closed"}
+                self.boards.sprint(s, moment)
+                or {"id": s, "name": f"Sprint {s}", "state": "active" if s == fields.sprints[-1] else "closed"}
                 for s in fields.sprints
             ]
             or None,
@@ -658,6 +633,13 @@ class JiraSite:
             "projectId": int(self._projects[version.project].id),
         } | {name: day.isoformat() for name, day in dates.items() if day}
 
+    def _boards(self, projectKeyOrId: str = "", startAt: str = "0", maxResults: str = "50") -> Any:  # noqa: N803
+        project = self._find_project(projectKeyOrId)
+        return self.boards.page_of_boards(project.key, self.clock(), startAt, maxResults)
+
+    def _sprints(self, board: str, startAt: str = "0", maxResults: str = "50") -> Any:  # noqa: N803
+        return self.boards.page_of_sprints(board, self.clock(), startAt, maxResults)
+
     def _statuses(self) -> Any:
         return [self._status(name) for name in self.statuses]
 
@@ -682,13 +664,17 @@ class JiraSite:
         return {"accountId": "reader", "accountType": "atlassian", "active": True, "timeZone": self.time_zone}
 
     def _server_info(self) -> Any:
-        return {"baseUrl": "https://jira.example.com", "deploymentType": "Cloud", "serverTime": _stamp(self.clock())}
+        return {"baseUrl": "https://jira.example.com", "deploymentType": "Cloud", "serverTime": stamp(self.clock())}
 
 
 QUOTED = r'"((?:[^"\\]|\\.)*)"'
 JQL = (
     rf"project (?P<project>= {QUOTED}|in \({QUOTED}(?:, ?{QUOTED})*\))"
     r'( AND updated >= "(?P<since>\d{4}/\d\d/\d\d \d\d:\d\d)")? ORDER BY updated ASC, key ASC'
+)
+BOARDS = (
+    ("GET", "/rest/agile/1.0/board", {"projectKeyOrId", "startAt", "maxResults"}, JiraSite._boards),
+    ("GET", r"/rest/agile/1.0/board/(\d+)/sprint", {"startAt", "maxResults"}, JiraSite._sprints),
 )
 JiraSite.routes = (
     ("GET", "/rest/api/3/search/jql", {"jql", "fields", "maxResults", "nextPageToken"}, JiraSite._search),
@@ -702,6 +688,7 @@ JiraSite.routes = (
     ("GET", "/rest/api/3/project/([^/]+)/versions", set(), JiraSite._project_versions),
     ("GET", "/rest/api/3/project/([^/]+)", set(), JiraSite._project),
     ("GET", "/rest/api/3/version/([^/]+)", set(), JiraSite._version),
+    *BOARDS,
     ("GET", "/rest/api/3/status", set(), JiraSite._statuses),
     ("GET", "/rest/api/3/field", set(), JiraSite._field_list),
     ("GET", "/rest/api/3/myself", set(), JiraSite._myself),
@@ -770,11 +757,6 @@ def _order(revision: Revision) -> list[Any]:
 
 def _sortable(when: datetime) -> str:
     return when.astimezone(UTC).isoformat(timespec="microseconds")
-
-
-def _stamp(when: datetime) -> str:
-    when = when.astimezone(UTC)
-    return f"{when:%Y-%m-%dT%H:%M:%S}.{when.microsecond // 1000:03d}+0000"
 
 
 def _token(place: str, after: Sequence[Any]) -> str:

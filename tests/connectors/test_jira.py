@@ -24,6 +24,7 @@ from requests import PreparedRequest, Response
 from connectors import jira_client, jira_query, jira_things
 from connectors.base import Connector, ConnectorError, Counting, Fatal, Naming, Read, Ref, Retryable, Withheld
 from connectors.jira import JiraConnector, JiraSettings
+from connectors.jira_client import Refused
 from connectors.jira_query import Query
 from connectors.jira_things import CustomField, Issue, Site, Status
 from connectors.pump import Pump
@@ -147,8 +148,8 @@ def test_jql_minute_read_either_way_is_at_most_two_hours_early(seconds: int, nam
 @pytest.mark.parametrize(
     ("status", "kind", "says"),
     [
-        (400, Fatal, "doctor"), (401, Fatal, "token"), (403, Fatal, "permission"), (404, Fatal, "check the url"),
-        (302, Fatal, "check the url"), (410, Fatal, "update pmsync"), (418, Fatal, "check the url"), (408, Retryable, "408"), (429, Retryable, "429"),
+        (400, Refused, "doctor"), (401, Refused, "token"), (403, Refused, "permission"), (404, Refused, "check the url"),
+        (302, Refused, "check the url"), (410, Refused, "update pmsync"), (418, Refused, "check the url"), (408, Retryable, "408"), (429, Retryable, "429"),
         (500, Retryable, "500"), (502, Retryable, "502"), (503, Retryable, "503"),
     ],
 )  # fmt: skip
@@ -200,7 +201,7 @@ def test_each_of_jiras_limits_is_told_and_waited_for(
     assert error.after == after
 
 
-@pytest.mark.parametrize(("path", "kind"), [("project/APO", jira_client.NotFound), ("version/5", jira_client.NotFound), ("project/7/versions", jira_client.NotFound), ("issue/bulkfetch", Fatal), ("status", Fatal)])  # fmt: skip
+@pytest.mark.parametrize(("path", "kind"), [("project/APO", jira_client.NotFound), ("version/5", jira_client.NotFound), ("project/7/versions", jira_client.NotFound), ("issue/bulkfetch", Refused), ("status", Refused)])  # fmt: skip
 def test_only_a_project_or_a_version_can_be_not_there(path: str, kind: type[ConnectorError]) -> None:
     response = Response()
     response.status_code, response.request = 404, PreparedRequest()
@@ -834,7 +835,7 @@ def test_connect_sends_nothing_and_a_poll_little(stage: Stage, tmp_path: Path) -
     stage.site.create_issue("APO", T0, "An issue")
     list(connector.changed("APO", None))
     assert [path.removeprefix("/rest/api/3/") for _, path in stage.site.requests] == [
-        "project/APO", "status", "field", "project/10001/versions", "myself", "search/jql", "changelog/bulkfetch",
+        "project/APO", "status", "field", "project/10001/versions", "/rest/agile/1.0/board", "myself", "search/jql", "changelog/bulkfetch",
     ]  # fmt: skip
 
 
@@ -932,7 +933,7 @@ def test_check_says_what_is_wrong(stage: Stage, tmp_path: Path) -> None:
     assert "Effort" in line
     (line,) = stage.connect(tmp_path, token="wrong").check(["APO"])
     assert "401" in line
-    stage.site.faults.append(Fault(status=200, body=b'{"key": "NEW"}', path="project/APO"))
+    stage.site.faults.append(Fault(status=200, body=b'{"id": "10001", "key": "NEW"}', path="project/APO"))
     (line,) = stage.connect(tmp_path).check(["APO"])
     assert "NEW" in line
 

@@ -33,7 +33,7 @@ from pmsync.store.ledger import SqlLedger
 from pmsync.store.outbox import Queue
 from pmsync.store.state import Letter
 from tests.integration.commands import EARLIER, Folder, Said
-from tests.unit.builders import JIRA, Item, item
+from tests.unit.builders import JIRA, Item, item, sprint
 
 pytestmark = pytest.mark.integration
 
@@ -263,6 +263,23 @@ def test_a_port_that_is_taken_is_said(folder: Folder) -> None:
         said = folder.run("web", "--port", str(port))
     assert said.code == 1
     assert f"cannot serve at 127.0.0.1:{port}" in said.err
+
+
+# --- one project ------------------------------------------------------------------------------------------------------
+
+
+def test_the_status_of_a_project_tells_how_its_sprint_goes(folder: Folder) -> None:
+    began = NOW_AT - timedelta(days=5)
+    folder.holds(
+        item("1", [(began + timedelta(days=1), "status_category", "done")], sprint="7"),
+        item("2", [(began + timedelta(days=2), "sprint", "7")]),
+        sprint("7", "active", began, began + timedelta(days=14), title="[red]Seven"),
+        sprint("8", "future", title="Eight"),
+    )
+    shown = folder.run("status", "apollo", "--as-of", NOW).out.splitlines()
+    (row,) = [re.split("  +", line.strip()) for line in shown if "Seven" in line]
+    assert row == ["[red]Seven", str((began + timedelta(days=14)).date()), "1 of 2", "1", "1", "0"]
+    assert not any("Eight" in line for line in shown)
 
 
 # --- exports ----------------------------------------------------------------------------------------------------------

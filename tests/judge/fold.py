@@ -12,8 +12,8 @@ from typing import Any
 
 from tests.judge.evidence import Entry, Key, Row
 
-KEPT = {"milestone", "calendar_entry", "project"}
-SNAPSHOTS = {"work_item", "change_request", "milestone", "calendar_entry", "project", "synced"}
+KEPT = {"milestone", "sprint", "calendar_entry", "project"}
+SNAPSHOTS = {"work_item", "change_request", "milestone", "sprint", "calendar_entry", "project", "synced"}
 FACTS = {"acknowledgement"}
 
 

@@ -22,6 +22,7 @@ from pmsync.core.events import (
     Milestone,
     Occurrence,
     Project,
+    Sprint,
     Synced,
     Thing,
     WorkItem,
@@ -70,6 +71,15 @@ def milestone(ident: str = "m1", due: str | None = None, **values: Any) -> tuple
     return Thing(JIRA, "milestone", ident), Milestone.model_validate(content)
 
 
+def sprint(
+    ident: str, phase: str, starts: datetime | None = None, ends: datetime | None = None, **values: Any
+) -> tuple[Thing, Sprint]:
+    """The sprint by which items name it `<ident>`."""
+    content = {"key": ident, "container": "APO", "sprint": ident, "title": f"Sprint {ident}", "state": phase}
+    dates = {"starts_at": starts, "ends_at": ends}
+    return Thing(JIRA, "sprint", f"1/{ident}"), Sprint.model_validate(content | dates | values)
+
+
 def entry(
     ident: str, meaning: Meaning, start: date | datetime, end: date | datetime | None = None, **values: Any
 ) -> tuple[Thing, CalendarEntry]:
@@ -95,6 +105,7 @@ def state(
     milestones: Iterable[tuple[Thing, Milestone]] = (),
     calendar: Iterable[tuple[Thing, CalendarEntry]] = (),
     facts: Sequence[Fact] = (),
+    sprints: Iterable[tuple[Thing, Sprint]] = (),
     **values: Any,
 ) -> ProjectState:
     """A state in which every mapped container has been read."""
@@ -111,6 +122,7 @@ def state(
         "work_item": list(items),
         "change_request": [],
         "milestone": list(milestones),
+        "sprint": list(sprints),
         "calendar_entry": list(calendar),
         "synced": synced,
     }

@@ -34,6 +34,7 @@ from pmsync.core.events import (
     Promise,
     Review,
     Snapshot,
+    Sprint,
     Synced,
     Thing,
     Tombstone,
@@ -87,6 +88,18 @@ milestones = st.builds(
     state=st.sampled_from(["open", "closed"]),
     closed_at=maybe(instants),
 )
+sprints = st.builds(
+    Sprint,
+    key=words,
+    container=st.sampled_from(["APO", "ELSE"]),
+    sprint=st.sampled_from(["1", "2"]),
+    title=words,
+    goal=words,
+    state=st.sampled_from(["future", "active", "closed"]),
+    starts_at=maybe(instants),
+    ends_at=maybe(instants),
+    closed_at=maybe(instants),
+)
 occurrences = st.builds(Occurrence, start=days, end=days) | st.builds(Occurrence, start=instants, end=instants)
 calendar = st.builds(
     CalendarEntry,
@@ -127,6 +140,7 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
             any_item(ident),
             st.tuples(st.just(Thing("gh", "change_request", ident)), requests()),
             st.tuples(st.just(Thing("jira", "milestone", ident)), milestones),
+            st.tuples(st.just(Thing("jira", "sprint", ident)), sprints),
             st.tuples(st.just(Thing("calendar", "calendar_entry", ident)), calendar),
             st.tuples(st.just(Thing(CONFIGURATION, "project", project)), configured(project)),
             st.tuples(st.just(Thing(source, "synced", container)), synced(container)),

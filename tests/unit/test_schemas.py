@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import NOW, START, TRACEPARENT, acknowledgement, entry, item, milestone, project
+from builders import NOW, START, TRACEPARENT, acknowledgement, entry, item, milestone, project, sprint
 from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft7Validator, Draft202012Validator, FormatChecker
@@ -82,6 +82,7 @@ ONE_OF_EACH: tuple[Event, ...] = (
     snapshot(*item("1", [(NOW, "status_category", "done")])),
     snapshot(Thing("gh", "change_request", "1"), requested()),
     snapshot(*milestone()),
+    snapshot(*sprint("7", "closed", NOW, NOW, closed_at=NOW)),
     snapshot(*entry("e", Meaning.holiday, NOW.date())),
     snapshot(Thing(CONFIGURATION, "project", "apollo"), project(promises=({"key": "m", "title": "M", "due_date": NOW.date()},))),
     snapshot(Thing("jira", "synced", "APO"), Synced(container="APO", mapped={"apollo": 1}, listed=1, published=1, dead=0)),
