@@ -9,7 +9,7 @@ Next on the way of an event: `connectors/base.py`, the port; `connectors/pump.py
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from itertools import groupby
 from typing import ClassVar, Literal, Self
@@ -58,7 +58,10 @@ class HolidayConnector:
 
     def changed(self, container: str, since: datetime | None) -> Iterator[Sequence[Read]]:  # noqa: ARG002
         """One page of everything."""
-        yield list(self._read(container).values())
+        yield list(self.entries(container))
+
+    def entries(self, container: str) -> Iterable[Read]:
+        return self._read(container).values()
 
     def sweep(self, container: str) -> Iterator[Sequence[Mark]]:
         yield [Mark(ref, None) for ref in self._read(container)]
