@@ -313,6 +313,14 @@ class Redelivering(Protocol):
         """Ask for those of these containers; returns for how many. None, and no request, where that is not configured."""
 
 
+@runtime_checkable
+class Calendars(Protocol):
+    """A reader whose containers are calendars: each is read whole, so that it can be looked at beforehand."""
+
+    def entries(self, container: str) -> Iterable[Read]:
+        """All entries of a calendar as they are now."""
+
+
 class Connector(Reader, Protocol):
     """A reader that `pmsync.yaml` can configure. Its class is found by the entry-point group `pmsync.connectors`, under
     the `kind` that the configuration names."""

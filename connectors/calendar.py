@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import groupby
@@ -38,7 +38,7 @@ from connectors.base import (
     retry_after,
     unreached,
 )
-from connectors.ics import Scope, Window, read_feed, window_at
+from connectors.ics import Pattern, Scope, Window, read_feed, window_at
 from pmsync.core.events import Meaning
 
 MAX_BYTES = 10 * 1024 * 1024
@@ -84,7 +84,7 @@ class CalendarSettings(Settings):
     kind: Literal["calendar"] = "calendar"
     ics: str | Mapping[str, str]
     titles: bool = False
-    meaning: Mapping[str, Meaning] = {}
+    meaning: Mapping[str, Meaning | tuple[Pattern, ...]] = {}
     time_zone: str = Field(default="UTC", description="the zone of times that name none")
     auth: Basic | Token | None = None
 
@@ -159,7 +159,10 @@ class CalendarConnector:
 
     def changed(self, container: str, since: datetime | None) -> Iterator[Sequence[Read]]:  # noqa: ARG002
         """One page of everything: a feed has no time of change that could be trusted."""
-        yield list(self._read(container).values())
+        yield list(self.entries(container))
+
+    def entries(self, container: str) -> Iterable[Read]:
+        return self._read(container).values()
 
     def sweep(self, container: str) -> Iterator[Sequence[Mark]]:
         yield [Mark(ref, None) for ref in self._read(container)]
@@ -197,8 +200,16 @@ class CalendarConnector:
 
     def _scope(self, container: str) -> Scope:
         settings = self._settings
-        meaning = settings.meaning.get(container) or MEANINGS.get(container.lower(), Meaning.meeting)
-        return Scope(container, meaning, window_at(self._clock()), ZoneInfo(settings.time_zone), settings.titles)
+        meant = settings.meaning.get(container, ())
+        by_name = MEANINGS.get(container.lower(), Meaning.meeting)
+        return Scope(
+            container=container,
+            meaning=meant if isinstance(meant, Meaning) else by_name,
+            window=window_at(self._clock()),
+            zone=ZoneInfo(settings.time_zone),
+            titles=settings.titles,
+            patterns=() if isinstance(meant, Meaning) else meant,
+        )
 
     def _get(self, container: str, url: str, kept: Kept | None) -> Answer:
         headers = {"Accept": "text/calendar, */*;q=0.5", "Accept-Encoding": "identity"}

@@ -14,14 +14,16 @@ import re
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from fnmatch import fnmatchcase
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
 from dateutil.rrule import HOURLY, rrule, rrulestr  # type: ignore[import-untyped]
 from icalendar import Event, Timezone, Todo, vDDDLists, vDDDTypes, vRecur, vText
 from icalendar.parser import Contentline
 from icalendar.timezone.tzp import TZP
+from pydantic import BaseModel, ConfigDict
 from recurring_ical_events import EventAdapter, Series, TodoAdapter  # type: ignore[import-untyped]
 from recurring_ical_events import Occurrence as Found
 
@@ -48,13 +50,29 @@ OCCURRENCE_STEPS = 50
 """What one occurrence counts for, so that the budget of a feed also bounds its memory."""
 
 TELLING = frozenset(
-    "UID DTSTART DTEND DUE DURATION RRULE EXRULE RDATE EXDATE RECURRENCE-ID STATUS COMPLETED SEQUENCE SUMMARY".split()  # noqa: SIM905
+    [
+        "UID",
+        "DTSTART",
+        "DTEND",
+        "DUE",
+        "DURATION",
+        "RRULE",
+        "EXRULE",
+        "RDATE",
+        "EXDATE",
+        "RECURRENCE-ID",
+        "STATUS",
+        "COMPLETED",
+        "SEQUENCE",
+        "SUMMARY",
+        "CATEGORIES",
+    ]
 )
 """The properties that are parsed at all."""
 
 KNOWN = TELLING | frozenset(
     (  # noqa: SIM905
-        "ATTACH ATTENDEE CATEGORIES CLASS COLOR COMMENT CONFERENCE CONTACT CREATED DESCRIPTION DTSTAMP GEO IMAGE "
+        "ATTACH ATTENDEE CLASS COLOR COMMENT CONFERENCE CONTACT CREATED DESCRIPTION DTSTAMP GEO IMAGE "
         "LAST-MODIFIED LOCATION ORGANIZER PERCENT-COMPLETE PRIORITY RELATED-TO REQUEST-STATUS RESOURCES TRANSP TZID URL"
     ).split()
 )
@@ -77,15 +95,41 @@ class Window(NamedTuple):
     end: date
 
 
+class Pattern(BaseModel):
+    """What entries of this title or category mean: patterns as of file names (`*`, `?`), in any case of letters. With
+    neither, it fits every entry; `nothing` leaves an entry out."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    title: str | None = None
+    category: str | None = None
+    means: Meaning | Literal["nothing"]
+
+    def fits(self, component: Component) -> bool:
+        by_title = self.title is None or _is_like(component.title or "", self.title)
+        return by_title and (self.category is None or any(_is_like(c, self.category) for c in component.categories))
+
+
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Everything besides the feed itself on which its translation depends."""
+    """Everything besides the feed itself on which its translation depends. The first of `patterns` that fits says what an
+    entry means, else `meaning` does."""
 
     container: str
     meaning: Meaning
     window: Window
     zone: ZoneInfo
     titles: bool = False
+    patterns: tuple[Pattern, ...] = ()
+
+    def meant(self, component: Component) -> Meaning | None:
+        """What an entry means; None if it is to be left out."""
+        found: Meaning | str = next((each.means for each in self.patterns if each.fits(component)), self.meaning)
+        return found if isinstance(found, Meaning) else None
+
+
+def _is_like(text: str, pattern: str) -> bool:
+    return fnmatchcase(text.casefold(), pattern.casefold())
 
 
 # ---- feed -> reads ----
@@ -248,20 +292,25 @@ class Component:
     is_override: bool
     is_over: bool
     title: str | None
+    categories: tuple[str, ...] = ()
 
 
 def translate(group: Sequence[Part], scope: Scope, zones: Zones, feed: Meter) -> CalendarEntry | None:
-    """The entry that these components of one UID make; None if it is cancelled, or a to-do that is done or never due."""
+    """The entry that these components of one UID make; None if it is cancelled, means nothing, or is a to-do that is
+    done or never due."""
     components = [component for part in group if (component := parse(part, zones)) is not None]
     masters = [component for component in components if not component.is_override]
     first = max(masters or components, key=lambda component: component.sequence, default=None)
     if first is None or all(component.is_over for component in ([first] if masters else components)):
         return None
+    meaning = scope.meant(first)
+    if meaning is None:
+        return None
     occurrences = expand(components, scope.window, scope.zone, feed)
     return CalendarEntry(
         container=scope.container,
         title=first.title if scope.titles else None,
-        meaning=scope.meaning,
+        meaning=meaning,
         recurring="RRULE" in first.event or "RDATE" in first.event,
         occurrences=tuple(Occurrence(start=start, end=end) for start, end in occurrences[:MAX_OCCURRENCES]),
         occurrences_cut=len(occurrences) > MAX_OCCURRENCES,
@@ -282,7 +331,12 @@ def parse(part: Part, zones: Zones) -> Component | None:
         if name in properties:
             event[name] = read(name, properties[name], zones)
     return Component(
-        event, event.get("SEQUENCE", -1), "RECURRENCE-ID" in event, _is_over(part.kind, properties), _title(properties)
+        event=event,
+        sequence=event.get("SEQUENCE", -1),
+        is_override="RECURRENCE-ID" in event,
+        is_over=_is_over(part.kind, properties),
+        title=_title(properties),
+        categories=_categories(properties),
     )
 
 
@@ -315,6 +369,12 @@ def _properties(part: Part) -> Mapping[str, Sequence[Property]]:
 def _title(properties: Mapping[str, Sequence[Property]]) -> str | None:
     summary = properties.get("SUMMARY")
     return str(vText.from_ical(summary[0].value))[:MAX_TITLE] if summary else None
+
+
+def _categories(properties: Mapping[str, Sequence[Property]]) -> tuple[str, ...]:
+    """A comma in the name of a category is taken for one between two: by now nothing tells them apart."""
+    values = (value for each in properties.get("CATEGORIES", ()) for value in each.value.split(","))
+    return tuple(str(vText.from_ical(value)).strip() for value in values)
 
 
 def _moment(name: str, text: str, params: Mapping[str, Any], zones: Zones) -> Any:

@@ -1,4 +1,4 @@
-"""Jira, Cloud and Data Center: issues with the whole of their changelog, and the versions of their projects.
+"""Jira, Cloud and Data Center: issues with the whole of their changelog, and the versions and sprints of their projects.
 
 Search lists what changed; its index lags and its JQL knows whole minutes only, in the zone of the account's profile. So
 `changed` repeats the minute of `since`, and what the changelog (read by id, hence newer) says of later times is left out.
@@ -9,9 +9,10 @@ Next on the way of an event: `connectors/pump.py`, which drives this class throu
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timezone, tzinfo
+from functools import cache, partial
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self
 from urllib.parse import quote, urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -24,18 +25,20 @@ from connectors.jira_auth import WAYS, JiraAuth, expected, signed_in
 from connectors.jira_client import Client
 from connectors.jira_cloud import Cloud
 from connectors.jira_data_center import DataCenter
+from connectors.jira_links import BLOCKING
 from connectors.jira_query import EARLIEST_ZONE, Query
+from connectors.jira_sprints import Sprints
 from connectors.jira_things import (
     DROPPED,
     ESTIMATES,
     Issue,
     Site,
     Unreadable,
-    dropped_names,
     dump,
     instant,
     marks,
     maybe,
+    plain_names,
     read_issue,
     read_version,
     site,
@@ -49,7 +52,8 @@ ISSUES_PER_FETCH = 100
 
 class JiraSettings(webhooks.HookedSettings):
     """A Jira. `story_points` names the field of the estimate where it is neither of Jira's own two;
-    `dropped_resolutions` are the names, in any case of letters, of those that say that nothing was done."""
+    `dropped_resolutions` are the names, in any case of letters, of those that say that nothing was done; `blocking_links`
+    the words, likewise, by which an issue says of a link that the other one blocks it."""
 
     kind: Literal["jira"] = "jira"
     url: str
@@ -57,6 +61,7 @@ class JiraSettings(webhooks.HookedSettings):
     auth: JiraAuth | None = None
     story_points: str | None = None
     dropped_resolutions: tuple[str, ...] = DROPPED
+    blocking_links: tuple[str, ...] = BLOCKING
     page_size: int = Field(default=100, ge=1, le=1000)
 
     @model_validator(mode="after")
@@ -119,6 +124,7 @@ class JiraConnector:
         self._settings = settings
         self._client = client
         self._deployment: Deployment = (Cloud if settings.deployment == "cloud" else DataCenter)(client)
+        self._sprints = Sprints(client, settings.url)
         self._names = Names()
 
     @classmethod
@@ -154,7 +160,8 @@ class JiraConnector:
 
     def changed(self, container: str, since: datetime | None) -> Iterator[Sequence[Read]]:
         project, site = self._project(container), self._site()
-        yield [read_version(raw, container, site.url) for raw in self._versions(project)]
+        versions = [read_version(raw, container, site.url) for raw in self._versions(project)]
+        yield [*versions, *self._sprints.of(project.id, container).values()]
         query = Query(project.key, since, self._zone())
         for issues in self._deployment.search(query, site.fields, self._settings.page_size):
             yield [read_issue(issue, site) for issue in issues]
@@ -165,7 +172,7 @@ class JiraConnector:
     def sweep(self, container: str) -> Iterator[Sequence[Mark]]:
         project = self._project(container)
         versions = self._versions(project)
-        yield self._client.read(marks, "milestone", versions)
+        yield [*self._client.read(marks, "milestone", versions), *self._sprints.marks(project.id)]
         for issues in self._deployment.names(Query(project.key, None, self._zone())):
             yield self._client.read(marks, "work_item", issues)
 
@@ -177,10 +184,17 @@ class JiraConnector:
         ids = list(dict.fromkeys(ref.id for ref in refs if ref.kind == "work_item"))
         for start in range(0, len(ids), ISSUES_PER_FETCH):
             yield from self._issues(ids[start : start + ISSUES_PER_FETCH], site)
-        keys: dict[str, str] = {}
+        home = cache(partial(self._home, site))
         for ref in refs:
             if ref.kind == "milestone":
-                yield self._version(ref, keys, site)
+                yield self._version(ref, home, site)
+        yield from self._sprints.by_id([ref.id for ref in refs if ref.kind == "sprint"], home)
+
+    def _home(self, site: Site, project: str) -> str:
+        """The container that the project with this id is; one that is not configured is called by its key."""
+        if project in site.containers:
+            return site.containers[project]
+        return self._client.read(take, self._client.get(f"project/{quote(project, safe='')}"), "key", str)
 
     def _project(self, container: str) -> Project:
         """What Jira calls a container now. Its old keys still lead to it, after a rename too; but not those in other
@@ -195,7 +209,10 @@ class JiraConnector:
         statuses, fields, settings = self._client.get("status"), self._client.get("field"), self._settings
         known = self._client.read(lambda: site(settings.url, statuses, fields, settings.story_points))
         return dataclasses.replace(
-            known, dropped=dropped_names(settings.dropped_resolutions), containers=self._names.known()
+            known,
+            dropped=plain_names(settings.dropped_resolutions),
+            blocking=plain_names(settings.blocking_links),
+            containers=self._names.known(),
         )
 
     def _zone(self) -> tzinfo:
@@ -211,6 +228,8 @@ class JiraConnector:
             yield f"Jira has no project {container}, or this account may not browse it; check its key and permissions"
             return
         key = self._client.read(lambda: take(found, "key", str))
+        if denied := self._sprints.denied(self._client.read(lambda: take(found, "id", str))):
+            yield f"the sprints of project {container} are not read, the rest is: {denied}"
         if key != container:
             yield f"project {container} is called {key} now; use that key in the configuration"
 
@@ -218,8 +237,8 @@ class JiraConnector:
         answer = self._client.get(f"project/{quote(project.id, safe='')}/versions")
         return self._client.read(lambda: typed(answer, list, "the list of versions"))
 
-    def _version(self, ref: Ref, keys: dict[str, str], site: Site) -> Read:
-        """A version names its project by number; `keys` remembers those of projects that are not configured."""
+    def _version(self, ref: Ref, home: Callable[[str], str], site: Site) -> Read:
+        """A version names its project by number."""
         raw = self._client.find(f"version/{quote(ref.id, safe='')}")
         if raw is None:
             return Read(ref)
@@ -227,10 +246,7 @@ class JiraConnector:
             project = str(take(raw, "projectId", int))
         except Unreadable as error:
             return Read(ref, problem=str(error), raw=dump(raw))
-        if project not in site.containers and project not in keys:
-            answer = self._client.get(f"project/{project}")
-            keys[project] = self._client.read(take, answer, "key", str)
-        return read_version(raw, site.containers.get(project) or keys[project], site.url)
+        return read_version(raw, home(project), site.url)
 
     def _issues(self, ids: Sequence[str], site: Site) -> Iterator[Read]:
         issues, failed = self._deployment.issues(ids, site.fields)

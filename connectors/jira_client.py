@@ -36,11 +36,20 @@ class NotFound(Withheld):
     """Jira has no such project, version or issue, or none that this account may see."""
 
 
+class Refused(Fatal):
+    """Jira does not do what was asked, with this status; asking again will not help."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 class Client:
     """One Jira, by the session of the library `jira`. `server` is where its paths begin; `version` is that of its API."""
 
     def __init__(self, server: str, version: int, auth: AuthBase) -> None:
         self._root = f"{server}/rest/api/{version}"
+        self._agile = f"{server}/rest/agile/1.0"
         self._server = server
         # logging=False: the library would log whole answers that it cannot read.
         self.library = JIRA(
@@ -61,6 +70,10 @@ class Client:
 
     def get(self, path: str, **query: str) -> Any:
         return self.read(lambda: self._session.get(f"{self._root}/{path}", params=query).json())
+
+    def agile(self, path: str, **query: str) -> Any:
+        """What is at a path of the API of Jira Software, which knows boards and sprints."""
+        return self.read(lambda: self._session.get(f"{self._agile}/{path}", params=query).json())
 
     def find(self, path: str, **query: str) -> dict[str, Any] | None:
         """The thing at `path`, or None where Jira says that there is none."""
@@ -105,14 +118,14 @@ LIMITS: Mapping[str, Limit] = {
 """By the header `RateLimit-Reason` (developer.atlassian.com, "Rate limiting"); a reason that is not here is as none."""
 
 
-def failure(response: Response) -> Retryable | Fatal:
+def failure(response: Response) -> Retryable | NotFound | Refused:
     """The error that an answer other than 2xx stands for."""
     status, doing = response.status_code, f"{response.request.method} {urlsplit(response.request.url or '').path}"
     if status in (408, 425, 429) or status >= 500:
         limit = LIMITS.get(response.headers.get("RateLimit-Reason", "")) if status == 429 else None
         why = f": {limit.words}" if limit else ""
         return Retryable(f"Jira answered {status} to {doing}{why}", _wait(response.headers, limit))
-    if status == 404 and re.search(r"/(project|version)/|/issue/\d+$", doing):
+    if status == 404 and re.search(r"/(project|version|board)/|/issue/\d+$", doing):
         return NotFound(f"Jira has nothing at {doing}, or this account may not see it; check the key and permissions")
     advice = {
         400: "a project in the configuration may be gone or hidden from this account; run `pmsync doctor`",
@@ -120,7 +133,7 @@ def failure(response: Response) -> Retryable | Fatal:
         403: "give this account the permission to browse the project",
         410: "this way into Jira was removed; update pmsync, and check `deployment`",
     }.get(status, "check the url, `deployment`, auth.cloud_id and the account")
-    return Fatal(f"Jira answered {status} to {doing}: {advice}")
+    return Refused(f"Jira answered {status} to {doing}: {advice}", status)
 
 
 def _wait(headers: Mapping[str, str], limit: Limit | None) -> float | None:

@@ -2,7 +2,7 @@
 fields and projects that explain them.
 
 What a live site is asked for besides, its issues tell themselves here: each holds its status with its category, its
-versions with their dates, and with `expand=names` the names of its custom fields.
+versions and sprints with their dates, and with `expand=names` the names of its custom fields.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from connectors.base import Read
+from connectors.base import Read, Ref
 from connectors.files import OTHER, Files, Found, Shelves, has
 from connectors.jira import JiraSettings
-from connectors.jira_things import Issue, Site, dropped_names, read_issue, read_version, site, updated_at
+from connectors.jira_sprints import read_sprint
+from connectors.jira_things import Issue, Site, plain_names, read_issue, read_version, site, updated_at
 from pmsync.core.events import WorkItem
 
 NO_NAMES = (
@@ -37,10 +38,11 @@ class Past(NamedTuple):
 
 
 def read(settings: JiraSettings, shelves: Shelves, containers: Collection[str]) -> Found:  # noqa: ARG001  keys are names
-    """The issues and versions in these documents."""
+    """The issues, versions and sprints in these documents."""
     found, issues = Found(), _latest(shelves.get("issue", []))
     known = _site(settings, shelves)
     found.reads += _versions(shelves, issues, settings.url, found)
+    found.reads += _sprints(issues, known)
     pasts = _bulk(shelves.get("changelog", []))
     unknown = cut = 0
     for issue in issues:
@@ -81,7 +83,8 @@ def _site(settings: JiraSettings, shelves: Shelves) -> Site:
     ]
     fields = {each["id"]: each for each in [*named, *filter(_is_custom, shelves.get("field", []))]}
     known = site(settings.url, statuses, list(fields.values()), settings.story_points)
-    return dataclasses.replace(known, dropped=dropped_names(settings.dropped_resolutions))
+    dropped, blocking = plain_names(settings.dropped_resolutions), plain_names(settings.blocking_links)
+    return dataclasses.replace(known, dropped=dropped, blocking=blocking)
 
 
 def _is_custom(field: Mapping[str, Any]) -> bool:
@@ -102,6 +105,18 @@ def _versions(shelves: Shelves, issues: Sequence[Any], url: str, found: Found) -
     if homeless := sum(not key for _, key in listed.values()):
         found.lacks.append(NO_PROJECT.format(homeless))
     yield from (read_version(version, key, url) for version, key in {**own, **listed}.values() if key)
+
+
+def _sprints(issues: Sequence[Any], known: Site) -> Iterator[Read]:
+    """The sprints that issues were in, as the issue tells that was changed last; Data Center tells no more than their ids."""
+    latest: dict[Ref, Read] = {}
+    for issue in sorted(issues, key=_weight):
+        project, key = (_at(issue, "fields", "project", name) for name in ("id", "key"))
+        for raw in (raw for field in known.sprint for raw in _at(issue, "fields", field.id) or ()):
+            if isinstance(raw, dict) and isinstance(project, str) and isinstance(key, str):
+                read = read_sprint(raw, project, key, known.url)
+                latest[read.ref] = read
+    yield from latest.values()
 
 
 def _projects(shelves: Shelves, issues: Sequence[Any]) -> Iterator[tuple[str, str]]:

@@ -20,7 +20,8 @@ from typing import Any, Literal, NamedTuple, TypeVar
 from pydantic import ValidationError
 
 from connectors.base import Mark, Read, Ref
-from pmsync.core.events import MAX_CHANGES, Change, Milestone, Scalar, StatusCategory, WorkItem
+from connectors.jira_links import BLOCKING, Named, Step, links, relation, told
+from pmsync.core.events import MAX_CHANGES, MAX_LINKS, Change, Link, Milestone, Scalar, StatusCategory, WorkItem
 
 T = TypeVar("T")
 
@@ -28,11 +29,12 @@ SKEW = timedelta(seconds=2)
 """Jira stamps a change and the issue's `updated` a few milliseconds apart, in either order, and Data Center may show the
 latter in whole seconds."""
 MOST_POINTS = 10**9
+MOST_SECONDS = 10**12
 
 ESTIMATES = ("Story Points", "Story point estimate")
 ISSUE_FIELDS = (
     "summary", "issuetype", "project", "status", "assignee", "duedate", "created", "updated", "fixVersions", "labels", "parent",
-    "resolution",
+    "resolution", "timeoriginalestimate", "timespent", "timeestimate", "issuelinks",
 )  # fmt: skip
 CATEGORIES: Mapping[str, StatusCategory] = {
     "new": StatusCategory.todo,
@@ -89,6 +91,7 @@ class Site:
     epic: tuple[CustomField, ...] = ()
     """Where Data Center keeps the epic's key; on Cloud an epic is a parent."""
     dropped: frozenset[str] = frozenset(DROPPED)
+    blocking: frozenset[str] = frozenset(BLOCKING)
     containers: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """id -> configured name, of the projects whose configured name is known."""
 
@@ -115,9 +118,9 @@ def site(url: str, statuses: Any, fields: Any, story_points: str | None) -> Site
     )
 
 
-def dropped_names(resolutions: Iterable[str]) -> frozenset[str]:
-    """The resolutions that say that nothing was done, as names are compared."""
-    return frozenset(map(_plain_name, resolutions))
+def plain_names(names: Iterable[str]) -> frozenset[str]:
+    """Names of a list that people configure, as names are compared."""
+    return frozenset(map(_plain_name, names))
 
 
 def _called(custom: Iterable[Any], names: Sequence[str]) -> tuple[CustomField, ...]:
@@ -159,7 +162,7 @@ def read_version(raw: Any, container: str, url: str) -> Read:
     try:
         return Read(ref, content=translate_version(raw, container, url))
     except (ValueError, OverflowError) as error:
-        return Read(ref, problem=_problem(error), raw=dump(raw))
+        return Read(ref, problem=problem(error), raw=dump(raw))
 
 
 def translate_version(raw: Any, container: str, url: str) -> Milestone:
@@ -184,7 +187,7 @@ def read_issue(issue: Issue, site: Site) -> Read:
     try:
         return Read(ref, time, content=translate_issue(issue, site))
     except (ValueError, OverflowError) as error:
-        return Read(ref, time, problem=_problem(error), raw=dump({"issue": raw, "changelog": list(issue.histories)}))
+        return Read(ref, time, problem=problem(error), raw=dump({"issue": raw, "changelog": list(issue.histories)}))
 
 
 def translate_issue(issue: Issue, site: Site) -> WorkItem:
@@ -199,7 +202,7 @@ def translate_issue(issue: Issue, site: Site) -> WorkItem:
     chosen = [_chosen(fields, raw, entries) for fields in (site.estimate, site.sprint, site.flagged)]
     versions = [take(version, "id", str) for version in maybe(raw, "fields.fixVersions", list) or []]
     resolution = _resolution(raw, site)
-    project = take(raw, "fields.project.key", str)
+    project, linked = take(raw, "fields.project.key", str), _links(raw, entries, site)
     item = WorkItem(
         key=key,
         container=site.containers.get(maybe(raw, "fields.project.id", str) or "", project),
@@ -212,11 +215,16 @@ def translate_issue(issue: Issue, site: Site) -> WorkItem:
         assignee=_assignee(raw),
         due_date=_day(maybe(raw, "fields.duedate", str), "fields.duedate"),
         estimate=_points(_custom(raw, chosen[0]), "the estimate"),
+        time_estimate=_seconds(maybe(raw, "fields.timeoriginalestimate", object), "the original estimate"),
+        time_spent=_seconds(maybe(raw, "fields.timespent", object), "the time spent"),
+        time_left=_seconds(maybe(raw, "fields.timeestimate", object), "the remaining estimate"),
         milestone=_first(versions),
         sprint=_sprint(_custom(raw, chosen[1])),
         blocked=bool(_custom(raw, chosen[2])),
         parent=_parent(raw, site),
         labels=tuple(sorted({typed(label, str, "fields.labels") for label in maybe(raw, "fields.labels", list) or []})),
+        links=tuple(linked[:MAX_LINKS]),
+        links_cut=len(linked) > MAX_LINKS,
     )
     changes = _changes(entries, _readers(site, chosen), site.containers)
     past = _categories(changes, entries, status.category, resolution, site)
@@ -260,6 +268,9 @@ def _readers(site: Site, chosen: Sequence[CustomField | None]) -> Readers:
         ),
         "assignee": (("assignee", lambda ident, _: ident),),
         "duedate": (("due_date", lambda ident, text: _iso(_day(ident or text, "a past due date"))),),
+        "timeoriginalestimate": (("time_estimate", _past_seconds),),
+        "timespent": (("time_spent", _past_seconds),),
+        "timeestimate": (("time_left", _past_seconds),),
         "key": (("key", lambda _, text: _key(text)), ("container", lambda _, text: _key(text).rpartition("-")[0])),
     }
     readers["issuekey"] = readers["key"]
@@ -414,6 +425,29 @@ def _parent(raw: Any, site: Site) -> str | None:
     return next(filter(None, epics), None)
 
 
+def _links(raw: Any, entries: Iterable[Entry], site: Site) -> list[Link]:
+    """The issue's links to others; of links to pages and other sites nothing is read."""
+    steps = [
+        Step(entry.at, *(_told_link(maybe(item, text, str), site) for _, text in SIDES))
+        for entry in entries
+        for name, item in entry.items
+        if name in ("link", "issuelinks")
+    ]
+    return links([_link(each, site) for each in maybe(raw, "fields.issuelinks", list) or []], steps)
+
+
+def _link(raw: Any, site: Site) -> Named:
+    """A link says the words of its type for either end; the issue that it holds is the other end."""
+    side = "outward" if maybe(raw, "inwardIssue", dict) is None else "inward"
+    words = take(raw, f"type.{side}", str)
+    return Named(relation(_plain_name(words), site.blocking), take(raw, f"{side}Issue.key", str))
+
+
+def _told_link(text: str | None, site: Site) -> Named | None:
+    found = told(text) if text else None
+    return found and Named(relation(_plain_name(found[0]), site.blocking), found[1])
+
+
 def _assignee(raw: Any) -> str | None:
     """The account's id; Data Center has none, and keys that stay when a user is renamed (old ones names alone)."""
     if maybe(raw, "fields.assignee", dict) is None:
@@ -423,7 +457,7 @@ def _assignee(raw: Any) -> str | None:
 
 
 def _plain_name(name: str) -> str:
-    """A resolution's name as names are compared."""
+    """A name of a resolution or link as names are compared."""
     return " ".join(name.replace("\u2019", "'").casefold().split())
 
 
@@ -476,6 +510,20 @@ def _points(value: Any, what: str) -> int | None:
         if points.is_finite() and abs(points) <= MOST_POINTS:
             return int((points * 1000).to_integral_value())
     raise Unreadable(f"{what} is no number of points")
+
+
+def _seconds(value: Any, what: str) -> int | None:
+    """Seconds of work, from a number or its digits."""
+    if value is None:
+        return None
+    digits = "" if isinstance(value, bool) else str(value)
+    if digits.isascii() and digits.isdigit() and len(digits) < 20 and int(digits) <= MOST_SECONDS:
+        return int(digits)
+    raise Unreadable(f"{what} is no number of seconds")
+
+
+def _past_seconds(ident: str | None, text: str | None) -> int | None:
+    return _seconds(ident or text, "a past time")
 
 
 def _day(value: str | None, what: str) -> date | None:
@@ -549,7 +597,7 @@ def maybe(raw: Any, path: str, kind: type[T]) -> T | None:
     return typed(value, kind, path)
 
 
-def _problem(error: Exception) -> str:
+def problem(error: Exception) -> str:
     """One line that names the field and holds no content."""
     if isinstance(error, ValidationError):
         return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['type']}" for e in error.errors(include_input=False)[:3])

@@ -24,6 +24,16 @@ def _version(body: Any) -> Iterator[Hint]:
         yield Hint(Ref("milestone", ident(body, merged)))
 
 
+def _worklog(body: Any) -> Iterator[Hint]:
+    yield Hint(Ref("work_item", ident(body, "worklog.issueId")))
+
+
+def _link(body: Any) -> Iterator[Hint]:
+    """A link is read with the issues at both of its ends."""
+    for end in ("issueLink.sourceIssueId", "issueLink.destinationIssueId"):
+        yield Hint(Ref("work_item", ident(body, end)))
+
+
 HINTS: Mapping[str, Extract] = {
     **dict.fromkeys(("jira:issue_created", "jira:issue_updated", "jira:issue_deleted"), _issue),
     **dict.fromkeys(
@@ -33,17 +43,17 @@ HINTS: Mapping[str, Extract] = {
         ),
         _version,
     ),
+    **dict.fromkeys(("worklog_created", "worklog_deleted", "worklog_updated"), _worklog),
+    **dict.fromkeys(("issuelink_created", "issuelink_deleted"), _link),
 }  # fmt: skip
-NOT_READ = "pmsync does not read that yet"
+EACH_POLL = "boards and their sprints are read whole with every poll"
 OTHERS = "it is about nothing that pmsync reads"
 IGNORED: Mapping[str, str] = {
     "comment_": "nothing that pmsync reads of an issue changes by a comment",
     "attachment_": "nothing that pmsync reads of an issue changes by an attachment",
-    "worklog_": NOT_READ,
-    "jira:worklog_": NOT_READ,
-    "issuelink_": NOT_READ,
-    "board_": NOT_READ,
-    "sprint_": "an issue tells by itself which sprint it is in",
+    "jira:worklog_": "jira:issue_updated tells of it, too",
+    "board_": EACH_POLL,
+    "sprint_": EACH_POLL,
     "project_": "a project's new key belongs in the configuration",
     "user_": OTHERS,
     "option_": OTHERS,

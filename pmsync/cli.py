@@ -17,24 +17,26 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from connectors.base import LONGEST_WAIT, ConnectorError, Ref
+from connectors.base import LONGEST_WAIT, Calendars, ConnectorError, Ref
 from connectors.pump import WHOLE, LeaseLost
 from connectors.pump import Progress as Pumping
 from connectors.webhooks import Hint
-from pmsync import answers, dead_letters, doctor, export, importing
+from pmsync import answers, dead_letters, doctor, export, importing, preview
 from pmsync import reconcile as reconciling
 from pmsync.app import App, Outcome
 from pmsync.bus.letters import open_letters
 from pmsync.bus.port import BusUnavailable
 from pmsync.buses import layout, place
-from pmsync.config import Config, ConfigError, load
+from pmsync.config import Config, ConfigError, connector_kinds, load
 from pmsync.core.events import rfc3339
 from pmsync.core.exports import TABLES
+from pmsync.core.project import local_day
 from pmsync.crash import crash_points
 from pmsync.health import Health
 from pmsync.logs import configure
@@ -57,7 +59,6 @@ LATER = {
     "backtest": "show how early and how right the warnings would have been",
     "report": "write a status report",
     "rules": "try a rule on the past",
-    "calendar": "show what would be read as what",
     "people": "link and forget people",
 }
 """Commands of the contract that are not there yet."""
@@ -397,6 +398,43 @@ def ack(path: Path, fingerprint: str, by: str, note: str) -> None:
         click.echo(answers.acknowledge(states, app.publisher, app.projects, fingerprint, by, note, now))
 
 
+@cli.group()
+def calendar() -> None:
+    """See what calendars are read as."""
+
+
+@calendar.command("preview")
+@click.argument("source")
+@click.option("--container", "containers", multiple=True, metavar="CONTAINER", help="Only this one (may be repeated).")
+@click.option("--days", type=click.IntRange(1, 1000), default=90, show_default=True, help="How far to look ahead.")
+@click.option("--titles", is_flag=True, help="Show titles, whether or not they are read otherwise.")
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@click.pass_obj
+def calendar_preview(
+    path: Path, source: str, containers: tuple[str, ...], days: int, titles: bool, as_json: bool
+) -> None:
+    """Show what a calendar's entries would be read as, before anything rests on it: which are deadlines, days off,
+    meetings. The source is asked; nothing is kept."""
+    config = _with_source(path, source)
+    projects = [project for project in config.projects if source in project.sources]
+    known = {container for project in projects for container in project.sources[source]}
+    chosen = _chosen(source, known, containers)
+    settings = next(each for each in config.sources if each.name == source)
+    if titles and "titles" in type(settings).model_fields:
+        settings = settings.model_copy(update={"titles": True})
+    reader = connector_kinds()[settings.kind].connect(settings, _now)
+    if not isinstance(reader, Calendars):
+        raise click.UsageError(
+            f"{source} is no calendar; `pmsync run --once` and `pmsync status` show what is read of it"
+        )
+    zone = ZoneInfo(projects[0].time_zone if projects else "UTC")
+    found = preview.preview(reader, chosen, local_day(_now(), zone), days, zone)
+    if as_json:
+        click.echo(json.dumps(preview.as_json(source, found), indent=2, ensure_ascii=False))
+    else:
+        preview.show(Console(), found, zone)
+
+
 @cli.group("dead-letters")
 def letters() -> None:
     """See what could not be read, have it tried again, or go on without it."""
@@ -606,8 +644,11 @@ def _with_source(path: Path, source: str) -> Config:
 
 def _containers(app: App, source: str, wanted: Collection[str]) -> Sequence[str]:
     """These containers of a source, or all that it has."""
-    known = app.containers(source).keys()
-    if unknown := sorted(set(wanted) - known):
+    return _chosen(source, app.containers(source).keys(), wanted)
+
+
+def _chosen(source: str, known: Collection[str], wanted: Collection[str]) -> Sequence[str]:
+    if unknown := sorted(set(wanted).difference(known)):
         raise click.UsageError(f"{source} has no container {unknown[0]!r}; known: {', '.join(sorted(known)) or 'none'}")
     return sorted(set(wanted) or known)
 

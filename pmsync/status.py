@@ -13,7 +13,8 @@ from rich.table import Table
 
 from pmsync.core.alerts import Alert
 from pmsync.core.events import rfc3339
-from pmsync.core.project import ProjectState
+from pmsync.core.measures.sprints import courses
+from pmsync.core.project import ProjectState, local_day, view
 from pmsync.core.rules.outlook import yesterday
 from pmsync.core.summary import Due, Summary, series, summary, worst_first
 from pmsync.web import api
@@ -29,7 +30,7 @@ FEW = 3
 def show_status(
     console: Console, states: Sequence[ProjectState], at: datetime, stale: Mapping[str, datetime] = MappingProxyType({})
 ) -> None:
-    """A table of all projects, worst first; of one project, its deadlines and alerts too. Before it, what is `stale`."""
+    """A table of all projects, worst first; of one project, its deadlines, sprints and alerts too. Before it, what is `stale`."""
     for line in last_read(stale, at):
         console.print(f"[yellow]{escape(line)}[/]; `pmsync doctor` says what is wrong", highlight=False)
     found = sorted((summary(state, at) for state in states), key=worst_first)
@@ -46,6 +47,7 @@ def show_status(
             console.print(f"  not read: {escape(unread)}", highlight=False)
         if len(found) == 1:
             _show_deadlines(console, row)
+            _show_sprints(console, states[0], at)
         most = MOST if len(found) == 1 else FEW
         for alert in row.alerts[:most]:
             console.print(f"  {_MARKS[alert.episode.severity]} {_words(alert)}", highlight=False)
@@ -86,6 +88,21 @@ def _alerts(row: Summary) -> str:
 def _outlook(due: Due) -> tuple[str, str]:
     p85, likely = due.figures["forecast_p85"], due.figures["on_time"]
     return str(p85.value or "no forecast"), shown(likely) if likely.value is not None else ""
+
+
+def _show_sprints(console: Console, state: ProjectState, at: datetime) -> None:
+    """Those that go on."""
+    table = Table("sprint", "ends", "done", "committed", "came since", "left since", box=None, pad_edge=False)
+    shown_at = view(state, at)
+    for course in courses(shown_at):
+        if course.state == "active":
+            ends = course.sprint.ends_at
+            counts = (str(count) for count in (course.committed, course.added, course.removed))
+            done = f"{course.progress.done} of {course.progress.scope}"
+            day = str(local_day(ends, shown_at.zone)) if ends else "no date"
+            table.add_row(*map(escape, (course.sprint.title, day, done, *counts)))
+    if table.row_count:
+        console.print(table)
 
 
 def _show_deadlines(console: Console, row: Summary) -> None:

@@ -31,6 +31,10 @@ from pmsync.core.cloudevents import Context, Headers, Undecodable, reasons, unwr
 
 MAX_CHANGES = 2000
 """A history longer than this is cut to its newest changes and flagged (`history_cut`)."""
+MAX_LINKS = 500
+"""Of more links those that stand are kept, then those that were removed last, and it is flagged (`links_cut`)."""
+BLOCKED_BY = "blocked_by"
+"""The relation of an item to one that blocks it."""
 
 
 def _utc(value: datetime) -> datetime:
@@ -91,10 +95,25 @@ class Change(_Value):
     id: str
 
 
+class Link(_Value):
+    """A link of a work item, as seen from it, to the item that is called `key` now. `relation` is `blocked_by`, else what
+    the source calls it, in lower case (`blocks`, `relates to`). It stood from `since` (None: the source does not tell) until
+    `until` (None: it stands); of one that was removed, `key` is what the other item was called then."""
+
+    relation: str
+    key: str
+    since: Instant | None = None
+    until: Instant | None = None
+
+    def stands(self, at: datetime) -> bool:
+        return (self.since is None or self.since <= at) and (self.until is None or at < self.until)
+
+
 class WorkItem(_Value):
     """A Jira issue or GitHub issue.
 
-    `estimate` is in thousandths of the team's unit (milli-points); `container` is the id that the configuration maps
+    `estimate` is in thousandths of the team's unit (milli-points); `time_estimate`, `time_spent` and `time_left` are the
+    item's own seconds of work, without its parts': planned at first, logged, and still expected; `container` is the id that the configuration maps
     (a Jira project key, `owner/repo`); `milestone` and `sprint` are ids of things of the same source; `assignee` is a
     source account id. `history` is in the source's order and covers the fields in `TRACKED`, except those named in
     `untracked`, whose source keeps no history of them.
@@ -102,6 +121,7 @@ class WorkItem(_Value):
 
     TRACKED: ClassVar = (
         "key", "container", "status", "status_category", "assignee", "due_date", "estimate", "milestone", "sprint", "blocked",
+        "time_estimate", "time_spent", "time_left",
     )  # fmt: skip
 
     kind: Literal["work_item"] = "work_item"
@@ -116,11 +136,16 @@ class WorkItem(_Value):
     assignee: str | None = None
     due_date: date | None = None
     estimate: int | None = None
+    time_estimate: int | None = None
+    time_spent: int | None = None
+    time_left: int | None = None
     milestone: str | None = None
     sprint: str | None = None
     blocked: bool = False
     parent: str | None = None
     labels: tuple[str, ...] = ()
+    links: tuple[Link, ...] = ()
+    links_cut: bool = False
     history: tuple[Change, ...] = ()
     history_cut: bool = False
     untracked: tuple[str, ...] = ()
@@ -195,6 +220,26 @@ class Milestone(_Value):
     start_date: date | None = None
     due_date: date | None = None
     state: Literal["open", "closed"] = "open"
+    closed_at: Instant | None = None
+
+
+class Sprint(_Value):
+    """A Jira sprint as one project sees it: a sprint of a board that shows several projects is a thing of each of them.
+
+    `sprint` is the id by which work items name it. `starts_at` is when it was started, or is planned to be; `ends_at` is
+    planned; `closed_at` is when it was completed. Its source keeps no history, so every version read of it is kept.
+    """
+
+    kind: Literal["sprint"] = "sprint"
+    key: str
+    container: str
+    sprint: str
+    title: str
+    url: str = ""
+    goal: str = ""
+    state: Literal["future", "active", "closed"]
+    starts_at: Instant | None = None
+    ends_at: Instant | None = None
     closed_at: Instant | None = None
 
 
@@ -324,20 +369,21 @@ class Synced(_Value):
 
 
 Content = Annotated[
-    WorkItem | ChangeRequest | Milestone | Deployment | Release | CalendarEntry | Project | Synced,
+    WorkItem | ChangeRequest | Milestone | Sprint | Deployment | Release | CalendarEntry | Project | Synced,
     Field(discriminator="kind"),
 ]
 KINDS: Mapping[str, type[_Value]] = {
     "work_item": WorkItem,
     "change_request": ChangeRequest,
     "milestone": Milestone,
+    "sprint": Sprint,
     "deployment": Deployment,
     "release": Release,
     "calendar_entry": CalendarEntry,
     "project": Project,
     "synced": Synced,
 }
-KEPT = frozenset({"milestone", "release", "calendar_entry", "project"})
+KEPT = frozenset({"milestone", "sprint", "release", "calendar_entry", "project"})
 """Kinds whose source keeps no history: every version that was read is kept."""
 
 CONFIGURATION = "configuration"

@@ -17,6 +17,7 @@ from pmsync.core.measures import Measure, measures, share
 from pmsync.core.measures.flow import cycle_time, lead_time
 from pmsync.core.measures.forecast import Forecast, forecast, pace
 from pmsync.core.measures.progress import Progress, progress
+from pmsync.core.measures.sprints import Course, courses
 from pmsync.core.project import Deadline, Item, ProjectState, View, view
 from pmsync.core.rules import episodes
 from pmsync.core.workdays import Workdays
@@ -85,6 +86,10 @@ def _deadlines(sight: Sight) -> Iterator[tuple[Deadline, Progress, Forecast]]:
         yield deadline, progress(deadline.items), forecast(sight.view, deadline, shared)
 
 
+def _sprints(sight: Sight) -> list[Course]:
+    return sorted(courses(sight.view), key=lambda course: course.thing)
+
+
 def _occurrences(sight: Sight) -> Iterator[tuple[Thing, CalendarEntry, Occurrence]]:
     for thing, entry in sorted(sight.view.calendar, key=lambda known: known[0]):
         for occurrence in sorted(entry.occurrences, key=lambda o: (_text(o.start) or "", _text(o.end) or "")):
@@ -141,12 +146,16 @@ _WORK_ITEMS: Mapping[str, Column] = {
     "status": lambda _, i: i.status,
     "status_category": lambda _, i: i.status_category.value,
     "blocked": lambda _, i: i.blocked,
+    "blocked_by": lambda _, i: list(i.blocked_by),
     "assignee": lambda _, i: i.assignee,
     "created_at": lambda _, i: _text(i.content.created_at),
     "started_at": lambda _, i: _text(i.started_at),
     "resolved_at": lambda _, i: _text(i.resolved_at),
     "due_date": lambda _, i: _text(i.due_date),
     "estimate": lambda _, i: _decimal(i.estimate),
+    "time_estimate_seconds": lambda _, i: i.time_estimate,
+    "time_spent_seconds": lambda _, i: i.time_spent,
+    "time_left_seconds": lambda _, i: i.time_left,
     "milestone": lambda _, i: i.milestone,
     "sprint": lambda _, i: i.sprint,
     "lead_time_seconds": lambda _, i: lead_time(i).seconds,
@@ -184,6 +193,31 @@ _MILESTONES: Mapping[str, Column] = {
     "p95": lambda _, m: _text(m[2].p95),
     "on_time": lambda _, m: _decimal(m[2].on_time),
     "forecast_reason": lambda _, m: m[2].reason or None,
+}
+
+_SPRINTS: Mapping[str, Column] = {
+    "project": lambda s, _: s.view.project.key,
+    "source": lambda _, c: c.thing.source,
+    "id": lambda _, c: c.thing.id,
+    "sprint": lambda _, c: c.sprint.sprint,
+    "container": lambda _, c: c.sprint.container,
+    "title": lambda _, c: c.sprint.title,
+    "url": lambda _, c: c.sprint.url,
+    "goal": lambda _, c: c.sprint.goal or None,
+    "state": lambda _, c: c.state,
+    "starts_at": lambda _, c: _text(c.sprint.starts_at),
+    "ends_at": lambda _, c: _text(c.sprint.ends_at),
+    "closed_at": lambda _, c: _text(c.sprint.closed_at) if c.state == "closed" else None,
+    "committed": lambda _, c: c.committed,
+    "added": lambda _, c: c.added,
+    "removed": lambda _, c: c.removed,
+    "scope": lambda _, c: c.progress.scope,
+    "done": lambda _, c: c.progress.done,
+    "dropped": lambda _, c: c.progress.dropped,
+    "done_share": lambda _, c: share(c.progress.done, c.progress.scope),
+    "estimate": lambda _, c: _decimal(c.progress.estimate),
+    "estimate_done": lambda _, c: _decimal(c.progress.estimate_done),
+    "unestimated": lambda _, c: c.progress.unestimated,
 }
 
 _CHANGE_REQUESTS: Mapping[str, Column] = {
@@ -281,6 +315,7 @@ _TABLES: Mapping[str, Table] = {
     "work_items": Table(lambda sight: sight.view.items, _WORK_ITEMS),
     "transitions": Table(_changes, _TRANSITIONS),
     "milestones": Table(_deadlines, _MILESTONES),
+    "sprints": Table(_sprints, _SPRINTS),
     "change_requests": Table(lambda sight: sight.view.requests, _CHANGE_REQUESTS),
     "deployments": Table(lambda sight: sight.view.deployments, _DEPLOYMENTS),
     "releases": Table(lambda sight: sight.view.releases, _RELEASES),
@@ -295,11 +330,13 @@ TABLES: Mapping[str, tuple[str, ...]] = {name: tuple(table.columns) for name, ta
 HISTORY: Mapping[str, tuple[str, ...]] = {
     "projects": ("scope", "todo", "in_progress", "done", "dropped", "done_share", "estimate", "estimate_done", "unestimated"),
     "work_items": (
-        "key", "container", "status", "status_category", "blocked", "assignee", "created_at", "started_at", "resolved_at",
-        "due_date", "estimate", "milestone", "sprint", "lead_time_seconds", "cycle_time_seconds", "delay_days",
+        "key", "container", "status", "status_category", "blocked", "blocked_by", "assignee", "created_at", "started_at",
+        "resolved_at", "due_date", "estimate", "time_estimate_seconds", "time_spent_seconds", "time_left_seconds",
+        "milestone", "sprint", "lead_time_seconds", "cycle_time_seconds", "delay_days",
     ),
     "transitions": ("source", "key", "project", "field", "from", "to", "at"),
     "milestones": ("scope", "open", "done", "done_share"),
+    "sprints": (),
     "change_requests": (
         "container", "state", "milestone", "created_at", "review_requested_at", "first_review_at", "merged_at", "closed_at",
     ),

@@ -20,6 +20,7 @@ from pydantic import TypeAdapter
 
 from pmsync.core.claims import Claim
 from pmsync.core.events import (
+    BLOCKED_BY,
     CONFIGURATION,
     KEPT,
     KINDS,
@@ -33,6 +34,7 @@ from pmsync.core.events import (
     Milestone,
     Project,
     Release,
+    Sprint,
     StatusCategory,
     Synced,
     Thing,
@@ -122,7 +124,8 @@ def load(rows: Mapping[Key, Row]) -> ProjectState | None:
 class Item:
     """A work item as of an instant. `started_at` and `resolved_at` are of its present spell: going back to *to do* wipes
     both, reopening wipes `resolved_at`; they are None where the source has no whole history of the status. `estimate` is
-    in thousandths."""
+    in thousandths, times are in seconds. `blocked_by` are the keys of what links say blocks it; of these
+    `blockers` are open items of the project, `unknown_blockers` nothing that the project reads. A view judges the two."""
 
     thing: Thing
     content: WorkItem
@@ -133,11 +136,17 @@ class Item:
     assignee: str | None
     due_date: date | None
     estimate: int | None
+    time_estimate: int | None
+    time_spent: int | None
+    time_left: int | None
     milestone: str | None
     sprint: str | None
     blocked: bool
     started_at: datetime | None
     resolved_at: datetime | None
+    blocked_by: tuple[str, ...] = ()
+    blockers: tuple[str, ...] = ()
+    unknown_blockers: tuple[str, ...] = ()
 
     @property
     def done(self) -> bool:
@@ -216,6 +225,7 @@ class View:
     releases: tuple[tuple[Thing, Release], ...]
     calendar: tuple[tuple[Thing, CalendarEntry], ...]
     synced: bool
+    sprints: tuple[tuple[Thing, Sprint], ...] = ()
 
     @property
     def zone(self) -> ZoneInfo:
@@ -287,6 +297,7 @@ def item_at(thing: Thing, content: WorkItem, at: datetime) -> Item:
         },
         started_at=started,
         resolved_at=resolved,
+        blocked_by=tuple(link.key for link in content.links if link.relation == BLOCKED_BY and link.stands(at)),
     )
 
 
@@ -360,7 +371,7 @@ def view(state: ProjectState, at: datetime) -> View:
     """The project as of `at`. What is gone from its source is not shown, whatever the instant."""
     shown, synced = shown_containers(state)
     items = [item_at(thing, c, at) for thing, c in state.things["work_item"] if c.created_at <= at]
-    items = [item for item in items if (item.thing.source, item.container) in shown]
+    items = _with_blockers([item for item in items if (item.thing.source, item.container) in shown])
     requests = [_request_at(thing, c, at) for thing, c in state.things["change_request"] if c.created_at <= at]
     project = _project_at(state, at)
     calendar = tuple((thing, entry) for thing, entry, _ in _known(state, "calendar_entry", shown, at))
@@ -390,6 +401,26 @@ def view(state: ProjectState, at: datetime) -> View:
         ),
         calendar=calendar,
         synced=synced,
+        sprints=tuple((thing, sprint) for thing, sprint, _ in _known(state, "sprint", shown, at)),
+    )
+
+
+def _with_blockers(items: Sequence[Item]) -> list[Item]:
+    """Each item with what blocks it, by the keys that these have as of the view's instant."""
+    linked = {item.thing.source for item in items if item.blocked_by}
+    known = {(i.thing.source, i.key): i for i in items if i.thing.source in linked}
+    # A link names the present key; an old one, where it was removed before the other item got a new one.
+    known |= {(i.thing.source, i.content.key): i for i in items if i.thing.source in linked}
+    return [_judged(item, known) if item.blocked_by else item for item in items]
+
+
+def _judged(item: Item, known: Mapping[tuple[str, str], Item]) -> Item:
+    found = {key: known.get((item.thing.source, key)) for key in item.blocked_by}
+    return replace(
+        item,
+        blocked_by=tuple(sorted({other.key if other else key for key, other in found.items()})),
+        blockers=tuple(sorted({other.key for other in found.values() if other and other.open})),
+        unknown_blockers=tuple(sorted(key for key, other in found.items() if other is None)),
     )
 
 

@@ -18,6 +18,7 @@ from pmsync.core.measures import Measure, measures
 from pmsync.core.measures.flow import age, cycle_time, throughput, wip
 from pmsync.core.measures.forecast import Forecast, Pace, forecast, pace
 from pmsync.core.measures.progress import BurnUpPoint, burn_up
+from pmsync.core.measures.sprints import Course, courses
 from pmsync.core.project import Deadline, Item, ProjectState, View, shown_containers, view
 from pmsync.core.rules import TAKES_OVER, Episode, episodes, urgency
 from pmsync.core.rules.episode import Severity, counted, likely, spoken
@@ -29,6 +30,7 @@ POINTS = 180
 RESOLVED = 20
 SHIPPED = 3
 """So many releases, and so many deployments to production, are shown."""
+SPRINTS = 6
 BLANK = "Nothing of {} has been read yet"
 DAY = timedelta(days=1)
 
@@ -300,7 +302,8 @@ class Shipment:
 @dataclass(frozen=True, slots=True)
 class Series:
     """What the charts of a project show. `whole` is the forecast of all its open work, whatever deadline that has;
-    `links` are the addresses of items by key, `shipped` the last few releases and deployments, the newest first."""
+    `links` are the addresses of items by key, `shipped` the last few releases and deployments, the newest first. Of the
+    `sprints` those that are closed are the last ones."""
 
     today: date
     burn_up: tuple[BurnUpPoint, ...]
@@ -309,6 +312,7 @@ class Series:
     cycle_times: tuple[Spent, ...]
     ages: tuple[Spent, ...]
     shipped: tuple[Shipment, ...]
+    sprints: tuple[Course, ...]
     links: Mapping[str, str]
 
 
@@ -327,6 +331,7 @@ def series(state: ProjectState, at: datetime) -> Series:
         cycle_times=_cycle_times(shown, shared),
         ages=_ages(shown, shared),
         shipped=_shipped(shown),
+        sprints=_sprints(shown),
         links={item.key: item.content.url for item in shown.items},
     )
 
@@ -385,6 +390,14 @@ def _cycle_times(shown: View, shared: Pace) -> tuple[Spent, ...]:
         if (time := cycle_time(item)).seconds is not None
     ]
     return tuple(sorted(found, key=lambda spent: (spent.day, spent.key)))
+
+
+def _sprints(shown: View) -> tuple[Course, ...]:
+    """Those that go on, then those that are planned, then the last that were closed; each the latest first, but for the
+    planned."""
+    found = courses(shown)
+    active, future, closed = ([c for c in found if c.state == state] for state in ("active", "future", "closed"))
+    return (*reversed(active), *future, *list(reversed(closed))[:SPRINTS])
 
 
 def _ages(shown: View, shared: Pace) -> tuple[Spent, ...]:

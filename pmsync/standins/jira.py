@@ -11,7 +11,6 @@ import binascii
 import json
 import re
 import threading
-from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,6 +23,9 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+
+from pmsync.standins.jira_boards import Boards
+from pmsync.standins.timeline import Refusal, Timeline, stamp
 
 POINTS_FIELD = "customfield_10016"
 SPRINT_FIELD = "customfield_10020"
@@ -60,15 +62,29 @@ CUSTOM_FIELDS = (
     (SPRINT_FIELD, "Sprint", "array", "com.pyxis.greenhopper.jira:gh-sprint"),
     (FLAGGED_FIELD, "Flagged", "array", "com.atlassian.jira.plugin.system.customfieldtypes:multicheckboxes"),
 )
+LINK_TYPES = {
+    "Blocks": {"id": "10000", "name": "Blocks", "inward": "is blocked by", "outward": "blocks"},
+    "Duplicate": {"id": "10002", "name": "Duplicate", "inward": "is duplicated by", "outward": "duplicates"},
+    "Relates": {"id": "10003", "name": "Relates", "inward": "relates to", "outward": "relates to"},
+}
 SYSTEM_FIELDS = (
     "summary", "issuetype", "project", "status", "assignee", "duedate", "created", "updated", "fixVersions", "labels", "parent",
-    "resolution",
+    "resolution", "timeoriginalestimate", "timespent", "timeestimate", "issuelinks",
 )  # fmt: skip
+
+
+class Linked(NamedTuple):
+    """A link as one of its issues has it; `side` is that of the other one, inward or outward."""
+
+    id: str
+    type: str
+    side: str
+    issue: str
 
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """What people can set on an issue. Sprints and versions are ids, a parent the id of an issue."""
+    """What people can set on an issue. Sprints and versions are ids, a parent the id of an issue, times seconds."""
 
     title: str
     type: str
@@ -76,12 +92,16 @@ class Fields:
     assignee: str | None = None
     due_date: date | None = None
     story_points: float | None = None
+    original_estimate: int | None = None
+    time_spent: int | None = None
+    remaining_estimate: int | None = None
     fix_versions: tuple[str, ...] = ()
     sprints: tuple[int, ...] = ()
     flagged: bool = False
     parent: str | None = None
     labels: tuple[str, ...] = ()
     resolution: str | None = None
+    links: tuple[Linked, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,31 +114,6 @@ class Revision:
     key: str
     fields: Fields
     items: tuple[Mapping[str, Any], ...] = ()
-
-
-@dataclass(slots=True)
-class Timeline:
-    """All that one issue or version ever was: its revisions, oldest first, and when it was deleted."""
-
-    id: str
-    times: list[datetime] = field(default_factory=list)
-    revisions: list[Any] = field(default_factory=list)
-    deleted: datetime | None = None
-
-    def add(self, at: datetime, revision: Any) -> None:
-        if (self.times and at < self.times[-1]) or self.deleted is not None:
-            raise ValueError(f"{self.id} is written in the order of time, and not after its deletion")
-        self.times.append(at.astimezone(UTC))
-        self.revisions.append(revision)
-
-    def at(self, moment: datetime) -> Any | None:
-        """The revision that holds at a moment, None before its creation and from its deletion on."""
-        index = bisect_right(self.times, moment)
-        gone = self.deleted is not None and moment >= self.deleted
-        return self.revisions[index - 1] if index and not gone else None
-
-    def until(self, moment: datetime) -> Sequence[Any]:
-        return self.revisions[: bisect_right(self.times, moment)]
 
 
 @dataclass(slots=True)
@@ -172,14 +167,6 @@ HTML = Fault(status=200, body=b"<!doctype html><title>Log in</title>", content_t
 TRUNCATED = Fault(status=200, body=b'{"issues": [{"id": "1')
 
 
-class Refusal(Exception):
-    """The request is answered with this status and message."""
-
-    def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(message)
-        self.status, self.message, self.headers = status, message, headers or {}
-
-
 class JiraSite:
     """One Jira site. Writing methods take `at`, and each issue's are called in the order of time.
 
@@ -206,6 +193,7 @@ class JiraSite:
         self.index_lag = index_lag
         self.points_per_hour = points_per_hour
         self.statuses: dict[str, StandinStatus] = dict(STATUSES)
+        self.boards = Boards()
         self.faults: deque[Fault] = deque()
         self.requests: list[tuple[str, str]] = []
         self.app = Starlette(routes=[Route("/{path:path}", self._answer, methods=["GET", "POST", "PUT", "DELETE"])])
@@ -267,9 +255,16 @@ class JiraSite:
         return ident
 
     def change_issue(self, ident: str, at: datetime, **fields: Any) -> None:
-        """Fields: title, type, status, resolution, assignee, due_date, story_points, flagged, parent, labels, and one or
-        a tuple of `fix_version` and `sprint`. What does not change leaves no trace."""
+        """Fields: title, type, status, resolution, assignee, due_date, story_points, original_estimate, time_spent,
+        remaining_estimate, flagged, parent, labels, and one or a tuple of `fix_version` and `sprint`. What does not change
+        leaves no trace."""
         self._revise(ident, at, **_plural(fields))
+
+    def log_work(self, ident: str, at: datetime, seconds: int) -> None:
+        """Time spent; the remaining estimate, if there is one, is the less for it."""
+        now: Fields = self._issues[ident].revisions[-1].fields
+        left = None if now.remaining_estimate is None else max(0, now.remaining_estimate - seconds)
+        self._revise(ident, at, time_spent=(now.time_spent or 0) + seconds, remaining_estimate=left)
 
     def move_issue(self, ident: str, at: datetime, project: str) -> None:
         """To another project: a new key; versions stay behind, since they belong to the old one."""
@@ -285,7 +280,26 @@ class JiraSite:
         revision = Revision(at, self._next_number("history", 40000), project, key, fields, items)
         self._issues[ident].add(at, revision)
 
+    def link_issue(self, ident: str, at: datetime, other: str, kind: str = "Blocks") -> None:
+        """What is said of it is the outward side of the type: it blocks the other one."""
+        number = self._next("link", 50000)
+        for one, side, end in ((ident, "outward", other), (other, "inward", ident)):
+            links = self._issues[one].revisions[-1].fields.links
+            self._revise(one, at, links=(*links, Linked(number, kind, side, end)))
+
+    def unlink_issue(self, ident: str, at: datetime, other: str) -> None:
+        """All links between the two are removed."""
+        self._unlink(ident, at, other)
+        self._unlink(other, at, ident)
+
+    def _unlink(self, ident: str, at: datetime, other: str) -> None:
+        links = self._issues[ident].revisions[-1].fields.links
+        self._revise(ident, at, links=tuple(link for link in links if link.issue != other))
+
     def delete_issue(self, ident: str, at: datetime) -> None:
+        """Issues that it is linked to lose the links at the same moment, with an entry in their changelogs."""
+        for link in self._issues[ident].revisions[-1].fields.links:
+            self._unlink(link.issue, at, ident)
         self._issues[ident].deleted = at
 
     def _revise(self, ident: str, at: datetime, **fields: Any) -> None:
@@ -304,11 +318,13 @@ class JiraSite:
             raise ValueError(f"no such status, type, resolution or version: {fields}")
 
     def _items(self, old: Fields, new: Fields) -> tuple[Mapping[str, Any], ...]:
-        return tuple(
+        plain = (
             _item(name, ident, *before, *after)
             for name, ident, side in FACETS
             if (before := side(self, old)) != (after := side(self, new))
-        ) + tuple(self._version_items(old.fix_versions, new.fix_versions))
+        )
+        versions = self._version_items(old.fix_versions, new.fix_versions)
+        return (*plain, *versions, *self._link_items(old.links, new.links))
 
     def _version_items(self, old: Sequence[str], new: Sequence[str]) -> list[Mapping[str, Any]]:
         def name(ident: str) -> str:
@@ -316,6 +332,14 @@ class JiraSite:
 
         gone = [_item("Fix Version", "fixVersions", v, name(v), None, None) for v in old if v not in new]
         return gone + [_item("Fix Version", "fixVersions", None, None, v, name(v)) for v in new if v not in old]
+
+    def _link_items(self, old: Sequence[Linked], new: Sequence[Linked]) -> list[Mapping[str, Any]]:
+        def words(link: Linked) -> Side:
+            key = str(self._issues[link.issue].revisions[-1].key)
+            return key, f"This issue {LINK_TYPES[link.type][link.side]} {key}"
+
+        gone = [_item("Link", None, *words(link), None, None) for link in old if link not in new]
+        return gone + [_item("Link", None, None, None, *words(link)) for link in new if link not in old]
 
     def _parent(self, ident: str | None) -> tuple[str | None, str | None]:
         return (ident, self._issues[ident].revisions[-1].key) if ident else (None, None)
@@ -384,7 +408,11 @@ class JiraSite:
         self._spent = (hour, spent)
 
     def _charged(self, answer: Any) -> Any:
-        things = answer if isinstance(answer, list) else answer.get("issues", answer.get("issueChangeLogs", []))
+        things = (
+            answer
+            if isinstance(answer, list)
+            else answer.get("issues", answer.get("issueChangeLogs", answer.get("values", [])))
+        )
         hour, spent = self._spent
         self._spent = (hour, spent + len(things))
         return answer
@@ -508,7 +536,7 @@ class JiraSite:
 
     def _history(self, ident: str, number: int) -> Any:
         revision = next(revision for revision in self._issues[ident].revisions if revision.id == number)
-        return {"id": str(number), "created": _stamp(revision.at), "items": list(revision.items)}
+        return {"id": str(number), "created": stamp(revision.at), "items": list(revision.items)}
 
     def _issue(self, ident: str, revision: Revision, names: Sequence[str], moment: datetime) -> Any:
         known = self._fields(ident, revision, moment)
@@ -532,8 +560,8 @@ class JiraSite:
             "status": self._status(fields.status),
             "assignee": fields.assignee and {"accountId": fields.assignee, "active": True},
             "duedate": fields.due_date and fields.due_date.isoformat(),
-            "created": _stamp(self._issues[ident].times[0]),
-            "updated": _stamp(revision.at),
+            "created": stamp(self._issues[ident].times[0]),
+            "updated": stamp(revision.at),
             "fixVersions": [{"id": v.id, "name": v.name, "released": v.released} for v in versions],
             "labels": list(fields.labels),
             "parent": parent
@@ -541,14 +569,30 @@ class JiraSite:
                 "id": fields.parent,
                 "key": self._projects[parent.project].shown(parent.key, moment),
             },
+            "timeoriginalestimate": fields.original_estimate,
+            "timespent": fields.time_spent,
+            "timeestimate": fields.remaining_estimate,
+            "issuelinks": [
+                {"id": link.id, "type": LINK_TYPES[link.type], f"{link.side}Issue": shown}
+                for link in fields.links
+                if (shown := self._linked(link.issue, moment))
+            ],
             POINTS_FIELD: fields.story_points,
             SPRINT_FIELD: [
-                {"id": s, "name": f"Sprint {s}", "state": "active" if s == fields.sprints[-1] else "closed"}
+                self.boards.sprint(s, moment)
+                or {"id": s, "name": f"Sprint {s}", "state": "active" if s == fields.sprints[-1] else "closed"}
                 for s in fields.sprints
             ]
             or None,
             FLAGGED_FIELD: [{"id": "10019", "value": "Impediment"}] if fields.flagged else None,
         }
+
+    def _linked(self, ident: str, moment: datetime) -> Any:
+        """An issue as links show it; nothing of one that this account may not see."""
+        there = self._issues[ident].at(moment)
+        if there is None or not self._projects[there.project].is_there(moment):
+            return None
+        return {"id": ident, "key": self._projects[there.project].shown(there.key, moment)}
 
     def _status(self, name: str) -> Any:
         status = self.statuses[name]
@@ -589,6 +633,13 @@ class JiraSite:
             "projectId": int(self._projects[version.project].id),
         } | {name: day.isoformat() for name, day in dates.items() if day}
 
+    def _boards(self, projectKeyOrId: str = "", startAt: str = "0", maxResults: str = "50") -> Any:  # noqa: N803
+        project = self._find_project(projectKeyOrId)
+        return self.boards.page_of_boards(project.key, self.clock(), startAt, maxResults)
+
+    def _sprints(self, board: str, startAt: str = "0", maxResults: str = "50") -> Any:  # noqa: N803
+        return self.boards.page_of_sprints(board, self.clock(), startAt, maxResults)
+
     def _statuses(self) -> Any:
         return [self._status(name) for name in self.statuses]
 
@@ -613,13 +664,17 @@ class JiraSite:
         return {"accountId": "reader", "accountType": "atlassian", "active": True, "timeZone": self.time_zone}
 
     def _server_info(self) -> Any:
-        return {"baseUrl": "https://jira.example.com", "deploymentType": "Cloud", "serverTime": _stamp(self.clock())}
+        return {"baseUrl": "https://jira.example.com", "deploymentType": "Cloud", "serverTime": stamp(self.clock())}
 
 
 QUOTED = r'"((?:[^"\\]|\\.)*)"'
 JQL = (
     rf"project (?P<project>= {QUOTED}|in \({QUOTED}(?:, ?{QUOTED})*\))"
     r'( AND updated >= "(?P<since>\d{4}/\d\d/\d\d \d\d:\d\d)")? ORDER BY updated ASC, key ASC'
+)
+BOARDS = (
+    ("GET", "/rest/agile/1.0/board", {"projectKeyOrId", "startAt", "maxResults"}, JiraSite._boards),
+    ("GET", r"/rest/agile/1.0/board/(\d+)/sprint", {"startAt", "maxResults"}, JiraSite._sprints),
 )
 JiraSite.routes = (
     ("GET", "/rest/api/3/search/jql", {"jql", "fields", "maxResults", "nextPageToken"}, JiraSite._search),
@@ -633,6 +688,7 @@ JiraSite.routes = (
     ("GET", "/rest/api/3/project/([^/]+)/versions", set(), JiraSite._project_versions),
     ("GET", "/rest/api/3/project/([^/]+)", set(), JiraSite._project),
     ("GET", "/rest/api/3/version/([^/]+)", set(), JiraSite._version),
+    *BOARDS,
     ("GET", "/rest/api/3/status", set(), JiraSite._statuses),
     ("GET", "/rest/api/3/field", set(), JiraSite._field_list),
     ("GET", "/rest/api/3/myself", set(), JiraSite._myself),
@@ -661,6 +717,9 @@ FACETS: tuple[tuple[str, str, Callable[[JiraSite, Fields], Side]], ...] = (
         SPRINT_FIELD,
         lambda _, f: (", ".join(map(str, f.sprints)), ", ".join(f"Sprint {s}" for s in f.sprints)),
     ),
+    ("timeoriginalestimate", "timeoriginalestimate", lambda _, f: _seconds(f.original_estimate)),
+    ("timespent", "timespent", lambda _, f: _seconds(f.time_spent)),
+    ("timeestimate", "timeestimate", lambda _, f: _seconds(f.remaining_estimate)),
     ("Flagged", FLAGGED_FIELD, lambda _, f: ("[10019]", "Impediment") if f.flagged else (None, "")),
     ("labels", "labels", lambda _, f: (None, " ".join(f.labels))),
     ("IssueParentAssociation", "", lambda site, f: site._parent(f.parent)),
@@ -673,6 +732,10 @@ def _item(name: str, ident: str | None, *values: str | None) -> dict[str, Any]:
     custom = (ident or "").startswith("customfield_")
     sides = dict(zip(("from", "fromString", "to", "toString"), values, strict=True))
     return {"field": name, "fieldtype": "custom" if custom else "jira"} | ({"fieldId": ident} if ident else {}) | sides
+
+
+def _seconds(value: int | None) -> Side:
+    return (None, None) if value is None else (str(value), str(value))
 
 
 def _plural(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -694,11 +757,6 @@ def _order(revision: Revision) -> list[Any]:
 
 def _sortable(when: datetime) -> str:
     return when.astimezone(UTC).isoformat(timespec="microseconds")
-
-
-def _stamp(when: datetime) -> str:
-    when = when.astimezone(UTC)
-    return f"{when:%Y-%m-%dT%H:%M:%S}.{when.microsecond // 1000:03d}+0000"
 
 
 def _token(place: str, after: Sequence[Any]) -> str:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 from pmsync.standins.calendar import CalendarHost
 from pmsync.standins.github import GitHubHost
@@ -26,6 +27,11 @@ TOKENS = {"PMSYNC_DEMO_JIRA_TOKEN": "standin-jira-token", "PMSYNC_DEMO_GITHUB_TO
 """What the stand-ins ask for; secrets of nobody."""
 SEED = 20260105
 DAY = timedelta(days=1)
+HOUR = timedelta(hours=1)
+SECONDS = 3600
+"""In an hour."""
+SPRINT, PLANNED = 14 * DAY, 11 * DAY
+GOALS = ("Customers can pay", "The map is quick", "Nothing is lost", "")
 HISTORY = 180
 TEAM = ("acc-ada", "acc-bo", "acc-cleo", "acc-dan", "acc-eve")
 HUBBERS = tuple(GitHubUser(login, 900 + n) for n, login in enumerate(("ada", "bo", "cleo", "dan", "eve")))
@@ -48,10 +54,12 @@ class Plan:
     hands: int
     release: int
     """Days from now to the promised release."""
+    logs_work: bool = False
+    sprints: bool = False
 
 
 JIRA_PLANS = (
-    Plan("APO", "Apollo", 62, 1.0, (3, 9), 3, 14),
+    Plan("APO", "Apollo", 62, 1.0, (3, 9), 3, 14, logs_work=True, sprints=True),
     Plan("BEA", "Beacon", 62, 0.4, (2, 7), 2, 35),
     Plan("DEL", "Delta", 30, 0.2, (2, 6), 2, -20),
 )
@@ -150,45 +158,142 @@ def _write_jira(site: JiraSite, plan: Plan, now: datetime, dice: random.Random) 
     created = [begin + timedelta(minutes=17 * n) for n in range(plan.start)]
     weeks = HISTORY / 7
     created += sorted(begin + DAY * dice.uniform(2, HISTORY + 20) for _ in range(round(plan.added_per_week * weeks)))
+    sprints = _write_sprints(site, plan, begin, now) if plan.sprints else []
     hands = [begin + DAY * dice.uniform(0, 2) for _ in range(plan.hands)]
+    made, changes = list[str](), Changes()
     for n, at in enumerate(created):
         version = first if n < plan.start // 3 else second
         due = _day(now, plan.release - dice.randint(1, 20)) if n % 9 == 4 else None
+        title, kind = _title(dice), dice.choice(("Story", "Story", "Task", "Bug"))
+        points = dice.choice((1, 2, 3, 5, None))
         issue = site.create_issue(
-            plan.key, at, _title(dice), type=dice.choice(("Story", "Story", "Task", "Bug")),
-            fix_version=version, due_date=due, story_points=dice.choice((1, 2, 3, 5, None)),
-        )  # fmt: skip
+            plan.key,
+            at,
+            title,
+            type=kind,
+            fix_version=version,
+            due_date=due,
+            story_points=points,
+            **_planned(plan, points),
+        )
+        made.append(issue)
         hand = hands.index(min(hands))
-        hands[hand] = _work(site, issue, max(at + timedelta(hours=3), hands[hand]), plan, dice, now)
+        work = _work(site, issue, max(at + timedelta(hours=3), hands[hand]), plan, dice, now, changes)
+        _plan_into(site, issue, at, work, sprints, changes)
+        hands[hand] = work.end
     if plan.key == "APO":
         waiting = site.create_issue(
             "APO", now - 16 * DAY, "Sign the contract for the map", type="Task", fix_version=second, story_points=3
         )
-        site.change_issue(waiting, now - 9 * DAY, status="In Progress", assignee=TEAM[0])
-        site.change_issue(waiting, now - 6 * DAY, flagged=True)
+        present = next(sprint for sprint in sprints if sprint.start <= now < sprint.end)
+        changes.add(
+            site.change_issue, waiting, now - 9 * DAY, status="In Progress", assignee=TEAM[0], sprint=present.id
+        )
+        changes.add(site.change_issue, waiting, now - 6 * DAY, flagged=True)
+        # By then one of them is done, and one was named by mistake.
+        done, mistaken, doing, later = made[-11], made[-10], made[-9], made[-6]
+        for blocker in (done, mistaken, doing):
+            changes.add(site.link_issue, blocker, now - 9 * DAY, waiting)
+        changes.add(site.unlink_issue, mistaken, now - 8 * DAY, waiting)
+        changes.add(site.link_issue, waiting, now - 7 * DAY, later)
+    changes.make()
     if plan.release < 0:
         site.release_version(second, now - 9 * DAY)
     site.release_version(first, min(now, begin + 130 * DAY), release_date=_day(now, -50))
 
 
-def _work(site: JiraSite, issue: str, start: datetime, plan: Plan, dice: random.Random, now: datetime) -> datetime:
-    """One item from start to finish; returns when the hand that did it is free again."""
+def _planned(plan: Plan, points: int | None) -> dict[str, int]:
+    """Where a team logs its work, it plans eight hours for a point."""
+    seconds = (points or 0) * 8 * SECONDS if plan.logs_work else 0
+    return {"original_estimate": seconds, "remaining_estimate": seconds} if seconds else {}
+
+
+class Changes:
+    """What happens to issues, told in any order; links touch two of them."""
+
+    def __init__(self) -> None:
+        self._all: list[tuple[datetime, Callable[[], None]]] = []
+
+    def add(self, change: Callable[..., None], issue: str, at: datetime, *args: Any, **fields: Any) -> None:
+        self._all.append((at, partial(change, issue, at, *args, **fields)))
+
+    def make(self) -> None:
+        for _, change in sorted(self._all, key=lambda each: each[0]):
+            change()
+
+
+class Sprint(NamedTuple):
+    """A sprint of the team, `[start, end)`."""
+
+    id: int
+    start: datetime
+    end: datetime
+
+
+def _write_sprints(site: JiraSite, plan: Plan, begin: datetime, now: datetime) -> list[Sprint]:
+    """One after the other, two weeks each; the next is planned in the middle of the one before."""
+    board = site.boards.add(f"{plan.name} team", [plan.key], begin)
+    found: list[Sprint] = []
+    start = begin
+    while start < now + SPRINT:
+        n = len(found) + 1
+        ident = site.boards.plan(
+            board, f"{plan.name} {n}", max(begin, start - SPRINT / 2), start, start + SPRINT, goal=GOALS[n % len(GOALS)]
+        )
+        site.boards.start(ident, start)
+        site.boards.complete(ident, start + SPRINT)
+        found.append(Sprint(ident, start, start + SPRINT))
+        start += SPRINT
+    return found
+
+
+class Span(NamedTuple):
+    """When an item was worked on."""
+
+    start: datetime
+    end: datetime
+
+
+def _plan_into(
+    site: JiraSite, issue: str, created: datetime, work: Span, sprints: Sequence[Sprint], changes: Changes
+) -> None:
+    """An item gets into the sprint in which it is begun: before that begins, unless nobody thought of it by then or it is
+    begun late. It is carried over until it is done."""
+    into: tuple[int, ...] = ()
+    for sprint in sprints:
+        if sprint.start < work.end and work.start < sprint.end:
+            into = (*into, sprint.id)
+            early = sprint.start - HOUR
+            is_committed = created < early and work.start < sprint.start + PLANNED
+            at = sprint.start if len(into) > 1 else early if is_committed else work.start
+            changes.add(site.change_issue, issue, at, sprint=into)
+
+
+def _work(
+    site: JiraSite, issue: str, start: datetime, plan: Plan, dice: random.Random, now: datetime, changes: Changes
+) -> Span:
+    """One item from start to finish; returns when."""
     if start > now + 20 * DAY:
-        return start
-    site.change_issue(issue, start, status="In Progress", assignee=dice.choice(TEAM))
+        return Span(start, start)
+    changes.add(site.change_issue, issue, start, status="In Progress", assignee=dice.choice(TEAM))
     end = start + DAY * dice.uniform(*plan.days)
+    hours = round((end - start) / HOUR / 5) if plan.logs_work else 0
+    if hours:
+        changes.add(site.log_work, issue, start + (end - start) * 0.2, hours // 3 * SECONDS)
     if dice.random() < 0.12:
         blocked, wait = start + (end - start) * 0.3, DAY * dice.uniform(2, 8)
-        site.change_issue(issue, blocked, flagged=True)
-        site.change_issue(issue, blocked + wait, flagged=False)
+        changes.add(site.change_issue, issue, blocked, flagged=True)
+        changes.add(site.change_issue, issue, blocked + wait, flagged=False)
         end += wait
-    site.change_issue(issue, end - DAY / 2, status="In Review")
-    site.change_issue(issue, end, status="Done")
+    changes.add(site.change_issue, issue, end - DAY / 2, status="In Review")
+    if hours:
+        changes.add(site.log_work, issue, end - HOUR, (hours - hours // 3) * SECONDS)
+    changes.add(site.change_issue, issue, end, status="Done")
     if dice.random() < 0.05:
-        site.change_issue(issue, end + DAY, status="In Progress")
+        changes.add(site.change_issue, issue, end + DAY, status="In Progress")
         end += 3 * DAY
-        site.change_issue(issue, end, status="Done")
-    return end
+        changes.add(site.change_issue, issue, end, status="Done")
+    return Span(start, end)
 
 
 # --- GitHub -----------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from typing import Any
 from pmsync.core.alerts import Alert
 from pmsync.core.events import rfc3339
 from pmsync.core.measures import Measure
+from pmsync.core.measures.sprints import Course
 from pmsync.core.summary import Due, Series, Summary
 from pmsync.web.words import link
 
@@ -48,6 +49,7 @@ def project(found: Summary, charts: Series) -> Json:
         "shipped": [
             {"title": s.title, "url": link(s.url), "what": s.what, "at": rfc3339(s.at)} for s in charts.shipped
         ],
+        "sprints": [_sprint(course) for course in charts.sprints],
     }
 
 
@@ -85,6 +87,25 @@ def _row(found: Summary) -> Json:
         "alerts_firing": dict(found.firing),
         "alerts_acknowledged": dict(found.acknowledged),
         "trend": {"recent": found.trend.recent, "before": found.trend.before, "formula": found.trend.formula},
+    }
+
+
+def _sprint(course: Course) -> Json:
+    sprint, stand = course.sprint, course.progress
+    return {
+        "source": course.thing.source,
+        "sprint": sprint.sprint,
+        "title": sprint.title,
+        "goal": sprint.goal,
+        "url": link(sprint.url),
+        "state": course.state,
+        "starts_at": rfc3339(sprint.starts_at) if sprint.starts_at else None,
+        "ends_at": rfc3339(sprint.ends_at) if sprint.ends_at else None,
+        "committed": course.committed,
+        "added": course.added,
+        "removed": course.removed,
+        "scope": stand.scope,
+        "done": stand.done,
     }
 
 

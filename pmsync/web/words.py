@@ -55,6 +55,11 @@ def moment(when: datetime, zone: str) -> str:
     return f"{spoken(local.date())}, {local:%H:%M} {local.tzname() or ''}".rstrip()
 
 
+def day(when: datetime, zone: str) -> str:
+    """The day of an instant where the project's people are."""
+    return spoken(when.astimezone(ZoneInfo(zone)).date())
+
+
 def link(url: str | None) -> str | None:
     """An address that a page may link to: http(s) with a host, else None."""
     try:
@@ -73,6 +78,7 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "shown": shown,
     "note": note,
     "moment": moment,
+    "day": day,
     "link": link,
     "worded": worded,
     "spoken": spoken,

@@ -73,11 +73,13 @@ class SmallWorld:
                               fix_version=version if n < 9 else (), due_date=date(2026, 3, 11 + n % 5))
             for n in range(12)
         ]  # fmt: skip
+        sprint = site.boards.plan(site.boards.add("Team", ["APO", "BEA"], start - 4 * week), "One", start - 2 * week)
+        site.boards.start(sprint, start - 2 * week)
         for n in (0, 1, 2):
             site.change_issue(issues[n], start - 2 * week + timedelta(days=n), status="In Progress", assignee="acc-ada")
             site.change_issue(issues[n], start - week + timedelta(days=n), status="Done")
-        site.change_issue(issues[3], start - week, status="In Progress", flagged=True)
-        site.change_issue(issues[4], middle, status="In Progress")
+        site.change_issue(issues[3], start - week, status="In Progress", flagged=True, sprint=sprint)
+        site.change_issue(issues[4], middle, status="In Progress", sprint=sprint)
         site.move_issue(issues[5], middle, "BEA")
         site.delete_issue(issues[6], middle)
         site.create_issue("APO", middle, "New in the middle", fix_version=version)
@@ -86,6 +88,7 @@ class SmallWorld:
         site.move_issue(issues[5], end, "APO")
         site.delete_issue(issues[10], end)
         site.delete_issue(passing, end)
+        site.boards.complete(sprint, end)
         site.update_version(version, end, release_date=date(2026, 3, 23))
 
     def _write_github(self, start: datetime, middle: datetime, end: datetime) -> None:

@@ -13,7 +13,8 @@ from typing import Any
 
 from starlette.requests import Request
 
-from pmsync.standins.jira import SPRINT_FIELD, JiraSite, Refusal, Revision, _order
+from pmsync.standins.jira import BOARDS, SPRINT_FIELD, JiraSite, Revision, _order
+from pmsync.standins.timeline import Refusal
 
 EPIC_FIELD = "customfield_10100"
 IDS = r"id in \((?P<ids>\d+(?:, \d+)*)\) ORDER BY updated ASC, key ASC"
@@ -120,6 +121,7 @@ JiraServer.routes = (
     ("GET", "/rest/api/2/project/([^/]+)/versions", set(), JiraServer._project_versions),
     ("GET", "/rest/api/2/project/([^/]+)", set(), JiraServer._project),
     ("GET", "/rest/api/2/version/([^/]+)", set(), JiraServer._version),
+    *BOARDS,
     ("GET", "/rest/api/2/status", set(), JiraServer._statuses),
     ("GET", "/rest/api/2/field", set(), JiraServer._field_list),
     ("GET", "/rest/api/2/myself", set(), JiraServer._myself),

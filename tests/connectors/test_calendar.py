@@ -215,6 +215,15 @@ def test_one_address_serves_every_container_and_its_name_gives_the_meaning(
     assert {entry(read).meaning for read in everything(connector, container).values()} == {meaning}
 
 
+def test_patterns_come_before_the_name_of_a_container(world: World) -> None:
+    known = [{"title": SECRET, "means": "deadline"}]
+    connector = world.connect(
+        ics=f"{world.url}/team.ics", meaning={"holidays": known, "other": [{"title": "x", "means": "nothing"}]}
+    )
+    for container, meaning in (("holidays", Meaning.deadline), ("other", Meaning.meeting)):
+        assert {entry(read).meaning for read in everything(connector, container).values()} == {meaning}
+
+
 def test_titles_are_read_where_they_are_asked_for_only(world: World) -> None:
     assert {entry(read).title for read in everything(world.connect(titles=True)).values()} == {SECRET}
     assert {entry(read).title for read in everything(world.connect()).values()} == {None}
@@ -627,6 +636,9 @@ def test_a_body_that_trickles_is_given_up(canned: Canned, monkeypatch: pytest.Mo
         {"ics": {"a/b": "x.ics"}},
         {"ics": "x.ics", "time_zone": "Mars/Crater"},
         {"ics": "x.ics", "meaning": {"a": "party"}},
+        {"ics": "x.ics", "meaning": {"a": [{"title": "x", "means": "party"}]}},
+        {"ics": "x.ics", "meaning": {"a": [{"titel": "x", "means": "deadline"}]}},
+        {"ics": "x.ics", "meaning": {"a": [{"title": "x"}]}},
         {"ics": "x.ics", "auth": {"user": "pm"}},
         {"ics": "x.ics", "auth": {"token": "in the open"}},
         {"ics": "x.ics", "title": True},

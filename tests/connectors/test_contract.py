@@ -38,6 +38,7 @@ class TestJira(Served):
         self.site.statuses["Limbo"] = StandinStatus("999", "undefined")
         self.site.add_project("APO", "Apollo")
         self.site.add_version("APO", "2.1", date(2026, 4, 1), at=self.start)
+        self.site.boards.plan(self.site.boards.add("Team", ["APO"], self.start), "Sprint 1", self.start)
         return self.site.app
 
     def open(self, secret: dict[str, Path]) -> Connector:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from connectors.github import GitHubSettings
 from connectors.github_files import FILES as GITHUB
 from connectors.jira import JiraSettings
 from connectors.jira_files import FILES as JIRA
-from pmsync.core.events import ChangeRequest, Deployment, Milestone, Release, StatusCategory, WorkItem
+from pmsync.core.events import ChangeRequest, Deployment, Link, Milestone, Release, StatusCategory, WorkItem
 from pmsync.importing import documents, files
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
@@ -74,6 +74,20 @@ def test_without_a_changelog_nothing_of_the_past_is_claimed() -> None:
     found = jira(issue())
     assert [(each.history, each.untracked) for each in items(found)] == [((), WorkItem.TRACKED)]
     assert "changelogs of 1 issues" in "\n".join(found.lacks)
+
+
+def test_links_are_read_with_or_without_their_past() -> None:
+    kind = {"name": "Dependency", "inward": "depends on", "outward": "is needed by"}
+    known = issue()
+    known["fields"] |= {"timespent": 60, "issuelinks": [{"id": "5", "type": kind, "inwardIssue": {"key": "APO-2"}}]}
+    made = {"field": "Link", "from": None, "to": "APO-2", "toString": "This issue depends on APO-2"}
+    past = {"total": 1, "histories": [{"id": "9", "created": "2026-03-02T10:00:00.000+0000", "items": [made]}]}
+    settings = SETTINGS.model_copy(update={"blocking_links": ("Depends on",)})
+    found = [JIRA.read(settings, JIRA.shelve([each]), ["APO"]) for each in (known, known | {"changelog": past})]
+    assert [(i.time_spent, i.links) for each in found for i in items(each)] == [
+        (60, (Link(relation="blocked_by", key="APO-2", since=since),))
+        for since in (None, datetime(2026, 3, 2, 10, tzinfo=UTC))
+    ]
 
 
 def test_a_changelog_that_was_cut_says_so_until_the_rest_is_there() -> None:

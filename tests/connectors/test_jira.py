@@ -24,11 +24,12 @@ from requests import PreparedRequest, Response
 from connectors import jira_client, jira_query, jira_things
 from connectors.base import Connector, ConnectorError, Counting, Fatal, Naming, Read, Ref, Retryable, Withheld
 from connectors.jira import JiraConnector, JiraSettings
+from connectors.jira_client import Refused
 from connectors.jira_query import Query
 from connectors.jira_things import CustomField, Issue, Site, Status
 from connectors.pump import Pump
 from connectors.testing import MemoryBus, MemoryLedger
-from pmsync.core.events import MAX_CHANGES, Change, Milestone, Snapshot, StatusCategory, WorkItem
+from pmsync.core.events import MAX_CHANGES, MAX_LINKS, Change, Link, Milestone, Snapshot, StatusCategory, WorkItem
 from pmsync.standins.jira import HTML, TRUNCATED, Fault, JiraSite, StandinStatus
 from pmsync.standins.server import serve
 
@@ -147,8 +148,8 @@ def test_jql_minute_read_either_way_is_at_most_two_hours_early(seconds: int, nam
 @pytest.mark.parametrize(
     ("status", "kind", "says"),
     [
-        (400, Fatal, "doctor"), (401, Fatal, "token"), (403, Fatal, "permission"), (404, Fatal, "check the url"),
-        (302, Fatal, "check the url"), (410, Fatal, "update pmsync"), (418, Fatal, "check the url"), (408, Retryable, "408"), (429, Retryable, "429"),
+        (400, Refused, "doctor"), (401, Refused, "token"), (403, Refused, "permission"), (404, Refused, "check the url"),
+        (302, Refused, "check the url"), (410, Refused, "update pmsync"), (418, Refused, "check the url"), (408, Retryable, "408"), (429, Retryable, "429"),
         (500, Retryable, "500"), (502, Retryable, "502"), (503, Retryable, "503"),
     ],
 )  # fmt: skip
@@ -200,7 +201,7 @@ def test_each_of_jiras_limits_is_told_and_waited_for(
     assert error.after == after
 
 
-@pytest.mark.parametrize(("path", "kind"), [("project/APO", jira_client.NotFound), ("version/5", jira_client.NotFound), ("project/7/versions", jira_client.NotFound), ("issue/bulkfetch", Fatal), ("status", Fatal)])  # fmt: skip
+@pytest.mark.parametrize(("path", "kind"), [("project/APO", jira_client.NotFound), ("version/5", jira_client.NotFound), ("project/7/versions", jira_client.NotFound), ("issue/bulkfetch", Refused), ("status", Refused)])  # fmt: skip
 def test_only_a_project_or_a_version_can_be_not_there(path: str, kind: type[ConnectorError]) -> None:
     response = Response()
     response.status_code, response.request = 404, PreparedRequest()
@@ -238,6 +239,27 @@ ISSUE: dict[str, Any] = {
         "fixVersions": [{"id": "200"}, {"id": "30"}],
         "labels": ["zoo", "api", "api"],
         "parent": {"id": "10001", "key": "APO-1"},
+        "timeoriginalestimate": 28800,
+        "timespent": 7200,
+        "timeestimate": 21600,
+        "aggregatetimespent": 36000,
+        "issuelinks": [
+            {
+                "id": "1",
+                "type": {"name": "Relates", "inward": "relates to", "outward": "relates to"},
+                "outwardIssue": {"id": "10007", "key": "ZEU-7"},
+            },
+            {
+                "id": "2",
+                "type": {"name": "Blocks", "inward": "Is  blocked by", "outward": "blocks"},
+                "inwardIssue": {"id": "10005", "key": "APO-5"},
+            },
+            {
+                "id": "3",
+                "type": {"name": "Blocks", "inward": "is blocked by", "outward": "Blocks"},
+                "outwardIssue": {"id": "10006", "key": "APO-6"},
+            },
+        ],
         "customfield_1": None,
         "customfield_2": 2.5,
         "customfield_3": [{"id": 36, "state": "closed"}, {"id": 37, "state": "active"}, {"id": 38, "state": "future"}],
@@ -273,19 +295,30 @@ def test_translate_issue_present_values() -> None:
         assignee="acc-1",
         due_date=date(2026, 4, 1),
         estimate=2500,
+        time_estimate=28800,
+        time_spent=7200,
+        time_left=21600,
         milestone="30",
         sprint="37",
         blocked=True,
         parent="APO-1",
         labels=("api", "zoo"),
+        links=(
+            Link(relation="blocked_by", key="APO-5"),
+            Link(relation="blocks", key="APO-6"),
+            Link(relation="relates to", key="ZEU-7"),
+        ),
     )
 
 
 def test_translate_issue_with_nothing_set() -> None:
-    empty = {name: None for name in ISSUE["fields"] if name[:3] in ("cus", "ass", "due", "fix", "lab", "par")}
+    empty = {
+        name: None for name in ISSUE["fields"] if name[:3] in ("cus", "ass", "due", "fix", "lab", "par", "tim", "iss")
+    } | {"issuetype": {"name": "Bug"}}
     found = translated(**empty)
     assert (found.assignee, found.due_date, found.estimate, found.milestone, found.sprint) == (None,) * 5
-    assert (found.blocked, found.parent, found.labels) == (False, None, ())
+    assert (found.time_estimate, found.time_spent, found.time_left) == (None,) * 3
+    assert (found.blocked, found.parent, found.labels, found.links) == (False, None, (), ())
 
 
 def test_sprint_is_the_last_where_none_is_active() -> None:
@@ -342,6 +375,19 @@ HISTORIES = [
             entry("3", 5, step("Flagged", None, "[10019]", None, "Impediment", fieldtype="custom", fieldId="customfield_4")),
         ],
         {"blocked": [(False, True), (True, False), (False, True)]},
+    ),
+    (
+        "work is logged, by id and by name; each time is a field of its own",
+        [
+            entry("1", 3, step("timeestimate", "28800", "25200", "28800", "25200", fieldId="timeestimate"), step("timespent", None, "3600", None, "3600", fieldId="timespent")),
+            entry("2", 4, step("WorklogId", None, None, None, "17"), step("timeestimate", "25200", "21600"), step("timespent", None, None, "3600", "7200")),
+            entry("3", 5, step("timeoriginalestimate", None, "28800", "", "8h"), step("aggregatetimespent", "1", "2")),
+        ],
+        {
+            "time_spent": [(None, 3600), (3600, 7200)],
+            "time_left": [(28800, 25200), (25200, 21600)],
+            "time_estimate": [(None, 28800)],
+        },
     ),
     (
         "versions accumulate; the milestone is the first of them; 30 came last but is first by number",
@@ -405,6 +451,81 @@ def test_history(changelog: list[Any], expected: dict[str, list[tuple[Any, Any]]
     assert list(found.history) == sorted(found.history, key=lambda change: change.at)
     ids = [(change.field, change.id) for change in found.history]
     assert len(set(ids)) == len(ids)
+
+
+def test_links_are_as_old_as_the_changelog_says() -> None:
+    found = translated(
+        entry("1", 3, step("Link", None, "APO-5", None, "This issue is blocked by APO-5")),
+        entry("2", 3, step("Link", None, "APO-9", None, "This issue Is Blocked by APO-9", fieldId="issuelinks")),
+        entry("3", 4, step("Link", "APO-9", None, "This issue is blocked by APO-9", None)),
+        entry("4", 4, step("Link", None, None, None, None), step("RemoteIssueLink", None, "1", None, "This issue links to \"x (y)\"")),
+        entry("5", 5, step("Link", "APO-8", None, "This issue depends on APO-8", None)),
+        entry("6", 6, step("Link", "APO-5", None, "This issue is blocked by APO-5", None)),  # later than the issue shown
+    )  # fmt: skip
+    on = {number: datetime(2026, 3, number, 9, tzinfo=UTC) for number in (3, 4, 5)}
+    assert found.links == (
+        Link(relation="blocked_by", key="APO-5", since=on[3]),
+        Link(relation="blocks", key="APO-6"),
+        Link(relation="relates to", key="ZEU-7"),
+        Link(relation="depends on", key="APO-8", until=on[5]),
+        Link(relation="blocked_by", key="APO-9", since=on[3], until=on[4]),
+    )
+    assert not found.links_cut
+    assert found.history == ()
+
+
+def test_of_very_many_links_those_that_stand_are_kept() -> None:
+    blocks = {"name": "Blocks", "inward": "is blocked by", "outward": "blocks"}
+    standing = [{"type": blocks, "inwardIssue": {"key": f"APO-{n:03}"}} for n in range(MAX_LINKS - 1)]
+    removed = [
+        entry(str(n), 3 + n, step("Link", f"ZEU-{n}", None, f"This issue blocks ZEU-{n}", None)) for n in range(2)
+    ]
+    found = translated(*removed, issuelinks=standing)
+    assert found.links_cut
+    assert [len(found.links), found.links[0].key, found.links[-1].key] == [MAX_LINKS, "APO-000", "ZEU-1"]
+    assert not translated(*removed[1:], issuelinks=standing).links_cut
+
+
+def test_which_links_block_can_be_configured(stage: Stage, tmp_path: Path) -> None:
+    one, other = (stage.site.create_issue("APO", T0, title) for title in ("One", "Other"))
+    stage.site.link_issue(one, minutes(5), other)
+    stage.site.link_issue(one, minutes(5), other, "Duplicate")
+
+    def relations(**settings: Any) -> set[str]:
+        return {link.relation for link in item(items(stage.connect(tmp_path, **settings))[other]).links}
+
+    assert relations() == {"blocked_by", "is duplicated by"}
+    assert relations(blocking_links=["Is duplicated  BY"]) == {"is blocked by", "blocked_by"}
+
+
+LINKING = st.lists(
+    st.tuples(st.integers(2, 200), st.integers(0, 3), st.integers(0, 3), st.sampled_from("BBRRDu-k")), max_size=20
+)
+KINDS = {"B": "Blocks", "R": "Relates", "D": "Duplicate"}
+
+
+def linked(site: JiraSite, operations: list[tuple[int, int, int, str]]) -> None:
+    """Issues that are linked, unlinked (u) and deleted (-), in a project that gets other keys (k)."""
+    made = [site.create_issue("APO", T0, f"Issue {n}") for n in range(4)]
+    at, gone = T0 + timedelta(seconds=10), set[int]()
+    for number, (delay, one, other, kind) in enumerate(operations):
+        at += timedelta(seconds=delay)
+        if kind == "k":
+            site.rename_project("APO", at, f"NEW{number}")
+        elif one == other or {one, other} & gone:
+            continue
+        elif kind == "-":
+            gone.add(one)
+            site.delete_issue(made[one], at)
+        elif kind == "u":
+            site.unlink_issue(made[one], at, made[other])
+        else:
+            site.link_issue(made[one], at, made[other], KINDS[kind])
+
+
+def standing(found: WorkItem, moment: datetime) -> set[tuple[str, str]]:
+    """Relations and the numbers of the keys, which a project keeps when it gets another key."""
+    return {(link.relation, link.key.rpartition("-")[2]) for link in found.links if link.stands(moment)}
 
 
 @pytest.mark.parametrize("created", [1772442000, 1772442000000, "2026-03-02T10:00:00.000+0100", "2026-03-02T09:00:00Z"])
@@ -518,6 +639,12 @@ def test_how_much_there_is_to_read(stage: Stage, tmp_path: Path) -> None:
     assert [connector.count("APO", since) for since in (None, minutes(10), minutes(31))] == [3, 2, 0]
 
 
+@pytest.mark.parametrize("value", ["-1", "2h", "1" * 19, "1" * 5000, "\u0663"])
+def test_a_past_time_that_is_no_number_of_seconds_is_a_problem(value: str) -> None:
+    with pytest.raises(jira_things.Unreadable, match="a past time is no number of seconds"):
+        translated(entry("1", 3, step("timespent", None, value)))
+
+
 def test_a_long_history_keeps_the_newest() -> None:
     start = datetime(2026, 1, 1, tzinfo=UTC)
     changelog = [
@@ -553,6 +680,15 @@ def test_a_long_history_keeps_the_newest() -> None:
         ("fields.customfield_2", float("nan"), "the estimate"),
         ("fields.customfield_2", 1e300, "the estimate"),
         ("fields.customfield_2", "1e999999999", "the estimate"),
+        ("fields.timespent", -1, "the time spent is no number of seconds"),
+        ("fields.timespent", True, "the time spent"),
+        ("fields.timespent", 10**18, "the time spent"),
+        ("fields.timespent", 3600.5, "the time spent"),
+        ("fields.timeestimate", "2h", "the remaining estimate"),
+        ("fields.timeoriginalestimate", ["1"], "the original estimate"),
+        ("fields.issuelinks", [{"type": {"inward": "blocks"}}], "type.outward"),
+        ("fields.issuelinks", [{"type": {"inward": "x"}, "inwardIssue": {"id": "1"}}], "inwardIssue.key"),
+        ("fields.issuelinks", {"id": "1"}, "fields.issuelinks is dict"),
         ("fields.project.id", 8, "fields.project.id is int"),
         ("fields.resolution", {"id": "1"}, "fields.resolution.name"),
         ("fields.customfield_3", ["x"], "a sprint has no id"),
@@ -699,7 +835,7 @@ def test_connect_sends_nothing_and_a_poll_little(stage: Stage, tmp_path: Path) -
     stage.site.create_issue("APO", T0, "An issue")
     list(connector.changed("APO", None))
     assert [path.removeprefix("/rest/api/3/") for _, path in stage.site.requests] == [
-        "project/APO", "status", "field", "project/10001/versions", "myself", "search/jql", "changelog/bulkfetch",
+        "project/APO", "status", "field", "project/10001/versions", "/rest/agile/1.0/board", "myself", "search/jql", "changelog/bulkfetch",
     ]  # fmt: skip
 
 
@@ -797,7 +933,7 @@ def test_check_says_what_is_wrong(stage: Stage, tmp_path: Path) -> None:
     assert "Effort" in line
     (line,) = stage.connect(tmp_path, token="wrong").check(["APO"])
     assert "401" in line
-    stage.site.faults.append(Fault(status=200, body=b'{"key": "NEW"}', path="project/APO"))
+    stage.site.faults.append(Fault(status=200, body=b'{"id": "10001", "key": "NEW"}', path="project/APO"))
     (line,) = stage.connect(tmp_path).check(["APO"])
     assert "NEW" in line
 
@@ -1062,7 +1198,7 @@ def test_an_empty_page_with_a_token_is_not_the_end(stage: Stage, tmp_path: Path)
 
 ISSUES = 4
 OPERATIONS = st.lists(
-    st.tuples(st.integers(2, 200), st.integers(0, ISSUES - 1), st.integers(0, 13), st.integers(0, 2)), max_size=30
+    st.tuples(st.integers(2, 200), st.integers(0, ISSUES - 1), st.integers(0, 14), st.integers(0, 2)), max_size=30
 )
 
 
@@ -1079,6 +1215,8 @@ def world(site: JiraSite, operations: list[tuple[int, int, int, int]]) -> list[s
             continue
         if kind == 10:
             site.move_issue(ident, at, ("APO", "ZEU", "ZEU")[value])
+        elif kind == 14:
+            site.log_work(ident, at, 1800 * (value + 1))
         elif kind == 11:
             gone.add(ident)
             site.delete_issue(ident, at)
@@ -1091,7 +1229,7 @@ START: list[dict[str, Any]] = [
     {},
     {"story_points": 8, "flagged": True},
     {"status": "Done", "sprint": 4},
-    {"assignee": "x"},
+    {"assignee": "x", "original_estimate": 7200, "remaining_estimate": 7200},
 ]
 
 
@@ -1143,6 +1281,23 @@ def test_replaying_the_history_back_gives_what_was_read_then(
         then, now = item(read), item(last[ident])
         dumped = then.model_dump(mode="json")
         assert {f: as_of(now, f, moment) for f in WorkItem.TRACKED} == {f: dumped[f] for f in WorkItem.TRACKED}
+
+
+@PROPERTY
+@given(LINKING, st.integers(0, 3000))
+def test_links_of_the_past_are_those_that_were_read_then(
+    served: Stage, tmp_path: Path, operations: list[tuple[int, int, int, str]], seconds: int
+) -> None:
+    site = served.fresh(max_page=3)
+    linked(site, operations)
+    connector = served.connect(tmp_path)
+    last = items(connector)
+    moment = served.now = T0 + timedelta(seconds=seconds)
+    for ident, read in items(connector).items():
+        then = item(read)
+        assert all(link.since for link in then.links)
+        if ident in last:
+            assert standing(item(last[ident]), moment) == standing(then, moment)
 
 
 @PROPERTY

@@ -65,18 +65,22 @@ def told(site: JiraSite) -> None:
     version = site.add_version("APO", "2.1", date(2026, 4, 1), at=T0)
     site.add_project("ZEU", "Zeus")
     epic = site.create_issue("APO", T0, "Search", "Epic")
-    one = site.create_issue("APO", T0, "Add search", story_points=3, parent=epic, labels=("ui",), sprint=7)
+    one = site.create_issue(
+        "APO", T0, "Add search", story_points=3, parent=epic, labels=("ui",), sprint=7, remaining_estimate=7200
+    )
     site.create_issue("APO", T0, "Write a test", "Sub-task", parent=one)
     for day, changes in enumerate(
         (
             {"status": "In Progress", "assignee": "acc-1"},
             {"flagged": True, "fix_version": version},
             {"sprint": (7, 8), "due_date": date(2026, 3, 20)},
-            {"status": "Done", "resolution": "Won't Do", "story_points": 5},
+            {"status": "Done", "resolution": "Won't Do", "story_points": 5, "original_estimate": 7200},
         ),
         1,
     ):
         site.change_issue(one, T0 + timedelta(days=day), **changes)
+    site.link_issue(epic, T0 + timedelta(days=4), one)
+    site.log_work(one, T0 + timedelta(days=5), 3600)
     other = site.create_issue("ZEU", T0, "Move me")
     site.move_issue(other, T0 + timedelta(days=3), "APO")
 
@@ -89,8 +93,12 @@ def test_what_it_tells_is_what_cloud_tells(place: Place, connect: Callable[..., 
     assert found[0] == found[1]
     assert sorted(c.parent or "" for c in found[1].values() if isinstance(c, WorkItem)) == ["", "", "APO-1", "APO-2"]
     items = [content for content in found[1].values() if isinstance(content, WorkItem)]
+    assert [(link.relation, link.key) for item in items for link in item.links if link.since] == [
+        ("blocks", "APO-2"), ("blocked_by", "APO-1"),
+    ]  # fmt: skip
     assert {change.field for item in items for change in item.history} == {
-        "assignee", "blocked", "container", "due_date", "estimate", "key", "milestone", "sprint", "status", "status_category"
+        "assignee", "blocked", "container", "due_date", "estimate", "key", "milestone", "sprint", "status", "status_category",
+        "time_estimate", "time_left", "time_spent",
     }  # fmt: skip
 
 

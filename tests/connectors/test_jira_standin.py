@@ -156,6 +156,59 @@ def test_a_move_gives_a_new_key_and_says_so(stage: Stage) -> None:
     ]
 
 
+def test_work_that_is_logged_is_less_to_do(stage: Stage) -> None:
+    made = stage.site.create_issue("APO", T0, "An issue", original_estimate=7200, remaining_estimate=7200)
+    bare = stage.site.create_issue("APO", T0, "Another")
+    for ident in (made, bare):
+        stage.site.log_work(ident, minutes(5), 5400)
+        stage.site.log_work(ident, minutes(6), 3600)
+    names = ("timeoriginalestimate", "timespent", "timeestimate")
+    assert [list(stage.issue(ident, *names)["fields"].values()) for ident in (made, bare)] == [
+        [7200, 9000, 0],
+        [None, 9000, None],
+    ]
+    steps = [(step["field"], step["from"], step["to"]) for h in stage.histories(made) for step in h["items"]]
+    assert steps == [
+        ("timespent", None, "5400"),
+        ("timeestimate", "7200", "1800"),
+        ("timespent", "5400", "9000"),
+        ("timeestimate", "1800", "0"),
+    ]
+
+
+def test_links_are_told_at_both_ends(stage: Stage) -> None:
+    site = stage.site
+    one, other = (site.create_issue("APO", T0, title) for title in ("One", "Other"))
+    hidden = site.create_issue("ZEU", T0, "Hidden")
+    site.link_issue(one, minutes(5), other)
+    site.link_issue(other, minutes(6), hidden, "Relates")
+    site.remove_project("ZEU", minutes(7))
+    site.unlink_issue(other, minutes(8), one)
+    site.link_issue(one, minutes(9), other, "Duplicate")
+    site.delete_issue(one, minutes(10))
+    seen = []
+    for at in (4, 5, 6, 7, 8, 9, 10):
+        stage.now = minutes(at)
+        seen.append(
+            [
+                (link["type"][side], link[f"{side}Issue"]["key"])
+                for link in stage.issue(other, "issuelinks")["fields"]["issuelinks"]
+                for side in ("inward", "outward")
+                if f"{side}Issue" in link
+            ]
+        )
+    blocked, hides = ("is blocked by", "APO-1"), ("relates to", "ZEU-1")
+    assert seen == [[], [blocked], [blocked, hides], [blocked], [], [("is duplicated by", "APO-1")], []]
+    told = [(step["fromString"], step["to"], step["toString"]) for h in stage.histories(other) for step in h["items"]]
+    assert told == [
+        (None, "APO-1", "This issue is blocked by APO-1"),
+        (None, "ZEU-1", "This issue relates to ZEU-1"),
+        ("This issue is blocked by APO-1", None, None),
+        (None, "APO-1", "This issue is duplicated by APO-1"),
+        ("This issue is duplicated by APO-1", None, None),
+    ]
+
+
 def test_what_does_not_change_leaves_no_trace(stage: Stage) -> None:
     made = stage.site.create_issue("APO", T0, "An issue", status="Done")
     stage.site.change_issue(made, minutes(5), status="Done", assignee=None)
@@ -414,8 +467,9 @@ def populate(site: JiraSite) -> list[str]:
     made = site.create_issue("APO", T0, "An issue", parent=epic, labels=["api"], story_points=2.5)
     site.change_issue(
         made, minutes(5), title="Renamed", type="Bug", status="Done", assignee="acc-1", due_date=date(2026, 4, 1),
-        story_points=None, fix_version=version, sprint=(36, 37), flagged=True, parent=None, labels=("api", "web"),
+        story_points=None, time_spent=3600, original_estimate=7200, remaining_estimate=3600, fix_version=version, sprint=(36, 37), flagged=True, parent=None, labels=("api", "web"),
     )  # fmt: skip
+    site.link_issue(epic, minutes(5), made)
     site.move_issue(made, minutes(6), "ZEU")
     return [epic, made]
 
@@ -457,10 +511,15 @@ def test_histories_and_the_parts_of_issues_are_as_the_vendor_documents(stage: St
     assert [error.message for error in Draft202012Validator(schema).iter_errors(solid)] == []
     assert {step["field"] for step in histories[0]["items"]} == {
         "summary", "issuetype", "status", "assignee", "duedate", "Story point estimate", "Sprint", "Flagged", "labels",
-        "IssueParentAssociation", "Fix Version",
+        "IssueParentAssociation", "Fix Version", "timespent", "timeestimate", "timeoriginalestimate",
     }  # fmt: skip
-    fields = stage.issue(made, "status", "fixVersions", "issuetype")["fields"]
-    for part, kind in ((fields["status"], "StatusDetails"), (fields["issuetype"], "IssueTypeDetails")):
+    fields = stage.issue(made, "status", "fixVersions", "issuetype", "issuelinks")["fields"]
+    (link,) = fields["issuelinks"]
+    for part, kind in (
+        (fields["status"], "StatusDetails"),
+        (fields["issuetype"], "IssueTypeDetails"),
+        (link | {"outwardIssue": {}}, "IssueLink"),  # the document has both ends; an issue shows the other one
+    ):
         root = of(kind) | {"components": openapi()["components"]}
         assert [error.message for error in Draft202012Validator(root).iter_errors(part)] == []
 

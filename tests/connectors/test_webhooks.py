@@ -134,6 +134,21 @@ def test_a_merged_version_of_jira_is_two(merged: Any) -> None:
     assert jira(body).hints == tuple(Hint(Ref("milestone", each)) for each in wanted)
 
 
+@pytest.mark.parametrize("what", ["created", "updated", "deleted"])
+def test_time_that_is_logged_in_jira_is_an_issues(what: str) -> None:
+    body = {"webhookEvent": f"worklog_{what}", "worklog": {"id": "10066", "issueId": "10014"}}
+    assert jira(body).hints == (Hint(Ref("work_item", "10014")),)
+
+
+@pytest.mark.parametrize("what", ["created", "deleted"])
+def test_a_link_of_jira_has_two_ends(what: str) -> None:
+    link = {"id": 10100, "sourceIssueId": 10001, "destinationIssueId": 10002, "sequence": 0}
+    body = {"webhookEvent": f"issuelink_{what}", "issueLink": link}
+    assert jira(body).hints == (Hint(Ref("work_item", "10001")), Hint(Ref("work_item", "10002")))
+    with pytest.raises(Unheard, match="destinationIssueId"):
+        jira(body | {"issueLink": {"sourceIssueId": 10001}})
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -205,7 +220,7 @@ def test_every_published_body_of_jira(capsys: pytest.CaptureFixture[str]) -> Non
     with capsys.disabled():
         print(f"\n{counts.total()} bodies of Jira: {dict(counts)}")
     assert counts.total() == 29
-    assert counts["hints"] >= 20
+    assert counts["hints"] >= 26
     assert not unknown
 
 

@@ -33,7 +33,7 @@ from pmsync.store.ledger import SqlLedger
 from pmsync.store.outbox import Queue
 from pmsync.store.state import Letter
 from tests.integration.commands import EARLIER, Folder, Said
-from tests.unit.builders import JIRA, Item, item
+from tests.unit.builders import JIRA, Item, item, sprint
 
 pytestmark = pytest.mark.integration
 
@@ -263,6 +263,125 @@ def test_a_port_that_is_taken_is_said(folder: Folder) -> None:
         said = folder.run("web", "--port", str(port))
     assert said.code == 1
     assert f"cannot serve at 127.0.0.1:{port}" in said.err
+
+
+# --- one project ------------------------------------------------------------------------------------------------------
+
+
+def test_the_status_of_a_project_tells_how_its_sprint_goes(folder: Folder) -> None:
+    began = NOW_AT - timedelta(days=5)
+    folder.holds(
+        item("1", [(began + timedelta(days=1), "status_category", "done")], sprint="7"),
+        item("2", [(began + timedelta(days=2), "sprint", "7")]),
+        sprint("7", "active", began, began + timedelta(days=14), title="[red]Seven"),
+        sprint("8", "future", title="Eight"),
+    )
+    shown = folder.run("status", "apollo", "--as-of", NOW).out.splitlines()
+    (row,) = [re.split("  +", line.strip()) for line in shown if "Seven" in line]
+    assert row == ["[red]Seven", str((began + timedelta(days=14)).date()), "1 of 2", "1", "1", "0"]
+    assert not any("Eight" in line for line in shown)
+
+
+# --- calendars --------------------------------------------------------------------------------------------------------
+
+OFFICE = """BEGIN:VCALENDAR
+BEGIN:VEVENT
+UID:1
+DTSTART;VALUE=DATE:20260320
+SUMMARY:[red]Release 2.1
+END:VEVENT
+BEGIN:VEVENT
+UID:2
+DTSTART:20260317T223000Z
+DTEND:20260317T233000Z
+RRULE:FREQ=WEEKLY;COUNT=2
+SUMMARY:Jour fixe
+END:VEVENT
+BEGIN:VEVENT
+UID:3
+DTSTART;VALUE=DATE:20260323
+DTEND;VALUE=DATE:20260327
+SUMMARY:Ada away
+END:VEVENT
+BEGIN:VEVENT
+UID:4
+DTSTART;TZID=Nowhere/Land:20260318T090000
+END:VEVENT
+BEGIN:VEVENT
+UID:5
+DTSTART;VALUE=DATE:20260301
+SUMMARY:Over
+END:VEVENT
+END:VCALENDAR
+"""
+
+
+@pytest.fixture
+def office(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> Folder:
+    monkeypatch.setattr(commands, "_now", lambda: NOW_AT)
+    (folder.path / "office.ics").write_text(OFFICE)
+    meaning = [{"title": "*release *", "means": "deadline"}, {"title": "* away", "means": "time_off"}]
+    folder.values["sources"] = [
+        {"name": "team", "kind": "calendar", "ics": str(folder.path / "office.ics"), "meaning": {"office": meaning}},
+        {"name": "public", "kind": "holidays"},
+        {"name": "gh", "kind": "github", "auth": {"token": {"env": "GITHUB_TOKEN"}}},
+    ]
+    containers = {"team": ["office"], "public": ["DE-BE"], "gh": ["acme/apollo"]}
+    folder.values["projects"] = [{"key": "apollo", "time_zone": "Europe/Berlin", "from": containers}]
+    monkeypatch.setenv("GITHUB_TOKEN", "x")
+    return folder
+
+
+def test_a_preview_shows_what_a_calendar_would_be_read_as(office: Folder) -> None:
+    said = office.run("calendar", "preview", "team", "--titles")
+    assert said.code == 0
+    assert [re.split("  +", line.strip()) for line in said.out.splitlines()] == [
+        ["day", "from", "to", "read as", "calendar", "title"],
+        ["Tue 17 Mar 2026", "23:30", "Wed 18 Mar 2026, 00:30", "meeting, recurring", "office", "Jour fixe"],
+        ["Fri 20 Mar 2026", "deadline", "office", "[red]Release 2.1"],
+        ["Mon 23 Mar 2026", "Thu 26 Mar 2026", "time_off", "office", "Ada away"],
+        ["Tue 24 Mar 2026", "23:30", "Wed 25 Mar 2026, 00:30", "meeting, recurring", "office", "Jour fixe"],
+        ["entries in all, past ones too: 1 deadline, 2 meeting, 1 time_off"],
+        ["1 cannot be read: office: DTSTART: the time zone Nowhere/Land is unknown"],
+    ]
+    assert list(office.path.glob("*.db")) == [], "nothing is kept"
+
+
+def test_a_preview_shows_titles_only_where_they_are_asked_for(office: Folder) -> None:
+    assert "away" not in office.run("calendar", "preview", "team").out
+    office.values["sources"][0]["titles"] = True
+    assert "away" in office.run("calendar", "preview", "team").out
+
+
+def test_a_preview_for_programs(office: Folder) -> None:
+    found = json.loads(office.run("calendar", "preview", "team", "--json", "--days", "3").out)
+    first = {"container": "office", "day": "2026-03-17", "start": "2026-03-17T22:30:00Z", "end": "2026-03-17T23:30:00Z"}
+    assert found["days"] == [first | {"means": "meeting", "recurring": True, "title": None}]
+    assert found["entries"] == {"deadline": 1, "meeting": 2, "time_off": 1}
+    days = json.loads(office.run("calendar", "preview", "public", "--json", "--days", "60").out)["days"]
+    assert [each["day"] for each in days] == ["2026-04-03", "2026-04-06", "2026-05-01", "2026-05-14"]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (("gh",), 2, "gh is no calendar"),
+        (("nowhere",), 2, "there is no source 'nowhere'"),
+        (("team", "--container", "home"), 2, "team has no container 'home'; known: office"),
+        (("team", "--days", "0"), 2, "--days"),
+    ],
+)
+def test_what_cannot_be_previewed_says_why(office: Folder, words: tuple[str, ...], code: int, says: str) -> None:
+    said = office.run("calendar", "preview", *words)
+    assert (said.code, said.out) == (code, "")
+    assert says in said.err
+
+
+def test_a_preview_of_a_calendar_that_is_not_there_says_so(office: Folder) -> None:
+    (office.path / "office.ics").unlink()
+    said = office.run("calendar", "preview", "team")
+    assert (said.code, said.out) == (1, "")
+    assert "office.ics: No such file or directory" in said.err
 
 
 # --- exports ----------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import requests
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from pmsync.core.claims import claimed
 from pmsync.core.events import (
@@ -25,6 +25,7 @@ from pmsync.core.events import (
     Project,
     Release,
     Snapshot,
+    Sprint,
     Synced,
     Thing,
     WorkItem,
@@ -101,13 +102,14 @@ def build(
     deployments: Sequence[tuple[Thing, Any]] = (),
     releases: Sequence[tuple[Thing, Any]] = (),
     read: bool = True,
+    sprints: Sequence[tuple[Thing, Any]] = (),
     **values: Any,
 ) -> ProjectState:
     project = Project.model_validate({"key": key, "name": name, "mapping": {"jira": {"APO": 1}}, **values})
     synced = Synced(container="APO", mapped={key: 1}, listed=0, published=0, dead=0)
     things = {
-        "work_item": list(items), "change_request": [], "milestone": list(milestones), "calendar_entry": [],
-        "deployment": list(deployments), "release": list(releases),
+        "work_item": list(items), "change_request": [], "milestone": list(milestones), "sprint": list(sprints),
+        "deployment": list(deployments), "release": list(releases), "calendar_entry": [],
         "synced": [(Thing("jira", "synced", "APO"), synced)] if read else [],
     }  # fmt: skip
     return ProjectState(project, things, {}, facts)
@@ -128,6 +130,37 @@ def deployed(ident: str, ref: str, url: str = "", at: datetime = NOW - DAY, **va
 def published(ident: str, title: str, url: str = "", at: datetime = NOW - DAY) -> tuple[Thing, Any]:
     content = {"key": f"v{ident}", "container": "APO", "title": title, "url": url, "created_at": at, "published_at": at}
     return Thing("jira", "release", ident), Release.model_validate(content)
+
+
+def sprint(ident: str, title: str, state: str, starts: datetime, **values: Any) -> tuple[Thing, Any]:
+    content = {"key": title, "container": "APO", "sprint": ident, "title": title, "state": state, "starts_at": starts}
+    dates = {"ends_at": starts + timedelta(days=14)}
+    return Thing("jira", "sprint", f"1/{ident}"), Sprint.model_validate(content | dates | values)
+
+
+def in_sprint(item: tuple[Thing, Any], sprint: str, at: datetime | None = None) -> tuple[Thing, Any]:
+    """The item in a sprint since an instant, or since it was created."""
+    thing, content = item
+    change = [Change(field="sprint", old=None, new=sprint, at=at, id="s")] if at else []
+    return thing, content.model_copy(update={"sprint": sprint, "history": (*content.history, *change)})
+
+
+def sprinting() -> ProjectState:
+    """Of the sprint that goes on two items were committed and one came later; one of the three is done."""
+    began = NOW - timedelta(days=9)
+    items = [
+        in_sprint(task(1, started=began, done=NOW - timedelta(days=1)), "7"),
+        in_sprint(task(2), "7"),
+        in_sprint(task(3), "7", NOW - timedelta(days=3)),
+        in_sprint(task(4, started=began - timedelta(days=5), done=began - timedelta(days=2)), "6"),
+    ]
+    before = sprint("6", HOSTILE[1], "closed", began - timedelta(days=14), closed_at=began)
+    sprints = [
+        before,
+        sprint("7", HOSTILE[2], "active", began, goal=HOSTILE[0], url="javascript:window.pwned=7"),
+        sprint("8", "The next", "future", began + timedelta(days=14)),
+    ]
+    return build("sprinting", "Sprinting", items, sprints=sprints)
 
 
 def apollo() -> ProjectState:
@@ -181,6 +214,7 @@ def portfolio() -> dict[str, ProjectState]:
         "delta": build("delta", "Delta", team(0, 12), [release("r1", "First light", date(2026, 12, 4))]),
         "empty": build("empty", "Empty"),
         "hostile": hostile(),
+        "sprinting": sprinting(),
     }
 
 
@@ -305,7 +339,7 @@ def test_a_source_that_stopped_being_read_is_seen_first(page: Page, width: int) 
         assert not any("last read" in each for each in notices.all_inner_texts()), "the past is of what was read"
 
 
-@pytest.mark.parametrize("path", ["/", "/projects/hostile", "/alerts"])
+@pytest.mark.parametrize("path", ["/", "/projects/hostile", "/projects/sprinting", "/alerts"])
 def test_hostile_text_stays_text(page: Page, url: str, path: str) -> None:
     if path == "/alerts":
         alerts = get(f"{url}/api/v1/projects/hostile").json()["alerts"]
@@ -354,7 +388,7 @@ def test_the_portfolio_shows_the_worst_first(url: str) -> None:
     assert [row["key"] for row in rows][:2] == ["hostile", "apollo"]
     text = get(url).text
     assert "<title>Portfolio · pmsync</title>" in text
-    assert "of 6 projects have a deadline that is late by forecast; " in text
+    assert "of 7 projects have a deadline that is late by forecast; " in text
     assert "1 is not read whole" in text
     assert text.index("/projects/hostile") < text.index("/projects/apollo") < text.index("/projects/borealis")
 
@@ -395,6 +429,32 @@ def test_page_and_api_say_the_same(url: str) -> None:
     assert found["burn_up"][-1] == {"day": "2026-11-24", "scope": 91, "done": 64}
     assert all(alert["evidence"]["formula"] for alert in found["alerts"])
     assert {alert["rule"] for alert in found["alerts"]} >= {"forecast_late", "blocked"}
+
+
+def test_sprints_show_what_was_committed_what_came_and_what_is_done(page: Page, url: str) -> None:
+    found = get(f"{url}/api/v1/projects/sprinting").json()["sprints"]
+    counts = ("state", "committed", "added", "removed", "scope", "done")
+    assert [tuple(each[name] for name in counts) for each in found] == [
+        ("active", 2, 1, 0, 3, 1), ("future", None, None, None, 0, 0), ("closed", 1, 0, 0, 1, 1),
+    ]  # fmt: skip
+    assert found[0]["url"] is None
+    page.goto(f"{url}/projects/sprinting")
+    rows = [
+        [cell.strip() for cell in row.inner_text().split("\t")[1:]]
+        for row in page.locator("#sprints > .scroll tbody tr").all()
+    ]
+    assert rows == [
+        ["Sun 15 Nov 2026", "Sun 29 Nov 2026", "2", "1", "0", "1 of 3"],
+        ["Sun 29 Nov 2026", "Sun 13 Dec 2026", "not begun", "not begun", "not begun", "no items"],
+    ]
+    assert "How the last 1 sprint went" in page.locator("#sprints").inner_text()
+    assert "sprints" not in [part.get_attribute("id") for part in visit(page, f"{url}/projects/apollo").all()]
+
+
+def visit(page: Page, url: str) -> Locator:
+    """The sections of a page."""
+    page.goto(url)
+    return page.locator("section")
 
 
 def test_the_charts_carry_the_values_of_the_api(url: str) -> None:

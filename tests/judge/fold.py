@@ -12,8 +12,10 @@ from typing import Any
 
 from tests.judge.evidence import Entry, Key, Row
 
-KEPT = {"milestone", "release", "calendar_entry", "project"}
-SNAPSHOTS = {"work_item", "change_request", "milestone", "deployment", "release", "calendar_entry", "project", "synced"}
+KEPT = {"milestone", "sprint", "release", "calendar_entry", "project"}
+SNAPSHOTS = {
+    "work_item", "change_request", "milestone", "sprint", "deployment", "release", "calendar_entry", "project", "synced",
+}  # fmt: skip
 FACTS = {"acknowledgement"}
 
 

@@ -24,6 +24,7 @@ from pmsync.core.events import (
     Occurrence,
     Project,
     Release,
+    Sprint,
     Synced,
     Thing,
     WorkItem,
@@ -95,6 +96,15 @@ def release(ident: str = "1", published: datetime | None = None, **values: Any) 
     )
 
 
+def sprint(
+    ident: str, phase: str, starts: datetime | None = None, ends: datetime | None = None, **values: Any
+) -> tuple[Thing, Sprint]:
+    """The sprint by which items name it `<ident>`."""
+    content = {"key": ident, "container": "APO", "sprint": ident, "title": f"Sprint {ident}", "state": phase}
+    dates = {"starts_at": starts, "ends_at": ends}
+    return Thing(JIRA, "sprint", f"1/{ident}"), Sprint.model_validate(content | dates | values)
+
+
 def entry(
     ident: str, meaning: Meaning, start: date | datetime, end: date | datetime | None = None, **values: Any
 ) -> tuple[Thing, CalendarEntry]:
@@ -122,6 +132,7 @@ def state(
     facts: Sequence[Fact] = (),
     deployments: Iterable[tuple[Thing, Deployment]] = (),
     releases: Iterable[tuple[Thing, Release]] = (),
+    sprints: Iterable[tuple[Thing, Sprint]] = (),
     **values: Any,
 ) -> ProjectState:
     """A state in which every mapped container has been read."""
@@ -140,6 +151,7 @@ def state(
         "deployment": list(deployments),
         "release": list(releases),
         "milestone": list(milestones),
+        "sprint": list(sprints),
         "calendar_entry": list(calendar),
         "synced": synced,
     }

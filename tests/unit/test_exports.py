@@ -30,7 +30,8 @@ from pmsync.core.rules import episodes
 
 CONTRACT = {
     "work_items": "source key project type title status status_category assignee created_at started_at resolved_at due_date "
-    "estimate milestone sprint lead_time_seconds cycle_time_seconds delay_days",
+    "estimate milestone sprint lead_time_seconds cycle_time_seconds delay_days blocked_by time_estimate_seconds "
+    "time_spent_seconds time_left_seconds",
     "transitions": "source key field from to at",
     "change_requests": "source key project state created_at review_requested_at first_review_at merged_at closed_at work_items",
     "deployments": "source id project container environment ref sha url production created_at state finished_at",
@@ -78,6 +79,23 @@ def test_a_work_item_as_of_two_instants() -> None:
     assert (then["status_category"], then["resolved_at"], then["delay_days"]) == ("in_progress", None, 2)
     assert (then["lead_time_seconds"], then["cycle_time_seconds"]) == (None, None)
     assert not read("work_items", known, at("2026-01-05", 8))
+
+
+def test_working_time_as_of_two_instants() -> None:
+    logged = [(at("2026-01-08"), "time_spent", 3600), (at("2026-01-08"), "time_left", 1800)]
+    known = state([item("1", logged, time_estimate=7200, time_spent=None, time_left=7200)])
+    columns = ("time_estimate_seconds", "time_spent_seconds", "time_left_seconds")
+    seen = [
+        [row[name] for name in columns] for when in (at("2026-01-07"), NOW) for row in read("work_items", known, when)
+    ]
+    assert seen == [[7200, None, 7200], [7200, 3600, 1800]]
+
+
+def test_what_an_item_is_blocked_by_as_of_two_instants() -> None:
+    link = {"relation": "blocked_by", "key": "ZEU-7", "since": at("2026-01-08"), "until": at("2026-01-10")}
+    known = state([item("1", links=[link, link | {"key": "APO-2", "until": None}]), done("2", at("2026-01-12"))])
+    days = ("2026-01-07", "2026-01-09", "2026-01-13")
+    assert [read("work_items", known, at(day))[0]["blocked_by"] for day in days] == [[], ["APO-2", "ZEU-7"], ["APO-2"]]
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,7 @@ from pmsync.core.events import (
     Review,
     ReviewRequest,
     Snapshot,
+    Sprint,
     Synced,
     Thing,
     Tombstone,
@@ -108,6 +109,18 @@ deployments = st.builds(
 releases = st.builds(
     Release, key=words, container=st.just("acme/apollo"), title=words, created_at=instants, published_at=maybe(instants)
 )
+sprints = st.builds(
+    Sprint,
+    key=words,
+    container=st.sampled_from(["APO", "ELSE"]),
+    sprint=st.sampled_from(["1", "2"]),
+    title=words,
+    goal=words,
+    state=st.sampled_from(["future", "active", "closed"]),
+    starts_at=maybe(instants),
+    ends_at=maybe(instants),
+    closed_at=maybe(instants),
+)
 occurrences = st.builds(Occurrence, start=days, end=days) | st.builds(Occurrence, start=instants, end=instants)
 calendar = st.builds(
     CalendarEntry,
@@ -150,6 +163,7 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
             st.tuples(st.just(Thing("jira", "milestone", ident)), milestones),
             st.tuples(st.just(Thing("gh", "deployment", ident)), deployments),
             st.tuples(st.just(Thing("gh", "release", ident)), releases),
+            st.tuples(st.just(Thing("jira", "sprint", ident)), sprints),
             st.tuples(st.just(Thing("calendar", "calendar_entry", ident)), calendar),
             st.tuples(st.just(Thing(CONFIGURATION, "project", project)), configured(project)),
             st.tuples(st.just(Thing(source, "synced", container)), synced(container)),

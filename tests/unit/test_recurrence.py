@@ -20,13 +20,14 @@ from connectors.ics import (
     MAX_OCCURRENCES,
     OCCURRENCE_STEPS,
     Meter,
+    Pattern,
     Scope,
     Window,
     horizon,
     metered,
     read_feed,
 )
-from pmsync.core.events import Meaning
+from pmsync.core.events import CalendarEntry, Meaning
 
 YEAR = Window(date(2026, 1, 1), date(2027, 1, 1))
 OURS = """BEGIN:VTIMEZONE
@@ -63,6 +64,56 @@ def event(text: str, kind: str = "VEVENT") -> str:
 def read(*components: str, window: Window = YEAR, zone: str = "UTC") -> Sequence[Read]:
     body = f"BEGIN:VCALENDAR\n{''.join(components)}END:VCALENDAR\n".encode()
     return list(read_feed(body, Scope("team", Meaning.meeting, window, ZoneInfo(zone), False)))
+
+
+PATTERNS = (
+    Pattern(title="release *", category="public", means=Meaning.deadline),
+    Pattern(title="*STAND?UP*", means="nothing"),
+    Pattern(category="vacation*", means=Meaning.time_off),
+    Pattern(title="[[]draft] *", means=Meaning.milestone),
+    Pattern(title="", means=Meaning.holiday),
+)
+DAY = "DTSTART;VALUE=DATE:20260105"
+
+
+@pytest.mark.parametrize(
+    ("lines", "means"),
+    [
+        ("SUMMARY:Release 2.1\nCATEGORIES:Public", Meaning.deadline),
+        ("SUMMARY:RELEASE 2.1\nCATEGORIES:Internal,PUBLIC", Meaning.deadline),
+        ("SUMMARY:Release 2.1\nCATEGORIES:Internal\nCATEGORIES: public ", Meaning.deadline),
+        ("SUMMARY:Release 2.1", Meaning.meeting),  # both must fit
+        ("SUMMARY:The release 2.1\nCATEGORIES:Public", Meaning.meeting),  # a pattern is of the whole title
+        ("SUMMARY:Our stand-up", None),
+        ("SUMMARY:Our standup", Meaning.meeting),
+        ("SUMMARY:Ada\nCATEGORIES:Vacations", Meaning.time_off),
+        ("SUMMARY:Ada\nCATEGORIES:Team\\,Vacation", Meaning.time_off),  # a comma in a name is taken for one between two
+        ("SUMMARY:Stand-up\nCATEGORIES:Vacation", None),  # the first that fits
+        ("SUMMARY:[Draft] 2.2", Meaning.milestone),
+        ("SUMMARY:Elsewhere", Meaning.meeting),
+        ("LOCATION:Nowhere", Meaning.holiday),  # it has no title
+    ],
+)
+def test_patterns_say_what_an_entry_means(lines: str, means: Meaning | None) -> None:
+    one = event(f"{DAY}\n{lines}")
+    body = f"BEGIN:VCALENDAR\n{one}END:VCALENDAR\n".encode()
+    scope = Scope("team", Meaning.meeting, YEAR, ZoneInfo("UTC"), patterns=PATTERNS)
+    reads = list(read_feed(body, scope))
+    assert [read.problem for read in reads if read.problem] == []
+    found = [read.content for read in reads]
+    assert [each.meaning for each in found if isinstance(each, CalendarEntry)] == ([means] if means else [])
+    assert all(each.title is None for each in found if isinstance(each, CalendarEntry)), "only patterns see titles"
+
+
+def test_a_hostile_title_costs_a_pattern_nothing() -> None:
+    """Time that grows with the power of its stars would not end here."""
+    hostile = event(f"{DAY}\nSUMMARY:{'a' * 5000}")
+    body = f"BEGIN:VCALENDAR\n{hostile}END:VCALENDAR\n".encode()
+    stars = Pattern(title="*a" * 40 + "*b", means=Meaning.deadline)
+    scope = Scope("team", Meaning.meeting, YEAR, ZoneInfo("UTC"), patterns=(stars,))
+    (read,) = read_feed(body, scope)
+    assert isinstance(read.content, CalendarEntry)
+    assert read.content.meaning is Meaning.meeting
 
 
 def brief(moment: date) -> str:

@@ -395,6 +395,19 @@ def test_a_blocked_item_says_since_when_it_is_blocked() -> None:
     assert (found.since, found.summary) == (at("2026-03-12"), "blocked since Tue 10 Mar 2026, for 4 working days")
 
 
+def test_a_blocked_item_names_what_blocks_it_now() -> None:
+    links = [{"relation": "blocked_by", "key": key, "since": START} for key in ("APO-2", "APO-3", "ZEU-1")]
+    waits = item("1", [(at("2026-03-10"), "blocked", True)], links=links)
+    others = [item("2"), done("3", at("2026-03-11"))]
+    (found,) = said(state([waits, *others]), "blocked")
+    assert found.summary.endswith("for 4 working days, by APO-2, ZEU-1")
+    assert found.evidence["blocked_by"] == ["APO-2", "ZEU-1"]
+    over = item("1", [(at("2026-03-10"), "blocked", True), (NOW, "blocked", False)], links=links)
+    (past,) = said(state([over, *others]), "blocked")
+    assert past.until == NOW
+    assert "blocked_by" not in past.evidence
+
+
 def test_a_deadline_without_items_has_a_formula_of_its_own() -> None:
     known = state(
         [item(milestone="m1")], [milestone("m1", "2026-03-18")], [entry("d", Meaning.deadline, date(2026, 3, 18))]

@@ -10,7 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import NOW, START, TRACEPARENT, acknowledgement, deployment, entry, item, milestone, project, release
+from builders import (
+    NOW,
+    START,
+    TRACEPARENT,
+    acknowledgement,
+    deployment,
+    entry,
+    item,
+    milestone,
+    project,
+    release,
+    sprint,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft7Validator, Draft202012Validator, FormatChecker
@@ -83,6 +95,7 @@ ONE_OF_EACH: tuple[Event, ...] = (
     snapshot(*item("1", [(NOW, "status_category", "done")])),
     snapshot(Thing("gh", "change_request", "1"), requested()),
     snapshot(*milestone()),
+    snapshot(*sprint("7", "closed", NOW, NOW, closed_at=NOW)),
     snapshot(*deployment("1", [(NOW, "success")])),
     snapshot(*release("1", NOW)),
     snapshot(*entry("e", Meaning.holiday, NOW.date())),

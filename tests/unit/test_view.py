@@ -6,12 +6,14 @@ from datetime import UTC, date, datetime
 from zoneinfo import ZoneInfo
 
 import pytest
-from builders import NOW, entry, item, milestone, state
+from builders import JIRA, NOW, at, done, entry, item, milestone, state
 
-from pmsync.core.events import Meaning, Occurrence, Promise
+from pmsync.core.events import Meaning, Occurrence, Promise, Thing
 from pmsync.core.exports import rows
 from pmsync.core.project import local_day, view
 from pmsync.core.rules import episodes
+
+MAPPING = {JIRA: {"APO": 1}, "elsewhere": {"APO": 1}}
 
 
 def test_a_promise_stands_for_every_milestone_of_its_title() -> None:
@@ -51,6 +53,46 @@ def test_nobody_knows_that_an_untracked_status_is_stale() -> None:
     assert [e.rule for e in episodes(state([(thing, content)]), NOW)] == ["stale"]
     untracked = content.model_copy(update={"untracked": ("status_category",)})
     assert episodes(state([(thing, untracked)]), NOW) == ()
+
+
+def test_what_blocks_an_item_is_judged_as_of_the_view() -> None:
+    def by(key: str, since: datetime | None = None, until: datetime | None = None) -> dict[str, object]:
+        return {"relation": "blocked_by", "key": key, "since": since, "until": until}
+
+    links = [
+        by("APO-2", at("2026-02-02")),
+        by("APO-3", at("2026-02-02")),
+        by("APO-4", until=at("2026-02-05")),
+        by("ZEU-9", at("2026-02-04")),
+        {"relation": "relates to", "key": "APO-4"},
+    ]
+    moved = [(at("2026-02-10"), "key", "APO-3"), (at("2026-02-12"), "status_category", "dropped")]
+    items = [
+        item("1", links=links),
+        done("2", at("2026-02-08")),
+        item("3", moved, key="OLD-3"),
+        item("4"),
+        (Thing("elsewhere", "work_item", "9"), item("9", key="ZEU-9")[1]),
+    ]
+    seen = {}
+    for day in ("2026-02-01", "2026-02-02", "2026-02-05", "2026-02-09", "2026-02-11", "2026-02-13"):
+        found = next(i for i in view(state(items, mapping=MAPPING), at(day)).items if i.thing.id == "1")
+        seen[day] = (found.blocked_by, found.blockers, found.unknown_blockers)
+    assert seen == {
+        "2026-02-01": (("APO-4",), ("APO-4",), ()),
+        "2026-02-02": (("APO-2", "APO-4", "OLD-3"), ("APO-2", "APO-4", "OLD-3"), ()),
+        "2026-02-05": (("APO-2", "OLD-3", "ZEU-9"), ("APO-2", "OLD-3"), ("ZEU-9",)),
+        "2026-02-09": (("APO-2", "OLD-3", "ZEU-9"), ("OLD-3",), ("ZEU-9",)),
+        "2026-02-11": (("APO-2", "APO-3", "ZEU-9"), ("APO-3",), ("ZEU-9",)),
+        "2026-02-13": (("APO-2", "APO-3", "ZEU-9"), (), ("ZEU-9",)),
+    }
+
+
+def test_a_link_that_was_removed_names_an_old_key() -> None:
+    renamed = item("2", [(at("2026-02-10"), "key", "NEW-2")], key="OLD-2")
+    link = {"relation": "blocked_by", "key": "OLD-2", "since": at("2026-02-02"), "until": at("2026-02-04")}
+    (found, _) = view(state([item("1", links=[link]), renamed]), at("2026-02-03")).items
+    assert (found.blocked_by, found.blockers) == (("OLD-2",), ("OLD-2",))
 
 
 @pytest.mark.parametrize(

@@ -76,14 +76,14 @@ NOTHING: Contribution = (0, 0, 0, 0)
 _COUNTED = ("container", "status_category", "estimate")
 
 
-class _Steps(NamedTuple):
+class Steps(NamedTuple):
     """A tracked field as a step function: `values[i]` holds before `at[i]`, the last one after them all."""
 
     at: list[datetime]
     values: list[Any]
 
     @classmethod
-    def of(cls, content: WorkItem, name: str) -> _Steps:
+    def of(cls, content: WorkItem, name: str) -> Steps:
         changes = [change for change in content.history if change.field == name]
         # As of T the `from` of the first change after T counts, in the source's order: so no change acts before one
         # that stands before it.
@@ -116,7 +116,7 @@ def _count(
     thing: Thing, content: WorkItem, shown: set[tuple[str, str]], ends: Sequence[datetime], deltas: list[list[int]]
 ) -> None:
     """Add to `deltas` what changes at each end of a day because of one item."""
-    container, category, estimate = (_Steps.of(content, name) for name in _COUNTED)
+    container, category, estimate = (Steps.of(content, name) for name in _COUNTED)
     born = bisect_left(ends, content.created_at)
     turns = {bisect_left(ends, at) for steps in (container, category, estimate) for at in steps.at}
     before = NOTHING

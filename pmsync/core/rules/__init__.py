@@ -81,8 +81,15 @@ def episodes(state: ProjectState, now: datetime) -> tuple[Episode, ...]:
 def _context(state: ProjectState, shown: View) -> Context:
     mapped, _ = shown_containers(state)
     milestones = {deadline.thing: deadline for deadline in shown.deadlines if deadline.thing.kind == "milestone"}
+    blockers = {i.thing: keys for i in shown.items if (keys := (*i.blockers, *i.unknown_blockers))}
     return Context(
-        state.project.key, shown.at, state.project.thresholds, Workdays.of(shown), frozenset(mapped), milestones
+        state.project.key,
+        shown.at,
+        state.project.thresholds,
+        Workdays.of(shown),
+        frozenset(mapped),
+        milestones,
+        blockers,
     )
 
 

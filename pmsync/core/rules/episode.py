@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import Any, Literal, NamedTuple
@@ -81,7 +81,8 @@ class Rung(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What rules look at besides their subject. `milestones` are the deadlines that have items of their own."""
+    """What rules look at besides their subject. `milestones` are the deadlines that have items of their own; `blockers` the
+    keys of what blocks an item now and is open, or not known to be done."""
 
     project: str
     now: datetime
@@ -89,6 +90,7 @@ class Context:
     workdays: Workdays
     shown: frozenset[tuple[str, str]]
     milestones: Mapping[Thing, Deadline]
+    blockers: Mapping[Thing, Sequence[str]] = field(default_factory=dict)
     ladders: dict[date, tuple[Rung, ...]] = field(default_factory=dict)
 
 

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from pmsync.core.events import StatusCategory, Thing, WorkItem, rfc3339
+from pmsync.core.measures.progress import NAMED
 from pmsync.core.project import Segment, item_at, segments
 from pmsync.core.rules.episode import (
     BEGINNING,
@@ -173,9 +174,12 @@ def _tell_overdue(stretch: Stretch, life: Life, context: Context) -> tuple[str, 
 def _tell_blocked(stretch: Stretch, life: Life, context: Context) -> tuple[str, dict[str, Any]]:
     at = life.blocked_at or stretch.start
     days = context.workdays.between(context.workdays.day(at), context.workdays.day(min(stretch.stop, context.now)))
+    # Of a stretch that is over nobody asks any more who caused it, and who is open now did not.
+    by = context.blockers.get(life.segment.item.thing, ())[:NAMED] if stretch.stop > context.now else ()
     return (
-        f"blocked since {spoken(context.workdays.day(at))}, for {counted(days, 'working day')}",
-        {"blocked_at": rfc3339(at), "working_days": days},
+        f"blocked since {spoken(context.workdays.day(at))}, for {counted(days, 'working day')}"
+        + (f", by {', '.join(by)}" if by else ""),
+        {"blocked_at": rfc3339(at), "working_days": days, **({"blocked_by": list(by)} if by else {})},
     )
 
 
