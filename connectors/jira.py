@@ -9,7 +9,7 @@ Next on the way of an event: `connectors/pump.py`, which drives this class throu
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timezone, tzinfo
 from functools import cache, partial
@@ -146,7 +146,7 @@ class JiraConnector:
                 names = self._settings.story_points or " or ".join(ESTIMATES)
                 yield f"Jira has no field called {names}; set story_points to the name of the estimate's field"
             for container in containers:
-                yield from self._check_project(container)
+                yield from self._check_project(container, site)
         except ConnectorError as error:
             yield str(error)
 
@@ -166,13 +166,16 @@ class JiraConnector:
         for issues in self._deployment.search(query, site.fields, self._settings.page_size):
             yield [read_issue(issue, site) for issue in issues]
 
+    def unseen(self, container: str) -> Collection[str]:
+        return {"sprint"} if self._sprints.is_denied(container) else ()
+
     def count(self, container: str, since: datetime | None) -> int | None:
         return self._deployment.count(Query(self._project(container).key, since, self._zone()))
 
     def sweep(self, container: str) -> Iterator[Sequence[Mark]]:
         project = self._project(container)
-        versions = self._versions(project)
-        yield [*self._client.read(marks, "milestone", versions), *self._sprints.marks(project.id)]
+        versions, sprints = self._versions(project), self._sprints.of(project.id, container)
+        yield [*self._client.read(marks, "milestone", versions), *(Mark(ref, None) for ref in sprints)]
         for issues in self._deployment.names(Query(project.key, None, self._zone())):
             yield self._client.read(marks, "work_item", issues)
 
@@ -222,14 +225,14 @@ class JiraConnector:
         except (Unreadable, ZoneInfoNotFoundError, ValueError, OSError):
             return EARLIEST_ZONE
 
-    def _check_project(self, container: str) -> Iterator[str]:
+    def _check_project(self, container: str, site: Site) -> Iterator[str]:
         found = self._client.find(f"project/{quote(container, safe='')}")
         if found is None:
             yield f"Jira has no project {container}, or this account may not browse it; check its key and permissions"
             return
         key = self._client.read(lambda: take(found, "key", str))
-        if denied := self._sprints.denied(self._client.read(lambda: take(found, "id", str))):
-            yield f"the sprints of project {container} are not read, the rest is: {denied}"
+        if site.sprint:  # else this Jira has no sprints to show
+            yield from self._sprints.check(self._client.read(lambda: take(found, "id", str)), container)
         if key != container:
             yield f"project {container} is called {key} now; use that key in the configuration"
 

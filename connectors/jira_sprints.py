@@ -1,7 +1,7 @@
 """Jira: the sprints of a project, by the boards that show it, through the API of Jira Software.
 
 A board may show several projects, so a sprint is read as a thing of each project: its id is `PROJECT/SPRINT`. Whoever may
-not see boards, or has none, has no sprints, and is told so by `doctor`; nothing else is the worse for it.
+not see boards has no sprints, and is told so by `doctor`; what is known already stays, and nothing else is the worse for it.
 
 Next on the way of an event: `connectors/jira.py`, which lists sprints beside versions.
 """
@@ -9,12 +9,11 @@ Next on the way of an event: `connectors/jira.py`, which lists sprints beside ve
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from itertools import groupby
 from typing import Any
 from urllib.parse import quote
 
-from connectors.base import Mark, Read, Ref, Retryable
+from connectors.base import Read, Ref, Retryable, Withheld
 from connectors.jira_client import Client, NotFound, Refused
 from connectors.jira_things import dump, instant, maybe, problem, take
 from pmsync.core.events import Instant, Sprint
@@ -25,8 +24,8 @@ MOST_PAGES = 400
 UNREADABLE = "unreadable"
 KANBAN = "kanban"
 """A kind of board without sprints; of the others, those that have none answer 400."""
-UNSERVED = frozenset({400, 401, 403, 404})
-"""No sprints on this board, no scope for boards, no licence for Jira Software, no Jira Software."""
+DENIED = frozenset({400, 401, 403, 404})
+"""Without the scopes for boards or sprints, without a licence for Jira Software, without Jira Software."""
 
 
 class Sprints:
@@ -35,37 +34,48 @@ class Sprints:
     def __init__(self, client: Client, url: str) -> None:
         self._client = client
         self._url = url
+        self._denied: set[str] = set()
+
+    def is_denied(self, container: str) -> bool:
+        """Whether the boards of a container were not shown when they were last asked for."""
+        return container in self._denied
 
     def of(self, project: str, container: str) -> Mapping[Ref, Read]:
-        """All sprints of the project with this id, each once, though several boards may show it."""
-        reads = (read_sprint(raw, project, container, self._url) for raw in self._raw(project))
-        return {read.ref: read for read in reads}
-
-    def marks(self, project: str) -> list[Mark]:
-        """The same as lines of a sweep."""
-        return [Mark(ref, None) for ref in self.of(project, "")]
+        """All sprints of the project with this id, each once, though several boards may show it; none where its boards are
+        not shown."""
+        try:
+            return self._of(project, container)
+        except Withheld:
+            return {}
 
     def by_id(self, idents: Sequence[str], home: Callable[[str], str]) -> Iterator[Read]:
-        """Each of these as its project sees it now; `home` says which container the project with an id is."""
+        """Each of these as its project sees it now; `home` says which container the project with an id is. Raises
+        `Withheld` where its boards are not shown: then nobody knows."""
         for project, some in groupby(sorted(idents), key=lambda ident: ident.partition("/")[0]):
-            found = self.of(project, home(project))
+            found = self._of(project, home(project))
             yield from (found.get(ref, Read(ref)) for ref in (Ref(KIND, ident) for ident in some))
 
-    def denied(self, project: str) -> str | None:
-        """Why no sprints of this project are to be had, for `doctor`; None where they are, or where it has none."""
+    def check(self, project: str, container: str) -> Iterator[str]:
+        """A line for `doctor` where the boards of a project, or their sprints, are not shown."""
         try:
-            self._boards(project)
-        except (NotFound, Refused) as error:
-            return str(error)
-        return None
+            self._of(project, container)
+        except Withheld as error:
+            yield f"the sprints of project {container} are not read, the rest is: {error}"
 
-    def _raw(self, project: str) -> Iterator[Any]:
-        boards: list[str] = []
-        with _none_where_refused():
-            boards = self._boards(project)
-        for board in boards:
-            with _none_where_refused():
-                yield from self._pages(f"board/{quote(board, safe='')}/sprint")
+    def _of(self, project: str, container: str) -> Mapping[Ref, Read]:
+        self._denied.discard(container)
+        found: dict[Ref, Read] = {}
+        try:
+            for board in self._boards(project):
+                for raw in self._on(board):
+                    read = read_sprint(raw, project, container, self._url)
+                    found[read.ref] = read
+        except (NotFound, Refused) as error:
+            if isinstance(error, Refused) and error.status not in DENIED:
+                raise
+            self._denied.add(container)
+            raise Withheld(str(error)) from None
+        return found
 
     def _boards(self, project: str) -> list[str]:
         """The ids of the boards that show the project and may have sprints."""
@@ -73,6 +83,16 @@ class Sprints:
         return [
             self._client.read(board_id, raw) for raw in found if self._client.read(maybe, raw, "type", str) != KANBAN
         ]
+
+    def _on(self, board: str) -> Iterator[Any]:
+        """The sprints of a board; none of one that has none (400), or that went away since it was listed."""
+        try:
+            yield from self._pages(f"board/{quote(board, safe='')}/sprint")
+        except NotFound:
+            return
+        except Refused as error:
+            if error.status != 400:
+                raise
 
     def _pages(self, path: str, **query: str) -> Iterator[Any]:
         start = 0
@@ -84,18 +104,6 @@ class Sprints:
                 return
             start += len(values)
         raise Retryable(f"Jira's pages of {path} do not come to an end")
-
-
-@contextmanager
-def _none_where_refused() -> Iterator[None]:
-    """Take it for nothing that boards or their sprints are not shown, or are not there any more."""
-    try:
-        yield
-    except NotFound:
-        pass
-    except Refused as error:
-        if error.status not in UNSERVED:
-            raise
 
 
 def board_id(raw: Any) -> str:

@@ -18,6 +18,7 @@ from connectors.jira import JiraConnector, JiraSettings
 from connectors.pump import Pump
 from connectors.testing import MemoryBus, MemoryLedger
 from pmsync.core.events import Snapshot, Sprint, Thing, Tombstone
+from pmsync.standins import jira as standin
 from pmsync.standins.jira import HTML, Fault, JiraSite
 from pmsync.standins.server import serve
 from tests.connectors.jira_data_center_standin import JiraServer
@@ -208,8 +209,12 @@ def test_a_sprint_of_a_board_of_two_projects_is_a_thing_of_each(
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 404])
-@pytest.mark.parametrize("path", [f"{AGILE}/board", f"{AGILE}/board/1/sprint"])
+DENIALS = [(f"{AGILE}/board", status) for status in (400, 401, 403, 404)] + [
+    (f"{AGILE}/board/1/sprint", status) for status in (401, 403)
+]
+
+
+@pytest.mark.parametrize(("path", "status"), DENIALS)
 def test_whoever_may_not_see_boards_has_no_sprints_and_all_the_rest(
     status: int, path: str, stage: Stage, connect: Callable[[], JiraConnector]
 ) -> None:
@@ -217,11 +222,63 @@ def test_whoever_may_not_see_boards_has_no_sprints_and_all_the_rest(
     stage.site.boards.plan(board, "Sprint 1", T0)
     issue = stage.site.create_issue("APO", T0, "An issue")
     stage.site.faults.append(Fault(status, path=path, times=9))
-    reads = [read for page in connect().changed("APO", None) for read in page]
+    connector = connect()
+    reads = [read for page in connector.changed("APO", None) for read in page]
     assert [read.ref for read in reads] == [Ref("work_item", issue)]
-    assert [mark.ref for page in connect().sweep("APO") for mark in page] == [Ref("work_item", issue)]
-    lines = list(connect().check(["APO"]))
-    assert [str(status) in line and "sprints" in line for line in lines] == ([True] if path.endswith("board") else [])
+    assert [mark.ref for page in connector.sweep("APO") for mark in page] == [Ref("work_item", issue)]
+    assert set(connector.unseen("APO")) == {"sprint"}
+    with pytest.raises(Withheld, match=str(status)):
+        list(connector.fetch([Ref("sprint", "10001/1")]))
+    (line,) = connector.check(["APO"])
+    assert line.startswith("the sprints of project APO are not read, the rest is: ")
+    stage.site.faults.clear()
+    assert len(next(iter(connector.sweep("APO")))) == 1
+    assert set(connector.unseen("APO")) == set()
+    assert list(connector.check(["APO"])) == []
+
+
+def test_a_jira_without_sprints_is_not_reproached_with_it(
+    stage: Stage, connect: Callable[[], JiraConnector], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = [each for each in standin.CUSTOM_FIELDS if each[1] != "Sprint"]
+    monkeypatch.setattr(standin, "CUSTOM_FIELDS", others)
+    stage.site.faults.append(Fault(404, path=f"{AGILE}/board", times=9))
+    assert list(connect().check(["APO"])) == []
+
+
+@pytest.mark.parametrize("status", [400, 404])
+def test_a_board_without_sprints_or_that_went_away_hides_no_other(
+    status: int, stage: Stage, connect: Callable[[], JiraConnector]
+) -> None:
+    boards = stage.site.boards
+    boards.plan(boards.add("Team", ["APO"], T0), "Sprint 1", T0)
+    boards.plan(boards.add("Other", ["APO"], T0), "Sprint 2", T0)
+    stage.site.faults.append(Fault(status, path=f"{AGILE}/board/1/sprint"))
+    connector = connect()
+    assert set(sprints(connector)) == {"10001/1", "10001/2"}, "both boards show both"
+    assert set(connector.unseen("APO")) == set()
+
+
+@pytest.mark.parametrize(("path", "status"), DENIALS)
+def test_a_right_that_is_lost_is_no_deletion(
+    status: int, path: str, stage: Stage, connect: Callable[[], JiraConnector]
+) -> None:
+    boards = stage.site.boards
+    for n in range(3):
+        boards.plan(boards.add("Team", ["APO"], T0), f"Sprint {n}", T0)
+    stage.site.create_issue("APO", T0, "An issue")
+    pump, bus = pumped(stage, connect())
+    pump.sync({"APO": {"apollo": 1}})
+    told = [event for event in bus.events if event.thing.kind != "synced"]  # type: ignore[union-attr]
+    stage.site.faults.append(Fault(status, path=path, times=99))
+    for _ in range(2):
+        pump.sync({"APO": {"apollo": 1}})
+    assert [event for event in bus.events if event.thing.kind != "synced"] == told  # type: ignore[union-attr]
+    stage.site.faults.clear()
+    boards.delete(1, T0 + DAY)
+    pump.sync({"APO": {"apollo": 1}})
+    news = [event for event in bus.events if event.thing.kind != "synced"][len(told) :]  # type: ignore[union-attr]
+    assert [(type(event), event.thing.id) for event in news] == [(Tombstone, "10001/1")]  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(
