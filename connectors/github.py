@@ -38,9 +38,10 @@ from connectors.base import (
     usable_token,
 )
 from connectors.github_client import MAX_PAGES, Client, Missing, Page, Query, answered_at, failure
+from connectors.github_links import Telling, has_blockers, telling
 from connectors.github_redelivery import Redelivery
 from connectors.github_shipped import SHIPPED, Shipped
-from connectors.github_taken import SETTLED, Taken, note_taken, still_listed
+from connectors.github_taken import SETTLED, Change, Taken, change, note_taken, still_listed
 from connectors.github_things import (
     HISTORIC,
     Home,
@@ -57,6 +58,8 @@ from connectors.github_things import (
 )
 
 MAX_READINGS = 3
+LINK_EVENTS = 30
+"""So many of the newest events each poll looks through; they come with their issues, and the answer is kept."""
 BEGINNING, END = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 
@@ -167,6 +170,7 @@ class GitHubConnector:
         releases = self._shipped.releases(home, since)
         yield [*(read_milestone(home, milestone) for milestone in milestones), *releases, *deployments.timeless]
         known = self._taken[container] = still_listed(self._taken.get(container, {}), since)
+        linked = [each for each in self._links_told(home, since) if each.stamp not in known]
         things: int | None = None
         for page in self._updated(home, since):
             new = [issue for issue in page.items if stamp(issue) not in known]
@@ -176,13 +180,17 @@ class GitHubConnector:
             yield from ([] for _ in self._tell(home, things))
             many = Many(self._told.get(home.id), self._pulls(new))
             reads = [(issue, read) for issue in new for read in self._still_there(home, issue, many)]
-            found = [read for _, read in reads]
-            for shipped in deployments.until(END if page.next is None else latest(page.items) or BEGINNING):
+            newest = END if page.next is None else latest(page.items) or BEGINNING
+            relinked = list(self._relinked(home, [each for each in linked if each.at <= newest], new, newest))
+            linked = [each for each in linked if each.at > newest]
+            found = [*(read for _, read in relinked), *(read for _, read in reads)]
+            for shipped in deployments.until(newest):
                 yield in_time([*shipped, *(read for read in found if is_by(read, shipped[-1]))])
                 found = [read for read in found if not is_by(read, shipped[-1])]
             yield found
             # Only now is it taken: a page that could not be published is asked for again.
-            note_taken(known, reads, page.at)
+            note_taken(known, [(change(issue), read) for issue, read in reads], page.at)
+            note_taken(known, [(Change(each.stamp, each.at), read) for each, read in relinked], page.at)
         self._told.pop(home.id, None)
 
     def count(self, container: str, since: datetime | None) -> int | None:
@@ -294,10 +302,18 @@ class GitHubConnector:
         pull = github_bulk.Pull(None)
         if issue.get("pull_request") is not None:
             pull = (many.pull(number) if many else None) or self._pull(home, number)
+        # Before the events, which find out if it is gone meanwhile.
+        blockers = self._blockers(home, number) if pull.pull is None and has_blockers(issue) else None
         events = many.events(issue) if many else None
         if events is None:
             events = self._client.all(f"{home.path}/issues/{number}/events")
-        return Parts(issue, events, *pull)
+        return Parts(issue, events, *pull, blockers)
+
+    def _blockers(self, home: Home, number: int) -> Sequence[Any] | None:
+        """What blocks an issue; None where GitHub has no such list after all."""
+        with suppress(Missing):
+            return self._client.all(f"{home.path}/issues/{number}/dependencies/blocked_by")
+        return None
 
     def _pull(self, home: Home, number: int) -> github_bulk.Pull:
         path = f"{home.path}/pulls/{number}"
@@ -337,6 +353,31 @@ class GitHubConnector:
             if told.pages % github_bulk.PAGES_AT_ONCE == 0:
                 yield
         told.end()
+
+    def _links_told(self, home: Home, since: datetime | None) -> list[Telling]:
+        """The events since then that tell of links, the oldest first. A link moves no issue's time, so no listing of issues
+        shows it. From the beginning all of them are read anyway."""
+        found = list[Telling]()
+        if since is None:
+            return found
+        with suppress(Fatal):  # so far back and no further (422); what else it may mean, the listing says
+            for events in self._client.pages(f"{home.path}/issues/events", {"per_page": LINK_EVENTS}, again=True):
+                found += telling(events)
+                if any(at < since for at in map(created_at, events) if at):
+                    break
+        return sorted((each for each in found if each.at >= since), key=lambda each: (each.at, each.id))
+
+    def _relinked(
+        self, home: Home, events: Iterable[Telling], listed: Collection[Any], newest: datetime
+    ) -> Iterator[tuple[Telling, Read]]:
+        """The issues that these events are of, but for those that are listed: in this page, or later."""
+        seen = {issue.get("number") for issue in listed if isinstance(issue, dict)}
+        for event in events:
+            if event.number not in seen:
+                with suppress(Missing):
+                    read = self._read(home, self._issue(home, event.number))
+                    if read.time is None or read.time <= newest:
+                        yield event, read
 
     def _told_bytes(self) -> int:
         return sum(told.size for told in self._told.values())

@@ -112,7 +112,7 @@ class Told:
         if event.event == "transferred" or (event.event == "closed" and "state_reason" not in whole):
             self._unfit.add(number)
         if event.event in self._kinds:
-            kept = json.dumps(_reduced(whole), separators=(",", ":")).encode()
+            kept = json.dumps(_reduced(whole, _KEPT), separators=(",", ":")).encode()
             self.size += len(kept)
             self._events.setdefault(number, {})[event.id] = kept
 
@@ -188,23 +188,23 @@ def _is_pull(issue: Any) -> bool:
 # --- GitHub's shapes --------------------------------------------------------------------------------------------------
 
 _BEGINNING, _END = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
-_KEPT = {
+_REFERENCE = {"number": None, "repository": {"full_name": None}}
+_KEPT: Mapping[str, Any] = {
     **dict.fromkeys(("id", "event", "created_at", "state_reason")),
-    "assignee": "id",
-    "label": "name",
-    "milestone": "title",
-    "requested_reviewer": "id",
-    "requested_team": "id",
+    "assignee": {"id": None},
+    "label": {"name": None},
+    "milestone": {"title": None},
+    "requested_reviewer": {"id": None},
+    "requested_team": {"id": None},
+    **dict.fromkeys(("parent_issue", "blocked_by"), _REFERENCE),
 }
-"""What is kept of an event; of what is an object, this of it."""
+"""What is kept of an event; of what is an object, these parts of it."""
 
 
-def _reduced(event: Mapping[str, Any]) -> Mapping[str, Any]:
-    kept = {name: (event[name], part) for name, part in _KEPT.items() if name in event}
-    return {
-        name: {part: value[part]} if isinstance(value, dict) and part in value else value
-        for name, (value, part) in kept.items()
-    }
+def _reduced(value: Any, kept: Mapping[str, Any] | None) -> Any:
+    if kept is None or not isinstance(value, dict):
+        return value
+    return {name: _reduced(value[name], parts) for name, parts in kept.items() if name in value}
 
 
 class _Raw(BaseModel):

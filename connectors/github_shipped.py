@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from connectors.base import Mark, Read, Ref, Retryable, Withheld, problem
 from connectors.github_client import MAX_PAGES, Client, Missing, Page, Query
 from connectors.github_shapes import Identified, Raw, Time, raw
-from connectors.github_taken import Taken, note_taken, still_listed
+from connectors.github_taken import Taken, change, note_taken, still_listed
 from connectors.github_things import Home, stamp, updated_at
 from pmsync.core.events import MAX_CHANGES, Change, Deployment, Release
 
@@ -272,7 +272,7 @@ class Changed:
             if reads:
                 yield [read for _, read, _ in reads]
             for each, read, listed_at in reads:
-                note_taken(self._taken, [(each, read)], listed_at)
+                note_taken(self._taken, [(change(each), read)], listed_at)
 
     def _due(self, time: datetime) -> list[tuple[datetime, Any, datetime | None]]:
         found: list[tuple[datetime, Any, datetime | None]] = []

@@ -15,11 +15,14 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import ValidationError
 
+from connectors import github_links
 from connectors.base import Read, Ref, Retryable, Withheld, problem
+from connectors.github_links import LINKING
 from connectors.github_reviews import ASKING, requests_in, reviews_in
 from connectors.github_shapes import Identified, Raw, Time, raw
 from pmsync.core.events import (
     MAX_CHANGES,
+    MAX_LINKS,
     Change,
     ChangeRequest,
     Mention,
@@ -33,13 +36,14 @@ MAX_MENTIONS = 500
 
 
 class Parts(NamedTuple):
-    """All answers that make up one issue or pull request, unchecked."""
+    """All answers that make up one issue or pull request, unchecked. `blockers`: None where they were not asked for."""
 
     issue: Any
     events: Sequence[Any] = ()
     pull: Any = None
     reviews: Sequence[Any] = ()
     commits: Sequence[Any] = ()
+    blockers: Sequence[Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,11 @@ class Home:
     def thing(self, number: int) -> str:
         """The id of the thing with this number."""
         return f"{self.id}/{number}"
+
+    def key(self, full_name: str, number: int) -> str:
+        """What the issue with this number is called; those of this repository by its configured name."""
+        ours = full_name.casefold() == self.full_name.casefold()
+        return f"{self.container if ours else full_name}#{number}"
 
     def knowing(self, milestones: Iterable[Any]) -> Home:
         """With the titles of these milestones."""
@@ -225,7 +234,7 @@ def read_thing(home: Home, parts: Parts) -> Read:
         if parts.pull is not None:
             content: WorkItem | ChangeRequest = translate_pull(home, parts)
         else:
-            content = translate_issue(home, parts.issue, parts.events)
+            content = translate_issue(home, parts.issue, parts.events, parts.blockers)
     except ValidationError as error:
         return Read(ref, time, problem=problem(error), raw=raw(parts._asdict()))
     return Read(ref, time, content)
@@ -252,7 +261,7 @@ def translate_milestone(home: Home, milestone: Any) -> Milestone:
     )
 
 
-def translate_issue(home: Home, issue: Any, events: Sequence[Any]) -> WorkItem:
+def translate_issue(home: Home, issue: Any, events: Sequence[Any], blockers: Sequence[Any] | None = None) -> WorkItem:
     """An issue with its history; raises `ValidationError` if it is not in GitHub's shape."""
     found = _Issue.model_validate(issue)
     labels = tuple(label if isinstance(label, str) else label.name for label in found.labels)
@@ -263,6 +272,7 @@ def translate_issue(home: Home, issue: Any, events: Sequence[Any]) -> WorkItem:
         "blocked": tuple(filter(None, map(_blocking, labels))),
     }
     past = history(home, events, lanes, _ISSUE_FIELDS)
+    linked = github_links.links(home.key, issue, events, blockers)
     return WorkItem(
         key=f"{home.container}#{found.number}",
         container=home.container,
@@ -275,7 +285,10 @@ def translate_issue(home: Home, issue: Any, events: Sequence[Any]) -> WorkItem:
         assignee=_first(lanes["assignees"]),
         milestone=_last(lanes["milestones"]),
         blocked=bool(lanes["blocked"]),
+        parent=github_links.parent(home.key, issue),
         labels=labels,
+        links=tuple(linked[:MAX_LINKS]),
+        links_cut=len(linked) > MAX_LINKS,
         history=past.changes,
         history_cut=past.cut,
         untracked=past.untracked,
@@ -470,8 +483,8 @@ _STEPS: Mapping[str, _Step] = {
     "converted_to_draft": _Step("draft", _add, _always("draft")),
     "ready_for_review": _Step("draft", _remove, _always("draft")),
 }
-HISTORIC = frozenset(_STEPS) | ASKING
-"""The kinds of issue events that make a history, or tell of reviews."""
+HISTORIC = frozenset(_STEPS) | ASKING | LINKING
+"""The kinds of issue events that make a history, or tell of reviews or links."""
 _ISSUE_FIELDS: Mapping[str, _Field] = {
     "status": _Field(frozenset({"status"}), _status),
     "status_category": _Field(frozenset({"status", "assignees"}), lambda lanes: _category(lanes).value),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from bisect import bisect_right
+from bisect import bisect_right, insort
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,6 +25,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from pmsync.standins.github_links import Links, Place, Reference, show_links, show_reference
 from pmsync.standins.github_shipped import Shipped, show_deployment, show_release, show_status, statuses_at
 from pmsync.standins.instants import second
 from pmsync.standins.instants import text as text_of
@@ -127,7 +128,7 @@ class Reviewed:
     reviewer: User
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Item:
     """An issue or pull request with all its states; `head` is the branch of a pull request."""
 
@@ -179,7 +180,7 @@ class Hook:
     deliveries: list[Delivery] = field(default_factory=list)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Repository:
     """A repository; `names` says from when it had which name."""
 
@@ -190,6 +191,7 @@ class Repository:
     gone_at: datetime | None = None
     has_issues: bool = True
     shipped: Shipped = field(kw_only=True)
+    links: Links = field(kw_only=True)
 
     def name_at(self, when: datetime) -> str:
         """Its full name then."""
@@ -219,6 +221,8 @@ class GitHubHost:
         self.hooks_refused = self.attempts_refused = 0
         """The status by which it is refused to read webhooks, or to have one send again; 0: it is not."""
         self.requests: list[Requested] = []
+        self.links = Links(self._refer, self._tell)
+        """How its issues are linked, to add to."""
         self.app = Starlette(routes=[Route("/{path:path}", self._answer, methods=["GET", "POST"])])
         self._repositories: dict[int, Repository] = {}
         self._hooks: dict[int, Hook] = {}
@@ -231,7 +235,7 @@ class GitHubHost:
     def add_repository(self, full_name: str, has_issues: bool = True) -> int:
         """A new repository, there since ever; returns its id."""
         names, shipped = [(datetime.min.replace(tzinfo=UTC), full_name)], Shipped(self._ids, GHOST)
-        repository = Repository(next(self._ids), names, has_issues=has_issues, shipped=shipped)
+        repository = Repository(next(self._ids), names, has_issues=has_issues, shipped=shipped, links=self.links)
         self._repositories[repository.id] = repository
         return repository.id
 
@@ -476,6 +480,16 @@ class GitHubHost:
         if event is not None:
             item.events.append(Happening(next(self._ids), at, event, actor, extra or {}))
 
+    def _refer(self, place: Place) -> Reference:
+        repository = self._repository(place[0])
+        return Reference(repository, repository.items[place[1]])
+
+    def _tell(self, of: Reference, at: datetime, event: str, extra: Mapping[str, Reference]) -> None:
+        """An event that moves no issue's time."""
+        if self.links.known:
+            happening = Happening(next(self._ids), at, event, GHOST, extra)
+            insort(of.item.events, happening, key=lambda each: each.at)
+
     def _last(self, repo: str, number: int) -> State:
         return self._repository(repo).items[number].states[-1]
 
@@ -680,6 +694,14 @@ class View:
         """What an index that lags shows."""
         return replace(self, now=self.now - timedelta(seconds=lag))
 
+    def elsewhere(self, repository: Repository) -> View:
+        """Another repository at the same instant."""
+        return replace(self, repository=repository)
+
+    def state(self, item: Item) -> State:
+        """What one of its things is."""
+        return _at(item.states, self.now)
+
     @cached_property
     def name(self) -> str:
         return self.repository.name_at(self.now)
@@ -830,7 +852,9 @@ class View:
             "timeline_url": f"{url}/timeline",
             "state_reason": state.reason,
         }
-        if item.head is not None:
+        if item.head is None:
+            shown |= show_links(self, item)
+        else:
             shown["draft"] = state.draft
             shown["pull_request"] = {
                 "url": f"{self.url}/pulls/{item.number}",
@@ -874,7 +898,11 @@ class View:
         return {**shown, "user": self.show_user(owner), "repo": self.show_repository()}
 
     def show_event(self, happening: Happening) -> dict[str, Any]:
-        shows: Mapping[type, Callable[[Any], Any]] = {User: self.show_user, Team: self.show_team}
+        shows: Mapping[type, Callable[[Any], Any]] = {
+            User: self.show_user,
+            Team: self.show_team,
+            Reference: lambda reference: show_reference(self, reference),
+        }
         extra = {key: shows.get(type(value), lambda plain: plain)(value) for key, value in happening.extra.items()}
         return {
             "id": happening.id,
@@ -993,6 +1021,19 @@ def _issue(_: GitHubHost, view: View, _query: Mapping[str, str], number: int) ->
 def _events(host: GitHubHost, view: View, query: Mapping[str, str], number: int) -> Response:
     events = [event for event in view.item(number)[0].events if event.at <= view.now]
     return host.list_page(view, f"/issues/{number}/events", query, events, view.show_event)
+
+
+def _blockers(host: GitHubHost, view: View, query: Mapping[str, str], number: int) -> Response:
+    item, _ = view.item(number)
+    if not host.links.known:
+        raise Refusal(404, "Not Found")
+
+    def show(blocker: Reference) -> dict[str, Any]:
+        there = view.elsewhere(blocker.repository)
+        return there.show_issue(blocker.item, there.state(blocker.item))
+
+    found = host.links.others("blocked_by", item, view.now)
+    return host.list_page(view, f"/issues/{number}/dependencies/blocked_by", query, found, show)
 
 
 def _all_events(host: GitHubHost, view: View, query: Mapping[str, str]) -> Response:
@@ -1129,6 +1170,7 @@ _ROUTES: Sequence[tuple[str, frozenset[str], Callable[..., Response]]] = (
     (r"/issues", _PAGED | {"state", "sort", "direction", "since"}, _issues),
     (r"/issues/(\d+)", _NONE, _issue),
     (r"/issues/(\d+)/events", _PAGED, _events),
+    (r"/issues/(\d+)/dependencies/blocked_by", _PAGED, _blockers),
     (r"/issues/events", _PAGED, _all_events),
     (r"/pulls/(\d+)", _NONE, _pull),
     (r"/pulls/(\d+)/reviews", _PAGED, _reviews),

@@ -18,7 +18,7 @@ from pmsync.standins.github import RETRY_AFTER, Delivery, GitHubHost, Hook, Team
 from pmsync.standins.server import serve
 
 OPENAPI = Path(__file__).parents[2] / "../shared/data/github-openapi/api.github.com.trimmed.json"
-REPO = "octo/apollo"
+REPO, ZEUS = "octo/apollo", "octo/zeus"
 START = datetime(2026, 1, 5, 9, tzinfo=UTC)
 ANN, BEN = User("ann", 11), User("ben", 12)
 ASKED = {"Authorization": "token secret"}
@@ -69,6 +69,9 @@ def host(clock: Clock) -> GitHubHost:
     draft = shipped.release(day(8), "v2", "Two", draft=True)
     shipped.update_release(draft, day(9), draft=False)
     shipped.release(day(10), "v3-rc1", prerelease=True)
+    host.add_repository(ZEUS)
+    host.links.add((REPO, host.open_issue(REPO, day(2), "Part")), day(12), "parent_issue", (REPO, issue))
+    host.links.add((REPO, issue), day(12), "blocked_by", (ZEUS, host.open_issue(ZEUS, day(11), "Blocker")))
     hook = host.add_hook(REPO, "https://pm.example.com/webhooks/gh")
     for number in range(5):
         host.send(hook, "issues", {"action": "edited"}, day(29 + number / 10))
@@ -152,6 +155,9 @@ def filled(client: Client, path: str) -> str:
         ("/issues/{issue_number}", "/issues/2"),
         ("/issues/{issue_number}/events", "/issues/1/events"),
         ("/issues/{issue_number}/events", "/issues/2/events"),
+        ("/issues/{issue_number}", "/issues/3"),
+        ("/issues/{issue_number}/events", "/issues/3/events"),
+        ("/issues/{issue_number}/dependencies/blocked_by", "/issues/1/dependencies/blocked_by"),
         ("/pulls/{pull_number}", "/pulls/2"),
         ("/issues/events", "/issues/events"),
         ("/pulls/{pull_number}/reviews", "/pulls/2/reviews"),
@@ -198,6 +204,8 @@ def test_rate_limit_has_the_published_shape(client: Client) -> None:
         ("/repos/octo/other/issues", 404),
         (f"/repos/{REPO}/branches", 404),
         (f"/repos/{REPO}/issues/99", 404),
+        (f"/repos/{REPO}/issues/99/dependencies/blocked_by", 404),
+        (f"/repos/{REPO}/issues/1/dependencies/blocked_by?state=open", 422),
         (f"/repos/{REPO}/pulls/1", 404),
         (f"/repos/{REPO}/milestones/9", 404),
         ("/user", 404),
@@ -236,7 +244,7 @@ def test_a_token_is_required(client: Client, headers: Mapping[str, str]) -> None
 
 
 def test_lists_are_paged_by_link(client: Client, host: GitHubHost) -> None:
-    for number in range(5):
+    for number in range(4):
         host.open_issue(REPO, day(7), f"More {number}")
     url: str | None = f"/repos/{REPO}/issues?state=all&per_page=3&sort=created&direction=asc"
     pages = []
@@ -359,6 +367,42 @@ def test_who_is_asked_for_a_review_is_as_it_was(
     assert sum(each.startswith("review_request") for each in told) == events
 
 
+def test_links_are_as_they_were_and_move_no_time(client: Client, clock: Clock, host: GitHubHost) -> None:
+    blocker, part = (ZEUS, 1), (REPO, 3)
+    host.close(*blocker, day(13))
+    host.links.remove((REPO, 1), day(14), "blocked_by", blocker)
+    host.links.remove(part, day(15), "parent_issue", (REPO, 1))
+    seen = {}
+    for at in (11.5, 12, 13, 14, 15):
+        clock.now = day(at)
+        issue, child = (client.get(f"/repos/{REPO}/issues/{number}").json() for number in (1, 3))
+        counts = issue["issue_dependencies_summary"]
+        shown = [each["number"] for each in client.get(f"/repos/{REPO}/issues/1/dependencies/blocked_by").json()]
+        told = [each["event"] for each in client.get(f"/repos/{REPO}/issues/1/events").json()[5:]]
+        above = child.get("parent_issue_url", "").rpartition("/repos")[2]
+        seen[at] = (above, issue["sub_issues_summary"]["total"], counts["blocked_by"], counts["total_blocked_by"])
+        assert len(shown) == counts["total_blocked_by"]
+        assert issue["updated_at"] == "2026-01-10T09:00:00Z"
+    assert seen == {
+        11.5: ("", 0, 0, 0),
+        12: (f"/{REPO}/issues/1", 1, 1, 1),
+        13: (f"/{REPO}/issues/1", 1, 0, 1),
+        14: (f"/{REPO}/issues/1", 1, 0, 0),
+        15: ("", 0, 0, 0),
+    }
+    assert told == ["sub_issue_added", "blocked_by_added", "blocked_by_removed", "sub_issue_removed"]
+    events = client.get(f"/repos/{ZEUS}/issues/1/events").json()
+    assert [each["event"] for each in events] == ["blocking_added", "closed", "blocking_removed"]
+    assert (events[0]["blocking"]["number"], events[0]["blocking"]["repository"]["full_name"]) == (1, REPO)
+
+
+def test_an_older_host_knows_no_links(client: Client, host: GitHubHost) -> None:
+    host.links.known = False
+    assert client.get(f"/repos/{REPO}/issues/1/dependencies/blocked_by").status_code == 404
+    summaries = {"sub_issues_summary", "issue_dependencies_summary", "parent_issue_url"}
+    assert not summaries & client.get(f"/repos/{REPO}/issues/3").json().keys()
+
+
 def test_a_milestone_is_as_it_was(client: Client, clock: Clock, host: GitHubHost) -> None:
     host.update_milestone(REPO, 1, day(10), title="2.1 (May)", due_on=date(2026, 5, 4))
     host.delete_milestone(REPO, 1, day(20))
@@ -425,10 +469,10 @@ def test_who_may_not_read_it_is_refused(client: Client, host: GitHubHost, what: 
 def test_the_list_lags_and_the_issue_does_not(client: Client, clock: Clock, host: GitHubHost) -> None:
     host.index_lag = 60
     clock.now = day(4) + timedelta(seconds=59)
-    assert [issue["number"] for issue in client.get(f"/repos/{REPO}/issues?state=open").json()] == [2, 1]
+    assert [issue["number"] for issue in client.get(f"/repos/{REPO}/issues?state=open").json()] == [3, 2, 1]
     assert client.get(f"/repos/{REPO}/issues/1").json()["state"] == "closed"
     clock.now = day(4) + timedelta(seconds=60)
-    assert [issue["number"] for issue in client.get(f"/repos/{REPO}/issues?state=open").json()] == [2]
+    assert [issue["number"] for issue in client.get(f"/repos/{REPO}/issues?state=open").json()] == [3, 2]
 
 
 def test_since_counts_the_second_itself(client: Client) -> None:
