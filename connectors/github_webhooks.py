@@ -28,6 +28,20 @@ def _issue(body: Any) -> Iterator[Hint]:
         yield _hint("work_item", required(body, "changes", dict), "new_repository", "new_issue.number")
 
 
+def _link(*ends: str) -> Extract:
+    """The issues at both ends of a link, as far as they are shown; one of another repository comes with that."""
+
+    def extract(body: Any) -> Iterator[Hint]:
+        shown = [end for end in ends if body.get(end) is not None]
+        for end in shown or ends:
+            elsewhere = f"{end}_repo"
+            yield _hint(
+                "work_item", body, elsewhere if body.get(elsewhere) is not None else "repository", f"{end}.number"
+            )
+
+    return extract
+
+
 def _hint(kind: str, body: Any, repository: str, number_at: str) -> Hint:
     number, home = ident(body, number_at), ident(body, f"{repository}.id")
     return Hint(Ref(kind, f"{home}/{number}"), required(body, f"{repository}.full_name", str))
@@ -36,11 +50,13 @@ def _hint(kind: str, body: Any, repository: str, number_at: str) -> Hint:
 HINTS: Mapping[str, Extract] = {
     "deployment": _thing("deployment", "deployment", "id"),
     "deployment_status": _thing("deployment", "deployment", "id"),
+    "issue_dependencies": _link("blocked_issue", "blocking_issue"),
     "issues": _issue,
     "milestone": _thing("milestone", "milestone"),
     "pull_request": _thing("change_request", "pull_request"),
     "pull_request_review": _thing("change_request", "pull_request"),
     "release": _thing("release", "release", "id"),
+    "sub_issues": _link("sub_issue", "parent_issue"),
 }
 NOT_READ = "pmsync does not read that yet"
 NO_CHANGE = "nothing that pmsync reads of a thing changes by it"
@@ -49,8 +65,8 @@ IGNORED: Mapping[str, str] = {
     **dict.fromkeys(
         (
             "check_run", "check_suite", "deployment_protection_rule", "deployment_review",
-            "issue_dependencies", "merge_group", "projects_v2", "projects_v2_item", "projects_v2_status_update", "push",
-            "status", "sub_issues", "workflow_dispatch", "workflow_job", "workflow_run",
+            "merge_group", "projects_v2", "projects_v2_item", "projects_v2_status_update", "push", "status",
+            "workflow_dispatch", "workflow_job", "workflow_run",
         ),
         NOT_READ,
     ),

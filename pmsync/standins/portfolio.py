@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from pmsync.standins.calendar import CalendarHost
 from pmsync.standins.github import GitHubHost
 from pmsync.standins.github import User as GitHubUser
+from pmsync.standins.github_links import Place
 from pmsync.standins.github_shipped import Shipped
 from pmsync.standins.jira import JiraSite
 from pmsync.standins.server import serve
@@ -81,8 +82,9 @@ class Portfolio:
         self.calendar = CalendarHost(self.clock)
         for plan in JIRA_PLANS:
             _write_jira(self.jira, plan, self.now, random.Random(f"{SEED} {plan.key}"))
-        _write_github(self.github, "acme/comet", self.now, random.Random(f"{SEED} comet"), issues=60)
+        comet = _write_github(self.github, "acme/comet", self.now, random.Random(f"{SEED} comet"), issues=60)
         _write_github(self.github, "acme/apollo", self.now, random.Random(f"{SEED} apollo"), issues=12)
+        _write_links(self.github, [("acme/comet", number) for number in comet[-5:]], self.now)
         _write_calendar(self.calendar, self.now)
 
     @contextmanager
@@ -299,8 +301,9 @@ def _work(
 # --- GitHub -----------------------------------------------------------------------------------------------------------
 
 
-def _write_github(host: GitHubHost, repo: str, now: datetime, dice: random.Random, issues: int) -> None:
-    """Issues that come and go, each mended by a pull request that waits for its review."""
+def _write_github(host: GitHubHost, repo: str, now: datetime, dice: random.Random, issues: int) -> list[int]:
+    """Issues that come and go, each mended by a pull request that waits for its review. Returns their numbers."""
+    made = list[int]()
     begin = _morning(now - HISTORY * DAY)
     host.add_repository(repo)
     spring = host.add_milestone(repo, "Spring release", begin, _day(now, -40))
@@ -308,6 +311,7 @@ def _write_github(host: GitHubHost, repo: str, now: datetime, dice: random.Rando
     for n in range(issues):
         at = begin + DAY * (HISTORY * 0.97 * n / issues + dice.uniform(0, 1.5))
         number = host.open_issue(repo, at, _title(dice), author=dice.choice(HUBBERS))
+        made.append(number)
         host.set_milestone(repo, number, at + timedelta(hours=1), spring if n < issues * 0.6 else summer)
         if n % 7 == 3:
             host.label(repo, number, at + timedelta(hours=2), "bug")
@@ -325,6 +329,17 @@ def _write_github(host: GitHubHost, repo: str, now: datetime, dice: random.Rando
         host.close(repo, number, done, actor=author)
     host.close_milestone(repo, spring, now - 30 * DAY)
     _write_shipped(host.shipped(repo), begin, now)
+    return made
+
+
+def _write_links(host: GitHubHost, issues: Sequence[Place], now: datetime) -> None:
+    """Of these five the last one has two parts, and waits for another one; once by mistake for yet another."""
+    mistaken, done, blocker, part, whole = issues
+    for hours, each in enumerate((done, part)):
+        host.links.add(each, now - 5 * DAY + hours * HOUR, "parent_issue", whole)
+    for each in (mistaken, blocker):
+        host.links.add(whole, now - 4 * DAY, "blocked_by", each)
+    host.links.remove(whole, now - 3 * DAY, "blocked_by", mistaken)
 
 
 def _write_shipped(shipped: Shipped, begin: datetime, now: datetime) -> None:

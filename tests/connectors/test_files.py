@@ -199,6 +199,27 @@ def test_a_repository_tells_its_issues_ids() -> None:
     assert hub([hub_issue()]).lacks == ["the id of octo/apollo: add the answer of GET /repos/octo/apollo"]
 
 
+def test_links_are_told_as_far_as_the_documents_go() -> None:
+    """Of the list of what blocks an issue nothing says of which issue it is: the issue counts, the events name them."""
+
+    def other(number: int) -> dict[str, Any]:
+        return {"number": number, "repository": {"full_name": "octo/zeus"}}
+
+    def told(blockers: int) -> list[tuple[str, str, bool]]:
+        shown = {"parent_issue_url": f"{API}/issues/7", "issue_dependencies_summary": {"total_blocked_by": blockers}}
+        events = [
+            event(1, 1, "blocked_by_added", blocked_by=other(3)),
+            event(2, 1, "blocked_by_added", blocked_by=other(4)),
+            event(3, 1, "blocked_by_removed", blocked_by=other(4)),
+        ]
+        (found,) = items(hub([hub_issue(**shown)], REPOSITORY, events))
+        assert found.parent == "octo/apollo#7"
+        return [(each.relation, each.key, each.until is None) for each in found.links if each.relation == "blocked_by"]
+
+    assert told(1) == [("blocked_by", "octo/zeus#3", True), ("blocked_by", "octo/zeus#4", False)]
+    assert told(2) == [("blocked_by", "octo/zeus#4", False)], "another one is not told of, so none is believed"
+
+
 def test_events_may_come_twice_and_in_any_order() -> None:
     events = [event(1, 1, "closed"), event(2, 1, "reopened")]
     once, often = hub(hub_issue(), REPOSITORY, events), hub([*events[::-1], *events], hub_issue(), REPOSITORY)
@@ -313,6 +334,7 @@ def test_events_that_belong_to_no_issue_are_counted() -> None:
         {**hub_issue(9), "events": [3, {"id": "x"}]}, {**pull(9), "base": {"repo": 3}}, {**hub_issue(9), "milestone": {"number": "x"}},
         {"id": "x", "sha": 1, "environment": 2, "statuses_url": 3, "url": f"{API}/deployments/7"}, {"id": 1, "state": 2, "deployment_url": 3},
         {"id": 1, "tag_name": 2, "prerelease": 3, "url": f"{API}/releases/8"},
+        {**hub_issue(9), "parent_issue_url": 3, "issue_dependencies_summary": []}, event(1, 9, "blocked_by_added", blocked_by=3),
     ],
 )  # fmt: skip
 def test_odd_documents_break_nothing_of_github(odd: Any) -> None:

@@ -16,7 +16,8 @@ from connectors.github import GitHubAuth, GitHubConnector, GitHubSettings
 from connectors.github_things import Home, Parts, read_thing
 from connectors.pump import Pump
 from connectors.testing import MemoryBus, MemoryLedger
-from pmsync.core.events import Link, Snapshot, WorkItem
+from pmsync.core.events import KINDS, Link, Project, Snapshot, Synced, Thing, WorkItem
+from pmsync.core.project import ProjectState, view
 from pmsync.standins.github import GitHubHost
 from pmsync.standins.github_links import Place
 from pmsync.standins.server import serve
@@ -391,3 +392,43 @@ def test_from_the_beginning_no_event_is_looked_at(connect: Connect, world: World
     link(world, world.issues(5))
     listed(connect(world.host.app))
     assert world.asked(f"/{world.id}/issues/events") == 0
+
+
+# --- what it comes to
+
+
+def test_a_view_judges_the_blockers_of_both_repositories(connect: Connect, world: World) -> None:
+    places, zeus = world.issues(4), world.issues(2, ZEUS)
+    for blocker in (places[1], places[2], zeus[0]):
+        world.host.links.add(places[0], day(10), "blocked_by", blocker)
+    world.host.links.remove(places[0], day(12), "blocked_by", places[2])
+    world.host.links.add(places[3], day(10), "blocked_by", zeus[1])
+    world.host.close(*places[1], day(14))
+    connector = connect(world.host.app)
+
+    def judged(*containers: str) -> Callable[[float], dict[int, tuple[tuple[str, ...], ...]]]:
+        reads = [read for name in containers for page in connector.changed(name, None) for read in page]
+        items = [(Thing("github", *read.ref), read.content) for read in reads if isinstance(read.content, WorkItem)]
+        mapping = {"github": dict.fromkeys(containers, 1)}
+        project = Project.model_validate({"key": "apollo", "name": "Apollo", "time_zone": "UTC", "mapping": mapping})
+        synced = [
+            (
+                Thing("github", "synced", name),
+                Synced(container=name, mapped={"apollo": 1}, listed=0, published=0, dead=0),
+            )
+            for name in containers
+        ]
+        state = ProjectState(project, {**{kind: [] for kind in KINDS}, "work_item": items, "synced": synced})
+        return lambda at: {
+            int(i.key.partition("#")[2]): (i.blockers, i.unknown_blockers)
+            for i in view(state, day(at)).items
+            if i.blocked_by and not i.blocked
+        }
+
+    whole, alone = judged(REPO, ZEUS), judged(REPO)
+    two, three, one, other = "octo/apollo#2", "octo/apollo#3", "octo/zeus#1", "octo/zeus#2"
+    assert whole(9) == {}
+    assert whole(11) == {1: ((two, three, one), ()), 4: ((other,), ())}
+    assert whole(13) == {1: ((two, one), ()), 4: ((other,), ())}
+    assert whole(15) == {1: ((one,), ()), 4: ((other,), ())}
+    assert alone(15) == {1: ((), (one,)), 4: ((), (other,))}

@@ -122,6 +122,27 @@ def test_what_github_ships_has_an_id_and_no_number(event: str, key: str, kind: s
     assert github(event, body).hints == (Hint(Ref(kind, "7/12"), "acme/apollo"),)
 
 
+@pytest.mark.parametrize(
+    ("event", "ours", "other"),
+    [
+        ("sub_issues", "sub_issue", "parent_issue"),
+        ("sub_issues", "parent_issue", "sub_issue"),
+        ("issue_dependencies", "blocked_issue", "blocking_issue"),
+        ("issue_dependencies", "blocking_issue", "blocked_issue"),
+    ],
+)
+def test_a_link_of_github_has_two_ends(event: str, ours: str, other: str) -> None:
+    """GitHub names the repository of the one that is not of the webhook's; in the fields that its documents name."""
+    here, there = Hint(Ref("work_item", "7/12"), "acme/apollo"), Hint(Ref("work_item", "8/3"), "acme/beacon")
+    body = {"repository": _repository(), ours: {"number": 12}, other: {"number": 3}}
+    elsewhere = {**body, f"{other}_repo": _repository(8, "acme/beacon"), f"{ours}_repo": None}
+    assert set(github(event, elsewhere).hints) == {here, there}
+    assert set(github(event, body).hints) == {here, Hint(Ref("work_item", "7/3"), "acme/apollo")}
+    assert github(event, {**body, other: None}).hints == (here,), "which is not for this webhook to see"
+    with pytest.raises(Unheard, match="no usable"):
+        github(event, {"repository": _repository()})
+
+
 def test_an_issue_of_jira_names_its_project() -> None:
     body = {"webhookEvent": "jira:issue_updated", "issue": {"id": "10002", "key": "MY-PRO-7"}}
     assert jira(body).hints == (Hint(Ref("work_item", "10002"), "MY-PRO"),)
