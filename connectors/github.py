@@ -3,7 +3,8 @@ deployments and releases.
 
 What to ask for, and when, is here; how GitHub is spoken to in `connectors/github_client.py`, what its answers mean in
 `connectors/github_things.py`, how many things are told at once in `connectors/github_bulk.py`, what was shipped in
-`connectors/github_shipped.py`, how issues are linked in `connectors/github_links.py`, and how webhooks are had sent again in `connectors/github_redelivery.py`.
+`connectors/github_shipped.py`, how issues are linked in `connectors/github_links.py`, and how webhooks are had sent again
+in `connectors/github_redelivery.py`.
 
 Next on the way of an event: `connectors/pump.py`.
 """

@@ -350,10 +350,10 @@ def test_a_poll_sees_a_link_though_it_moves_no_time(connect: Connect, world: Wor
     for _ in range(3):
         sync(pump, world)
     at, known = world.now, len(bus.events)
-    for n in range(40):  # so that the links are on the second page of events, and older than what is listed
-        world.host.label(*places[n], at + timedelta(seconds=30 + n / 10), "late")
     world.host.links.add(places[9], at + timedelta(seconds=10), "blocked_by", places[8])
     world.host.links.add(places[9], at + timedelta(seconds=20), "parent_issue", places[7])
+    for n in range(10, 40):  # so that the links are on a later page of events, and older than what is listed
+        world.host.label(*places[n], at + timedelta(seconds=30 + n / 10), "late")
     sync(pump, world, away)
     days = [(when - START) / timedelta(days=1) for when in (at + timedelta(seconds=10), at + timedelta(seconds=20))]
     expected = [f"blocked_by octo/apollo#9 {days[0]:g}-", f"sub-issue of octo/apollo#8 {days[1]:g}-"]
@@ -371,21 +371,21 @@ def test_a_poll_sees_a_link_though_it_moves_no_time(connect: Connect, world: Wor
 
 
 def test_no_link_is_lost_by_who_is_killed_between_two_pages(connect: Connect, world: World) -> None:
-    """Each page tells of the links up to its newest change, so that the cursor passes none that was not handed on."""
-    places = world.issues(2)
+    """Each page tells of the links up to its newest change, and of nothing that changed after that: so the cursor passes
+    nothing that was not handed on."""
+    first, second, third, fourth = places = world.issues(4)
     for n in range(150):
         world.host.open_issue(REPO, day(10 + n / 24), f"Later {n}")
-    world.host.links.add(places[0], day(10.5), "blocked_by", places[1])
-    world.host.links.add(places[1], day(16), "parent_issue", places[0])
-    pages = list(connect(world.host.app).changed(REPO, day(9)))
-    where = {
-        int(read.ref.id.partition("/")[2]): number
-        for number, page in enumerate(pages)
-        for read in page
-        if read.time and read.time < day(9)
-    }
-    newest = [max((read.time for read in page if read.time), default=START) for page in pages]
-    assert (where, newest[0], day(14) < newest[1] < day(16)) == ({1: 1, 2: 2}, START, True)
+    world.host.links.add(first, day(10.5), "blocked_by", second)
+    world.host.links.add(third, day(10.6), "blocked_by", second)
+    world.host.links.add(second, day(16), "parent_issue", first)
+    world.host.links.add(fourth, day(28), "parent_issue", first)
+    for place in (third, fourth):
+        world.host.comment(*place, day(29))
+    _, *pages = connect(world.host.app).changed(REPO, day(9))
+    given = [[int(read.ref.id.partition("/")[2]) for read in page] for page in pages]
+    assert [[number for number in page if number <= len(places)] for page in given] == [[1], [2, 3, 4]]
+    assert world.asked("/issues/4") == 0, "what is listed is read once"
 
 
 def test_from_the_beginning_no_event_is_looked_at(connect: Connect, world: World) -> None:
