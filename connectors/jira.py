@@ -28,23 +28,8 @@ from connectors.jira_data_center import DataCenter
 from connectors.jira_links import BLOCKING
 from connectors.jira_query import EARLIEST_ZONE, Query
 from connectors.jira_sprints import Sprints
-from connectors.jira_things import (
-    DROPPED,
-    ESTIMATES,
-    Issue,
-    Site,
-    Unreadable,
-    dump,
-    instant,
-    marks,
-    maybe,
-    plain_names,
-    read_issue,
-    read_version,
-    site,
-    take,
-    typed,
-)
+from connectors.jira_things import DROPPED, ESTIMATES, Issue, Site, marks, plain_names, read_issue, read_version, site
+from connectors.jira_values import Unreadable, dump, instant, maybe, take, typed
 
 ISSUES_PER_FETCH = 100
 """For so many issues Cloud may be asked by id at a time."""

@@ -20,7 +20,7 @@ from requests.exceptions import InvalidURL, JSONDecodeError
 
 from connectors.base import Fatal, Retryable, Withheld, bounded_wait, http_date, retry_after, unreached
 from connectors.bounded import BoundedAdapter
-from connectors.jira_things import Unreadable, instant, typed
+from connectors.jira_values import Unreadable, instant, typed
 
 P = ParamSpec("P")
 T = TypeVar("T")

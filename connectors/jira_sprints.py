@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from connectors.base import Read, Ref, Retryable, Withheld
 from connectors.jira_client import Client, NotFound, Refused
-from connectors.jira_things import dump, instant, maybe, problem, take
+from connectors.jira_values import dump, instant, maybe, problem, take
 from pmsync.core.events import Instant, Sprint
 
 KIND = "sprint"

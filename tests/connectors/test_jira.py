@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from requests import PreparedRequest, Response
 
-from connectors import jira_client, jira_query, jira_things
+from connectors import jira_client, jira_query, jira_things, jira_values
 from connectors.base import Connector, ConnectorError, Counting, Fatal, Naming, Read, Ref, Retryable, Withheld
 from connectors.jira import JiraConnector, JiraSettings
 from connectors.jira_client import Refused
@@ -641,7 +641,7 @@ def test_how_much_there_is_to_read(stage: Stage, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", ["-1", "2h", "1" * 19, "1" * 5000, "\u0663"])
 def test_a_past_time_that_is_no_number_of_seconds_is_a_problem(value: str) -> None:
-    with pytest.raises(jira_things.Unreadable, match="a past time is no number of seconds"):
+    with pytest.raises(jira_values.Unreadable, match="a past time is no number of seconds"):
         translated(entry("1", 3, step("timespent", None, value)))
 
 
