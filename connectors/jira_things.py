@@ -30,6 +30,7 @@ from connectors.jira_values import (
     take,
     typed,
 )
+from connectors.jira_worklogs import wordless, worklogs
 from pmsync.core.events import MAX_CHANGES, MAX_LINKS, Change, Link, Milestone, Scalar, StatusCategory, WorkItem
 
 T = TypeVar("T")
@@ -43,6 +44,7 @@ ESTIMATES = ("Story Points", "Story point estimate")
 ISSUE_FIELDS = (
     "summary", "issuetype", "project", "status", "assignee", "duedate", "created", "updated", "fixVersions", "labels", "parent",
     "resolution", "timeoriginalestimate", "timespent", "timeestimate", "issuelinks",
+    "worklog",
 )  # fmt: skip
 CATEGORIES: Mapping[str, StatusCategory] = {
     "new": StatusCategory.todo,
@@ -189,7 +191,9 @@ def read_issue(issue: Issue, site: Site) -> Read:
     try:
         return Read(ref, time, content=translate_issue(issue, site))
     except (ValueError, OverflowError) as error:
-        return Read(ref, time, problem=problem(error), raw=dump({"issue": raw, "changelog": list(issue.histories)}))
+        return Read(
+            ref, time, problem=problem(error), raw=dump({"issue": wordless(raw), "changelog": list(issue.histories)})
+        )
 
 
 def translate_issue(issue: Issue, site: Site) -> WorkItem:
@@ -205,6 +209,7 @@ def translate_issue(issue: Issue, site: Site) -> WorkItem:
     versions = [take(version, "id", str) for version in maybe(raw, "fields.fixVersions", list) or []]
     resolution = _resolution(raw, site)
     project, linked = take(raw, "fields.project.key", str), _links(raw, entries, site)
+    logged = worklogs(raw)
     item = WorkItem(
         key=key,
         container=site.containers.get(maybe(raw, "fields.project.id", str) or "", project),
@@ -227,6 +232,8 @@ def translate_issue(issue: Issue, site: Site) -> WorkItem:
         labels=tuple(sorted({typed(label, str, "fields.labels") for label in maybe(raw, "fields.labels", list) or []})),
         links=tuple(linked[:MAX_LINKS]),
         links_cut=len(linked) > MAX_LINKS,
+        worklogs=logged.kept,
+        worklogs_cut=logged.is_cut,
     )
     changes = _changes(entries, _readers(site, chosen), site.containers)
     past = _categories(changes, entries, status.category, resolution, site)

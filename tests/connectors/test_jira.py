@@ -29,7 +29,17 @@ from connectors.jira_query import Query
 from connectors.jira_things import CustomField, Issue, Site, Status
 from connectors.pump import Pump
 from connectors.testing import MemoryBus, MemoryLedger
-from pmsync.core.events import MAX_CHANGES, MAX_LINKS, Change, Link, Milestone, Snapshot, StatusCategory, WorkItem
+from pmsync.core.events import (
+    MAX_CHANGES,
+    MAX_LINKS,
+    Change,
+    Link,
+    Milestone,
+    Snapshot,
+    StatusCategory,
+    WorkItem,
+    Worklog,
+)
 from pmsync.standins.jira import HTML, TRUNCATED, Fault, JiraSite, StandinStatus
 from pmsync.standins.server import serve
 
@@ -243,6 +253,19 @@ ISSUE: dict[str, Any] = {
         "timespent": 7200,
         "timeestimate": 21600,
         "aggregatetimespent": 36000,
+        "worklog": {
+            "total": 1,
+            "worklogs": [
+                {
+                    "id": "5",
+                    "author": {"accountId": "acc-1"},
+                    "comment": "a secret deed",
+                    "created": "2026-03-04T10:00:00.000+0100",
+                    "started": "2026-03-03T10:00:00.000+0100",
+                    "timeSpentSeconds": 7200,
+                }
+            ],
+        },
         "issuelinks": [
             {
                 "id": "1",
@@ -308,17 +331,29 @@ def test_translate_issue_present_values() -> None:
             Link(relation="blocks", key="APO-6"),
             Link(relation="relates to", key="ZEU-7"),
         ),
+        worklogs=(
+            Worklog(
+                id="5",
+                created_at=T0 + timedelta(days=2),
+                started_at=T0 + timedelta(days=1),
+                seconds=7200,
+                by="acc-1",
+            ),
+        ),
     )
 
 
 def test_translate_issue_with_nothing_set() -> None:
     empty = {
-        name: None for name in ISSUE["fields"] if name[:3] in ("cus", "ass", "due", "fix", "lab", "par", "tim", "iss")
+        name: None
+        for name in ISSUE["fields"]
+        if name[:3] in ("cus", "ass", "due", "fix", "lab", "par", "tim", "iss", "wor")
     } | {"issuetype": {"name": "Bug"}}
     found = translated(**empty)
     assert (found.assignee, found.due_date, found.estimate, found.milestone, found.sprint) == (None,) * 5
     assert (found.time_estimate, found.time_spent, found.time_left) == (None,) * 3
     assert (found.blocked, found.parent, found.labels, found.links) == (False, None, (), ())
+    assert (found.worklogs, found.worklogs_cut) == ((), False)
 
 
 def test_sprint_is_the_last_where_none_is_active() -> None:
@@ -689,6 +724,8 @@ def test_a_long_history_keeps_the_newest() -> None:
         ("fields.issuelinks", [{"type": {"inward": "blocks"}}], "type.outward"),
         ("fields.issuelinks", [{"type": {"inward": "x"}, "inwardIssue": {"id": "1"}}], "inwardIssue.key"),
         ("fields.issuelinks", {"id": "1"}, "fields.issuelinks is dict"),
+        ("fields.worklog", {"worklogs": [{"id": "1", "comment": "a secret"}]}, "timeSpentSeconds is missing"),
+        ("fields.worklog", [{"comment": "a secret"}], "fields.worklog.worklogs is list"),
         ("fields.project.id", 8, "fields.project.id is int"),
         ("fields.resolution", {"id": "1"}, "fields.resolution.name"),
         ("fields.customfield_3", ["x"], "a sprint has no id"),
@@ -713,6 +750,7 @@ def test_what_cannot_be_translated_says_which_field(path: str, value: Any, says:
     assert "secret" not in read.problem
     assert "\n" not in read.problem
     assert json.loads(read.raw)["issue"].keys() == raw.keys()
+    assert b"secret deed" not in read.raw
 
 
 JSON = st.recursive(
