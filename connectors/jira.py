@@ -1,4 +1,5 @@
-"""Jira, Cloud and Data Center: issues with the whole of their changelog and their worklogs, and the versions and sprints of their projects.
+"""Jira, Cloud and Data Center: issues with the whole of their changelog and their worklogs, and the versions and sprints of
+their projects.
 
 Search lists what changed; its index lags and its JQL knows whole minutes only, in the zone of the account's profile. So
 `changed` repeats the minute of `since`, and what the changelog (read by id, hence newer) says of later times is left out.

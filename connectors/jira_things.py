@@ -43,8 +43,7 @@ MOST_POINTS = 10**9
 ESTIMATES = ("Story Points", "Story point estimate")
 ISSUE_FIELDS = (
     "summary", "issuetype", "project", "status", "assignee", "duedate", "created", "updated", "fixVersions", "labels", "parent",
-    "resolution", "timeoriginalestimate", "timespent", "timeestimate", "issuelinks",
-    "worklog",
+    "resolution", "timeoriginalestimate", "timespent", "timeestimate", "issuelinks", "worklog",
 )  # fmt: skip
 CATEGORIES: Mapping[str, StatusCategory] = {
     "new": StatusCategory.todo,

@@ -72,8 +72,7 @@ LINK_TYPES = {
 }
 SYSTEM_FIELDS = (
     "summary", "issuetype", "project", "status", "assignee", "duedate", "created", "updated", "fixVersions", "labels", "parent",
-    "resolution", "timeoriginalestimate", "timespent", "timeestimate", "issuelinks",
-    "worklog",
+    "resolution", "timeoriginalestimate", "timespent", "timeestimate", "issuelinks", "worklog",
 )  # fmt: skip
 
 
