@@ -1678,7 +1678,11 @@ def main() -> int:
     """Try the faults that the command line chooses."""
     gate = "--gate" in sys.argv
     outcomes: dict[str, Outcome] = {}
-    for fault in chosen([word for word in sys.argv[1:] if word != "--gate"], gate=gate):
+    faults = chosen([word for word in sys.argv[1:] if word != "--gate"], gate=gate)
+    if not faults:
+        print("no fault has a name that holds all these words", file=sys.stderr)
+        return 2
+    for fault in faults:
         outcomes[fault.name] = found = plant(fault)
         print(
             f"{'caught' if found.by else 'SURVIVED':8}  {fault.name}  ({fault.test}, {found.seconds:.0f} s)", flush=True
