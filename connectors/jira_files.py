@@ -104,7 +104,7 @@ def _versions(shelves: Shelves, issues: Sequence[Any], url: str, found: Found) -
         str(version["id"]): (version, key)
         for issue in issues
         if isinstance(key := _at(issue, "fields", "project", "key"), str)
-        for version in _at(issue, "fields", "fixVersions") or ()
+        for version in _list(_at(issue, "fields", "fixVersions"))
         if isinstance(version, dict) and version.get("id") is not None
     }
     listed = {str(each["id"]): (each, keys.get(str(each["projectId"]), "")) for each in shelves.get("version", [])}
@@ -118,7 +118,7 @@ def _sprints(issues: Sequence[Any], known: Site) -> Iterator[Read]:
     latest: dict[Ref, Read] = {}
     for issue in sorted(issues, key=_weight):
         project, key = (_at(issue, "fields", "project", name) for name in ("id", "key"))
-        for raw in (raw for field in known.sprint for raw in _at(issue, "fields", field.id) or ()):
+        for raw in (raw for field in known.sprint for raw in _list(_at(issue, "fields", field.id))):
             if isinstance(raw, dict) and isinstance(project, str) and isinstance(key, str):
                 read = read_sprint(raw, project, key, known.url)
                 latest[read.ref] = read
@@ -182,6 +182,10 @@ def _with_past(read: Read, past: Past) -> Read:
         return read
     changes = {"history": (), "untracked": WorkItem.TRACKED}
     return dataclasses.replace(read, content=read.content.model_copy(update=changes))
+
+
+def _list(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list) else ()
 
 
 def _at(value: Any, *path: str) -> Any:

@@ -434,25 +434,29 @@ def _parent(raw: Any, site: Site) -> str | None:
 
 
 def _links(raw: Any, entries: Iterable[Entry], site: Site) -> list[Link]:
-    """The issue's links to others; of links to pages and other sites nothing is read."""
+    """The issue's links to others; of links to pages and other sites nothing is read, nor of one that cannot be."""
     steps = [
-        Step(entry.at, *(_told_link(maybe(item, text, str), site) for _, text in SIDES))
+        Step(entry.at, *(_told_link(item, text, site) for _, text in SIDES))
         for entry in entries
         for name, item in entry.items
         if name in ("link", "issuelinks")
     ]
-    return links([_link(each, site) for each in maybe(raw, "fields.issuelinks", list) or []], steps)
+    present = (_link(each, site) for each in maybe(raw, "fields.issuelinks", list) or [])
+    return links(filter(None, present), steps)
 
 
-def _link(raw: Any, site: Site) -> Named:
+def _link(raw: Any, site: Site) -> Named | None:
     """A link says the words of its type for either end; the issue that it holds is the other end."""
-    side = "outward" if maybe(raw, "inwardIssue", dict) is None else "inward"
-    words = take(raw, f"type.{side}", str)
-    return Named(relation(_plain_name(words), site.blocking), take(raw, f"{side}Issue.key", str))
+    with suppress(Unreadable):
+        side = "outward" if maybe(raw, "inwardIssue", dict) is None else "inward"
+        words = take(raw, f"type.{side}", str)
+        return Named(relation(_plain_name(words), site.blocking), take(raw, f"{side}Issue.key", str))
+    return None
 
 
-def _told_link(text: str | None, site: Site) -> Named | None:
-    found = told(text) if text else None
+def _told_link(item: Any, side: str, site: Site) -> Named | None:
+    text = item.get(side)
+    found = told(text) if isinstance(text, str) else None
     return found and Named(relation(_plain_name(found[0]), site.blocking), found[1])
 
 

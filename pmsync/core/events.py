@@ -98,7 +98,7 @@ class Change(_Value):
 
 
 class Link(_Value):
-    """A link of a work item, as seen from it, to the item that is called `key` now. `relation` is `blocked_by`, else what
+    """A link of a work item, as seen from it, to the item that was called `key` when this one changed last. `relation` is `blocked_by`, else what
     the source calls it, in lower case (`blocks`, `relates to`). It stood from `since` (None: the source does not tell) until
     `until` (None: it stands); of one that was removed, `key` is what the other item was called then."""
 

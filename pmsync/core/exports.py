@@ -93,7 +93,7 @@ def _deadlines(sight: Sight) -> Iterator[tuple[Deadline, Progress, Forecast]]:
 
 
 def _sprints(sight: Sight) -> list[Course]:
-    return sorted(courses(sight.view), key=lambda course: course.thing)
+    return sorted(courses(sight.state, sight.view), key=lambda course: course.thing)
 
 
 def _occurrences(sight: Sight) -> Iterator[tuple[Thing, CalendarEntry, Occurrence]]:
