@@ -123,7 +123,8 @@ def parent(key: Key, issue: Any) -> str | None:
 
 
 def links(key: Key, issue: Any, events: Sequence[Any], blockers: Sequence[Any] | None) -> list[Link]:
-    """All that is known of an issue's links: those that stand, then those that are gone, the last one first. `blockers` is the list of what blocks it, None where that was not to be had: then the events are believed
+    """All that is known of an issue's links: those that stand, then those that are gone, the last one first. `blockers` is
+    the list of what blocks it, None where that was not to be had: then the events are believed
     if they come to as many as the issue counts. Raises `ValidationError` if something is not in GitHub's shape."""
     made, gone = _replay(key, events)
     present = {Named(PART_OF, above)} if (above := parent(key, issue)) else set[Named]()

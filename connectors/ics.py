@@ -129,7 +129,7 @@ class Scope:
 
 
 def _is_like(text: str, pattern: str) -> bool:
-    return fnmatchcase(text.casefold(), pattern.casefold())
+    return fnmatchcase(text.casefold(), pattern.casefold().replace("[", "[[]"))  # no classes of characters
 
 
 # ---- feed -> reads ----
@@ -354,16 +354,26 @@ def _properties(part: Part) -> Mapping[str, Sequence[Property]]:
         name = match.group().upper() if match else ""
         if name not in TELLING:
             continue
-        if len(line) > MAX_LINE:
-            raise Unreadable(f"{name} is longer than {MAX_LINE} characters")
         try:
-            _, params, value = Contentline(line).parts()  # type: ignore[no-untyped-call]
-        except ValueError:
-            raise Unreadable(f"{name} is no valid content line") from None
+            params, value = _line(name, line)
+        except Unreadable:
+            if name == "CATEGORIES":  # tells no time, and an entry can do without it
+                continue
+            raise
         found.setdefault(name, []).append(Property(value, params))
     if "EXRULE" in found:
         raise Unreadable("EXRULE is not supported (RFC 5545 has deprecated it)")
     return found
+
+
+def _line(name: str, line: str) -> tuple[Mapping[str, Any], str]:
+    if len(line) > MAX_LINE:
+        raise Unreadable(f"{name} is longer than {MAX_LINE} characters")
+    try:
+        _, params, value = Contentline(line).parts()  # type: ignore[no-untyped-call]
+    except ValueError:
+        raise Unreadable(f"{name} is no valid content line") from None
+    return params, value
 
 
 def _title(properties: Mapping[str, Sequence[Property]]) -> str | None:

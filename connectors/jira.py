@@ -1,4 +1,5 @@
-"""Jira, Cloud and Data Center: issues with the whole of their changelog, and the versions and sprints of their projects.
+"""Jira, Cloud and Data Center: issues with the whole of their changelog and their worklogs, and the versions and sprints of
+their projects.
 
 Search lists what changed; its index lags and its JQL knows whole minutes only, in the zone of the account's profile. So
 `changed` repeats the minute of `since`, and what the changelog (read by id, hence newer) says of later times is left out.
@@ -19,32 +20,17 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, field_validator, model_validator
 
-from connectors import base, jira_webhooks, webhooks
+from connectors import base, jira_webhooks, jira_worklogs, webhooks
 from connectors.base import ConnectorError, Fatal, Mark, Names, Read, Ref, Retryable, Withheld
 from connectors.jira_auth import WAYS, JiraAuth, expected, signed_in
-from connectors.jira_client import Client
+from connectors.jira_client import Client, NotFound
 from connectors.jira_cloud import Cloud
 from connectors.jira_data_center import DataCenter
 from connectors.jira_links import BLOCKING
 from connectors.jira_query import EARLIEST_ZONE, Query
 from connectors.jira_sprints import Sprints
-from connectors.jira_things import (
-    DROPPED,
-    ESTIMATES,
-    Issue,
-    Site,
-    Unreadable,
-    dump,
-    instant,
-    marks,
-    maybe,
-    plain_names,
-    read_issue,
-    read_version,
-    site,
-    take,
-    typed,
-)
+from connectors.jira_things import DROPPED, ESTIMATES, Issue, Site, marks, plain_names, read_issue, read_version, site
+from connectors.jira_values import Unreadable, dump, instant, maybe, take, typed
 
 ISSUES_PER_FETCH = 100
 """For so many issues Cloud may be asked by id at a time."""
@@ -164,7 +150,7 @@ class JiraConnector:
         yield [*versions, *self._sprints.of(project.id, container).values()]
         query = Query(project.key, since, self._zone())
         for issues in self._deployment.search(query, site.fields, self._settings.page_size):
-            yield [read_issue(issue, site) for issue in issues]
+            yield [self._issue(issue, site) for issue in issues]
 
     def unseen(self, container: str) -> Collection[str]:
         return {"sprint"} if self._sprints.is_denied(container) else ()
@@ -253,9 +239,23 @@ class JiraConnector:
 
     def _issues(self, ids: Sequence[str], site: Site) -> Iterator[Read]:
         issues, failed = self._deployment.issues(ids, site.fields)
-        reads = [read_issue(issue, site) for issue in issues]
+        reads = [self._issue(issue, site) for issue in issues]
         yield from reads
         missing = set(ids) - {read.ref.id for read in reads}
         if len(issues) + len(missing) > len(ids):
             raise Retryable("Jira answered with issues that were not asked for, so none can be said to be gone")
         yield from (failed.get(ident, Read(Ref("work_item", ident))) for ident in sorted(missing))
+
+    def _issue(self, issue: Issue, site: Site) -> Read:
+        """An issue with all of its worklogs; those of one that has more than it shows cost a request of their own."""
+        ident = jira_worklogs.lacking(issue.raw)
+        if not ident:
+            return read_issue(issue, site)
+
+        def page(start: int) -> Any:
+            size = str(jira_worklogs.PER_PAGE)
+            return self._client.get(f"issue/{quote(ident, safe='')}/worklog", startAt=str(start), maxResults=size)
+
+        with suppress(NotFound):  # it was deleted since, or time is tracked no more: those that it shows must do
+            issue = issue._replace(raw=self._client.read(jira_worklogs.with_all, issue.raw, page))
+        return read_issue(issue, site)

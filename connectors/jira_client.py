@@ -20,7 +20,7 @@ from requests.exceptions import InvalidURL, JSONDecodeError
 
 from connectors.base import Fatal, Retryable, Withheld, bounded_wait, http_date, retry_after, unreached
 from connectors.bounded import BoundedAdapter
-from connectors.jira_things import Unreadable, instant, typed
+from connectors.jira_values import Unreadable, instant, typed
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -125,7 +125,7 @@ def failure(response: Response) -> Retryable | NotFound | Refused:
         limit = LIMITS.get(response.headers.get("RateLimit-Reason", "")) if status == 429 else None
         why = f": {limit.words}" if limit else ""
         return Retryable(f"Jira answered {status} to {doing}{why}", _wait(response.headers, limit))
-    if status == 404 and re.search(r"/(project|version|board)/|/issue/\d+$", doing):
+    if status == 404 and re.search(r"/(project|version|board)/|/issue/\d+(/worklog)?$", doing):
         return NotFound(f"Jira has nothing at {doing}, or this account may not see it; check the key and permissions")
     advice = {
         400: "a project in the configuration may be gone or hidden from this account; run `pmsync doctor`",

@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 from connectors.base import Read, Retryable
 from connectors.jira_client import MAX_PAGES, Client
 from connectors.jira_query import Query
-from connectors.jira_things import Issue, failures, identity, maybe, take
+from connectors.jira_things import Issue, failures
+from connectors.jira_values import identity, maybe, take
 
 IDS_PER_PAGE = 5000
 HISTORIES_PER_PAGE = 1000

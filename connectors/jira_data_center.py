@@ -16,7 +16,8 @@ from urllib.parse import quote
 from connectors.base import Read, Retryable
 from connectors.jira_client import MAX_PAGES, Client
 from connectors.jira_query import Query
-from connectors.jira_things import Issue, Unreadable, identity, maybe, take, updated_at
+from connectors.jira_things import Issue, updated_at
+from connectors.jira_values import Unreadable, identity, maybe, take
 
 ISSUES_PER_PAGE = 1000
 """What a server gives at the most, unless it is set otherwise; it may give less."""

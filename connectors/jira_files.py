@@ -1,5 +1,5 @@
-"""Jira's answers in files: searches and single issues, with or without changelogs, versions, and the lists of statuses,
-fields and projects that explain them.
+"""Jira's answers in files: searches and single issues, with or without changelogs, worklogs by issue, versions, and the
+lists of statuses, fields and projects that explain them.
 
 What a live site is asked for besides, its issues tell themselves here: each holds its status with its category, its
 versions and sprints with their dates, and with `expand=names` the names of its custom fields.
@@ -18,7 +18,8 @@ from connectors.files import OTHER, Files, Found, Shelves, has
 from connectors.jira import JiraSettings
 from connectors.jira_sprints import read_sprint
 from connectors.jira_things import Issue, Site, plain_names, read_issue, read_version, site, updated_at
-from pmsync.core.events import WorkItem
+from connectors.jira_values import identity
+from pmsync.core.events import MAX_WORKLOGS, WorkItem
 
 NO_NAMES = (
     "the names of the custom fields: add expand=names to the search, or the answer of GET /rest/api/3/field; without "
@@ -26,6 +27,7 @@ NO_NAMES = (
 )
 NO_HISTORY = "the changelogs of {} issues: add expand=changelog to the search; without them they have no past"
 CUT = "the older part of the changelogs of {} issues: add the answers of POST /rest/api/3/changelog/bulkfetch"
+NO_WORKLOGS = "the worklogs of {} issues, in part or all: add the answers of GET /rest/api/3/issue/ID/worklog"
 NO_PROJECT = "the keys of the projects of {} versions: add the answer of GET /rest/api/3/project/ID"
 
 
@@ -44,14 +46,18 @@ def read(settings: JiraSettings, shelves: Shelves, containers: Collection[str]) 
     found.reads += _versions(shelves, issues, settings.url, found)
     found.reads += _sprints(issues, known)
     pasts = _bulk(shelves.get("changelog", []))
+    logged = _logged(shelves.get("worklog", []))
     unknown = cut = 0
     for issue in issues:
         past = pasts.get(str(issue.get("id"))) or _inline(issue)
-        found.reads.append(_with_past(read_issue(Issue(issue, past.histories, past.is_cut), known), past))
+        whole = Issue(_with_worklogs(issue, logged), past.histories, past.is_cut)
+        found.reads.append(_with_past(read_issue(whole, known), past))
         unknown, cut = unknown + (not past.is_known), cut + past.is_cut
     if issues and not shelves.get("names") and not any(_is_custom(each) for each in shelves.get("field", [])):
         found.lacks.append(NO_NAMES)
-    found.lacks += [words.format(count) for words, count in ((NO_HISTORY, unknown), (CUT, cut)) if count]
+    unlogged = sum(_is_unlogged(each) for each in found.reads)
+    lacking = ((NO_HISTORY, unknown), (CUT, cut), (NO_WORKLOGS, unlogged))
+    found.lacks += [words.format(count) for words, count in lacking if count]
     found.left["not read by pmsync"] += len(shelves.get(OTHER, []))
     return found
 
@@ -98,7 +104,7 @@ def _versions(shelves: Shelves, issues: Sequence[Any], url: str, found: Found) -
         str(version["id"]): (version, key)
         for issue in issues
         if isinstance(key := _at(issue, "fields", "project", "key"), str)
-        for version in _at(issue, "fields", "fixVersions") or ()
+        for version in _list(_at(issue, "fields", "fixVersions"))
         if isinstance(version, dict) and version.get("id") is not None
     }
     listed = {str(each["id"]): (each, keys.get(str(each["projectId"]), "")) for each in shelves.get("version", [])}
@@ -112,7 +118,7 @@ def _sprints(issues: Sequence[Any], known: Site) -> Iterator[Read]:
     latest: dict[Ref, Read] = {}
     for issue in sorted(issues, key=_weight):
         project, key = (_at(issue, "fields", "project", name) for name in ("id", "key"))
-        for raw in (raw for field in known.sprint for raw in _at(issue, "fields", field.id) or ()):
+        for raw in (raw for field in known.sprint for raw in _list(_at(issue, "fields", field.id))):
             if isinstance(raw, dict) and isinstance(project, str) and isinstance(key, str):
                 read = read_sprint(raw, project, key, known.url)
                 latest[read.ref] = read
@@ -135,6 +141,32 @@ def _bulk(logs: Sequence[Any]) -> Mapping[str, Past]:
     return {ident: Past(each, is_known=True, is_cut=False) for ident, each in histories.items()}
 
 
+def _logged(listed: Sequence[Any]) -> Mapping[str, list[Any]]:
+    """Worklogs that were asked for by issue, by the id of the issue."""
+    found = defaultdict[str, list[Any]](list)
+    for each in listed:
+        found[str(each["issueId"])].append(each)
+    return found
+
+
+def _with_worklogs(issue: Mapping[str, Any], logged: Mapping[str, list[Any]]) -> Mapping[str, Any]:
+    """The issue with those that were asked for besides, each once, as one that shows them all."""
+    more = logged.get(str(issue.get("id")))
+    if not more or not isinstance(issue["fields"], dict):
+        return issue
+    shown = _at(issue, "fields", "worklog")
+    own = _at(shown, "worklogs")
+    listed = {identity(each): each for each in [*(own if isinstance(own, list) else []), *more]}
+    worklog = {"total": _at(shown, "total"), "worklogs": list(listed.values())}
+    return {**issue, "fields": {**issue["fields"], "worklog": worklog}}
+
+
+def _is_unlogged(read: Read) -> bool:
+    """Whether there are worklogs that the files lack; of those that they hold only so many are kept."""
+    item = read.content
+    return isinstance(item, WorkItem) and item.worklogs_cut and len(item.worklogs) < MAX_WORKLOGS
+
+
 def _inline(issue: Mapping[str, Any]) -> Past:
     """The changelog that a search with expand=changelog puts into the issue; of a long one only the newest part."""
     histories = _at(issue, "changelog", "histories")
@@ -152,6 +184,10 @@ def _with_past(read: Read, past: Past) -> Read:
     return dataclasses.replace(read, content=read.content.model_copy(update=changes))
 
 
+def _list(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list) else ()
+
+
 def _at(value: Any, *path: str) -> Any:
     for step in path:
         value = value.get(step) if isinstance(value, dict) else None
@@ -162,12 +198,13 @@ FILES = Files(
     shapes={
         "issue": has("key", "fields"),
         "changelog": has("issueId", "changeHistories"),
+        "worklog": has("id", "issueId", "timeSpentSeconds"),
         "version": has("id", "name", "projectId", "released"),  # a component has the first three, too
         "project": lambda each: {"id", "key", "name"} <= each.keys() and "fields" not in each,
         "status": has("id", "name", "statusCategory"),
         "field": has("id", "name", "custom"),
         "names": lambda each: isinstance(each.get("names"), dict),
     },
-    envelopes=("issues", "issueChangeLogs", "values", "versions"),
+    envelopes=("issues", "issueChangeLogs", "values", "versions", "worklogs"),
     read=read,
 )

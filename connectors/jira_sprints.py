@@ -1,7 +1,8 @@
 """Jira: the sprints of a project, by the boards that show it, through the API of Jira Software.
 
-A board may show several projects, so a sprint is read as a thing of each project: its id is `PROJECT/SPRINT`. Whoever may
-not see boards has no sprints, and is told so by `doctor`; what is known already stays, and nothing else is the worse for it.
+A board may show several projects, so a sprint is read as a thing of each project: its id is `PROJECT/SPRINT`. Where
+boards cannot be read, whether for want of a right or because Jira fails at them, what is known of sprints stays, and nothing
+else is the worse for it; `doctor` says so.
 
 Next on the way of an event: `connectors/jira.py`, which lists sprints beside versions.
 """
@@ -13,9 +14,9 @@ from itertools import groupby
 from typing import Any
 from urllib.parse import quote
 
-from connectors.base import Read, Ref, Retryable, Withheld
+from connectors.base import ConnectorError, Read, Ref, Retryable, Withheld
 from connectors.jira_client import Client, NotFound, Refused
-from connectors.jira_things import dump, instant, maybe, problem, take
+from connectors.jira_values import dump, instant, maybe, problem, take
 from pmsync.core.events import Instant, Sprint
 
 KIND = "sprint"
@@ -24,8 +25,6 @@ MOST_PAGES = 400
 UNREADABLE = "unreadable"
 KANBAN = "kanban"
 """A kind of board without sprints; of the others, those that have none answer 400."""
-DENIED = frozenset({400, 401, 403, 404})
-"""Without the scopes for boards or sprints, without a licence for Jira Software, without Jira Software."""
 
 
 class Sprints:
@@ -37,12 +36,12 @@ class Sprints:
         self._denied: set[str] = set()
 
     def is_denied(self, container: str) -> bool:
-        """Whether the boards of a container were not shown when they were last asked for."""
+        """Whether the boards of a container could not be read when they were last asked for."""
         return container in self._denied
 
     def of(self, project: str, container: str) -> Mapping[Ref, Read]:
-        """All sprints of the project with this id, each once, though several boards may show it; none where its boards are
-        not shown."""
+        """All sprints of the project with this id, each once, though several boards may show it; none where its boards
+        cannot be read: that must not keep its issues."""
         try:
             return self._of(project, container)
         except Withheld:
@@ -50,13 +49,13 @@ class Sprints:
 
     def by_id(self, idents: Sequence[str], home: Callable[[str], str]) -> Iterator[Read]:
         """Each of these as its project sees it now; `home` says which container the project with an id is. Raises
-        `Withheld` where its boards are not shown: then nobody knows."""
+        `Withheld` where its boards cannot be read: then nobody knows."""
         for project, some in groupby(sorted(idents), key=lambda ident: ident.partition("/")[0]):
             found = self._of(project, home(project))
             yield from (found.get(ref, Read(ref)) for ref in (Ref(KIND, ident) for ident in some))
 
     def check(self, project: str, container: str) -> Iterator[str]:
-        """A line for `doctor` where the boards of a project, or their sprints, are not shown."""
+        """A line for `doctor` where the boards of a project, or their sprints, cannot be read."""
         try:
             self._of(project, container)
         except Withheld as error:
@@ -70,9 +69,9 @@ class Sprints:
                 for raw in self._on(board):
                     read = read_sprint(raw, project, container, self._url)
                     found[read.ref] = read
-        except (NotFound, Refused) as error:
-            if isinstance(error, Refused) and error.status not in DENIED:
-                raise
+        except ConnectorError as error:
+            if isinstance(error, Retryable) and error.after is not None:
+                raise  # Jira wants to be left alone, and not only with this
             self._denied.add(container)
             raise Withheld(str(error)) from None
         return found

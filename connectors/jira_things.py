@@ -6,21 +6,31 @@ All of it is pure. A status is judged by its id, since names differ from team to
 from __future__ import annotations
 
 import dataclasses
-import json
-import math
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Literal, NamedTuple, TypeVar
 
-from pydantic import ValidationError
-
 from connectors.base import Mark, Read, Ref
 from connectors.jira_links import BLOCKING, Named, Step, links, relation, told
+from connectors.jira_values import (
+    Unreadable,
+    account,
+    dump,
+    identity,
+    instant,
+    maybe,
+    problem,
+    rank,
+    seconds,
+    take,
+    typed,
+)
+from connectors.jira_worklogs import wordless, worklogs
 from pmsync.core.events import MAX_CHANGES, MAX_LINKS, Change, Link, Milestone, Scalar, StatusCategory, WorkItem
 
 T = TypeVar("T")
@@ -29,12 +39,11 @@ SKEW = timedelta(seconds=2)
 """Jira stamps a change and the issue's `updated` a few milliseconds apart, in either order, and Data Center may show the
 latter in whole seconds."""
 MOST_POINTS = 10**9
-MOST_SECONDS = 10**12
 
 ESTIMATES = ("Story Points", "Story point estimate")
 ISSUE_FIELDS = (
     "summary", "issuetype", "project", "status", "assignee", "duedate", "created", "updated", "fixVersions", "labels", "parent",
-    "resolution", "timeoriginalestimate", "timespent", "timeestimate", "issuelinks",
+    "resolution", "timeoriginalestimate", "timespent", "timeestimate", "issuelinks", "worklog",
 )  # fmt: skip
 CATEGORIES: Mapping[str, StatusCategory] = {
     "new": StatusCategory.todo,
@@ -49,12 +58,6 @@ DROPPED = (
 """Resolutions that say of something closed that it was not done: Jira's own, and what teams commonly add."""
 SPRINT_ID = re.compile(r"\[id=(\d+),|,id=(\d+),name=|,id=(\d+)\]$")
 SPRINT_STATE = re.compile(r",state=(\w+),name=|,state=(\w+)\]$")
-UNWRITABLE = re.compile("[\\0\ud800-\udfff]")
-"""What JSON can hold and UTF-8 or a database cannot."""
-
-
-class Unreadable(ValueError):
-    """Something that Jira sent is not what it should be; the message names the field and holds no content."""
 
 
 class Status(NamedTuple):
@@ -187,7 +190,9 @@ def read_issue(issue: Issue, site: Site) -> Read:
     try:
         return Read(ref, time, content=translate_issue(issue, site))
     except (ValueError, OverflowError) as error:
-        return Read(ref, time, problem=problem(error), raw=dump({"issue": raw, "changelog": list(issue.histories)}))
+        return Read(
+            ref, time, problem=problem(error), raw=dump({"issue": wordless(raw), "changelog": list(issue.histories)})
+        )
 
 
 def translate_issue(issue: Issue, site: Site) -> WorkItem:
@@ -203,6 +208,7 @@ def translate_issue(issue: Issue, site: Site) -> WorkItem:
     versions = [take(version, "id", str) for version in maybe(raw, "fields.fixVersions", list) or []]
     resolution = _resolution(raw, site)
     project, linked = take(raw, "fields.project.key", str), _links(raw, entries, site)
+    logged = worklogs(raw)
     item = WorkItem(
         key=key,
         container=site.containers.get(maybe(raw, "fields.project.id", str) or "", project),
@@ -212,12 +218,12 @@ def translate_issue(issue: Issue, site: Site) -> WorkItem:
         created_at=instant(take(raw, "fields.created", str), "fields.created"),
         status=status.name,
         status_category=_resolved(status.category, resolution),
-        assignee=_assignee(raw),
+        assignee=account(raw, "fields.assignee"),
         due_date=_day(maybe(raw, "fields.duedate", str), "fields.duedate"),
         estimate=_points(_custom(raw, chosen[0]), "the estimate"),
-        time_estimate=_seconds(maybe(raw, "fields.timeoriginalestimate", object), "the original estimate"),
-        time_spent=_seconds(maybe(raw, "fields.timespent", object), "the time spent"),
-        time_left=_seconds(maybe(raw, "fields.timeestimate", object), "the remaining estimate"),
+        time_estimate=seconds(maybe(raw, "fields.timeoriginalestimate", object), "the original estimate"),
+        time_spent=seconds(maybe(raw, "fields.timespent", object), "the time spent"),
+        time_left=seconds(maybe(raw, "fields.timeestimate", object), "the remaining estimate"),
         milestone=_first(versions),
         sprint=_sprint(_custom(raw, chosen[1])),
         blocked=bool(_custom(raw, chosen[2])),
@@ -225,6 +231,8 @@ def translate_issue(issue: Issue, site: Site) -> WorkItem:
         labels=tuple(sorted({typed(label, str, "fields.labels") for label in maybe(raw, "fields.labels", list) or []})),
         links=tuple(linked[:MAX_LINKS]),
         links_cut=len(linked) > MAX_LINKS,
+        worklogs=logged.kept,
+        worklogs_cut=logged.is_cut,
     )
     changes = _changes(entries, _readers(site, chosen), site.containers)
     past = _categories(changes, entries, status.category, resolution, site)
@@ -250,7 +258,7 @@ def _entries(changelog: Sequence[Any]) -> list[Entry]:
 
 
 def _place(at: datetime, ident: str) -> tuple[datetime, float, str]:
-    return at, _number(ident), ident
+    return at, rank(ident), ident
 
 
 Values = Callable[[Any, Any], Scalar]
@@ -426,34 +434,30 @@ def _parent(raw: Any, site: Site) -> str | None:
 
 
 def _links(raw: Any, entries: Iterable[Entry], site: Site) -> list[Link]:
-    """The issue's links to others; of links to pages and other sites nothing is read."""
+    """The issue's links to others; of links to pages and other sites nothing is read, nor of one that cannot be."""
     steps = [
-        Step(entry.at, *(_told_link(maybe(item, text, str), site) for _, text in SIDES))
+        Step(entry.at, *(_told_link(item, text, site) for _, text in SIDES))
         for entry in entries
         for name, item in entry.items
         if name in ("link", "issuelinks")
     ]
-    return links([_link(each, site) for each in maybe(raw, "fields.issuelinks", list) or []], steps)
+    present = (_link(each, site) for each in maybe(raw, "fields.issuelinks", list) or [])
+    return links(filter(None, present), steps)
 
 
-def _link(raw: Any, site: Site) -> Named:
+def _link(raw: Any, site: Site) -> Named | None:
     """A link says the words of its type for either end; the issue that it holds is the other end."""
-    side = "outward" if maybe(raw, "inwardIssue", dict) is None else "inward"
-    words = take(raw, f"type.{side}", str)
-    return Named(relation(_plain_name(words), site.blocking), take(raw, f"{side}Issue.key", str))
+    with suppress(Unreadable):
+        side = "outward" if maybe(raw, "inwardIssue", dict) is None else "inward"
+        words = take(raw, f"type.{side}", str)
+        return Named(relation(_plain_name(words), site.blocking), take(raw, f"{side}Issue.key", str))
+    return None
 
 
-def _told_link(text: str | None, site: Site) -> Named | None:
-    found = told(text) if text else None
+def _told_link(item: Any, side: str, site: Site) -> Named | None:
+    text = item.get(side)
+    found = told(text) if isinstance(text, str) else None
     return found and Named(relation(_plain_name(found[0]), site.blocking), found[1])
-
-
-def _assignee(raw: Any) -> str | None:
-    """The account's id; Data Center has none, and keys that stay when a user is renamed (old ones names alone)."""
-    if maybe(raw, "fields.assignee", dict) is None:
-        return None
-    keys = (maybe(raw, f"fields.assignee.{name}", str) for name in ("accountId", "key", "name"))
-    return next((key for key in keys if key), None) or take(raw, "fields.assignee.accountId", str)
 
 
 def _plain_name(name: str) -> str:
@@ -498,7 +502,7 @@ def _sprint_state(raw: Any) -> tuple[str, bool]:
 
 
 def _first(versions: Iterable[str]) -> str | None:
-    return min(versions, key=lambda ident: (_number(ident), ident), default=None)
+    return min(versions, key=lambda ident: (rank(ident), ident), default=None)
 
 
 def _points(value: Any, what: str) -> int | None:
@@ -512,18 +516,8 @@ def _points(value: Any, what: str) -> int | None:
     raise Unreadable(f"{what} is no number of points")
 
 
-def _seconds(value: Any, what: str) -> int | None:
-    """Seconds of work, from a number or its digits."""
-    if value is None:
-        return None
-    digits = "" if isinstance(value, bool) else str(value)
-    if digits.isascii() and digits.isdigit() and len(digits) < 20 and int(digits) <= MOST_SECONDS:
-        return int(digits)
-    raise Unreadable(f"{what} is no number of seconds")
-
-
 def _past_seconds(ident: str | None, text: str | None) -> int | None:
-    return _seconds(ident or text, "a past time")
+    return seconds(ident or text, "a past time")
 
 
 def _day(value: str | None, what: str) -> date | None:
@@ -540,72 +534,3 @@ def _key(text: Any) -> str:
 
 def _iso(day: date | None) -> str | None:
     return day.isoformat() if day else None
-
-
-def instant(value: Any, what: str) -> datetime:
-    """An instant from ISO text; the documentation of the bulk changelog also shows seconds since 1970."""
-    try:
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            return datetime.fromtimestamp(value / 1000 if value > 10**11 else value, UTC)
-        when = datetime.fromisoformat(typed(value, str, what))
-        if when.tzinfo is not None:
-            return when.astimezone(UTC)
-    except (ValueError, OverflowError, OSError):
-        pass
-    raise Unreadable(f"{what} is no instant")
-
-
-def _number(ident: str) -> float:
-    return int(ident) if ident.isascii() and ident.isdigit() else math.inf
-
-
-def identity(raw: Any) -> str:
-    """The id of a thing, empty where it cannot be read."""
-    try:
-        return maybe(raw, "id", str) or ""
-    except Unreadable:
-        return ""
-
-
-def typed(value: Any, kind: type[T], what: str) -> T:
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is int):
-        raise Unreadable(f"{what} is {type(value).__name__}, not {kind.__name__}")
-    if isinstance(value, str) and UNWRITABLE.search(value):
-        raise Unreadable(f"{what} holds characters that are no text")
-    return value
-
-
-def take(raw: Any, path: str, kind: type[T]) -> T:
-    """The value at a dotted path, of this type; raises `Unreadable` naming the path."""
-    value = raw
-    for step in path.split("."):
-        if not isinstance(value, dict) or value.get(step) is None:
-            raise Unreadable(f"{path} is missing")
-        value = value[step]
-    return typed(value, kind, path)
-
-
-def maybe(raw: Any, path: str, kind: type[T]) -> T | None:
-    """The value at a dotted path, None where it or what should hold it is absent or null."""
-    value = raw
-    for step in path.split("."):
-        if not isinstance(value, dict):
-            typed(value, dict, path)
-        value = value.get(step)
-        if value is None:
-            return None
-    return typed(value, kind, path)
-
-
-def problem(error: Exception) -> str:
-    """One line that names the field and holds no content."""
-    if isinstance(error, ValidationError):
-        return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['type']}" for e in error.errors(include_input=False)[:3])
-    return str(error)
-
-
-def dump(raw: Any) -> bytes:
-    try:
-        return json.dumps(raw).encode()
-    except RecursionError:
-        return b""

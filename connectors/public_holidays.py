@@ -91,8 +91,10 @@ def public_holidays(container: str, years: Sequence[int], language: str) -> Mapp
     if region and region not in known[country]:
         regions = ", ".join(known[country]) or "none"
         raise Withheld(f"{container}: {country} has no region {region!r} here; it has: {regions}")
-    # Without a language the names, and so the events, would be those of whatever machine this runs on.
-    found = holidays.country_holidays(country, subdiv=region or None, years=years, language=language)
+    # Without a language, or in one that it lacks, the library takes that of the machine: events would change with it.
+    place = holidays.country_holidays(country, subdiv=region or None)
+    named = language if language in place.supported_languages else place.default_language
+    found = holidays.country_holidays(country, subdiv=region or None, years=years, language=named)
     return dict(sorted(found.items()))
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
@@ -449,7 +450,7 @@ class Pump:
             self._take_hints()
         known = self._things_in(container)
         self._fetch_many(mark.ref for mark in there.values() if _differs(mark, known.get(mark.ref)))
-        self._bury_missing(container, sorted(known.keys() - there.keys()), len(known))
+        self._bury_missing(container, sorted(known.keys() - there.keys()), Counter(ref.kind for ref in known))
         known = self._things_in(container)
         self._doubt_name(container, len(there), len(there.keys() - known.keys()))
         self._say_synced(container, len(there))
@@ -466,9 +467,9 @@ class Pump:
         )
         self._publish([Read(Ref("synced", container), content=synced)])
 
-    def _bury_missing(self, container: str, missing: Sequence[Ref], known: int) -> None:
+    def _bury_missing(self, container: str, missing: Sequence[Ref], known: Mapping[str, int]) -> None:
         """What a container does not list any more has moved, or is gone: by id decides. What its source neither lists
-        nor gives by id is gone too, however it says so."""
+        nor gives by id is gone too, however it says so; but not of a kind of which suddenly much is (`known` counts each)."""
         gone = dict[Ref, Entry | None]()
         for some in _pages(missing):
             began, entries = self.monotonic(), self.ledger.entries(self._source, some)
@@ -478,11 +479,19 @@ class Pump:
             absent = ({read.ref for read in reads} | withheld.keys()) - {read.ref for read in there}
             gone |= {ref: entries.get(ref) for ref in sorted(absent)}
             self._rest(len(some), began)
-        self._doubt_bulk(container, len(gone), known)
-        for some in _pages(list(gone)):
+        count = Counter(ref.kind for ref in gone)
+        is_doubted = container not in self.accept_missing and _is_much(len(gone), sum(known.values()))
+        doubtful = [kind for kind in count if is_doubted and _is_much(count[kind], known[kind])]
+        for some in _pages([ref for ref in gone if ref.kind not in doubtful]):
             entries = self.ledger.entries(self._source, some)
             # What a hint told of while it rested was looked at later.
             self._publish([Read(ref) for ref in some if entries.get(ref) == gone[ref]])
+        if doubtful:
+            said = ", ".join(f"{count[kind]} of {known[kind]} {kind.replace('_', ' ')}s" for kind in doubtful)
+            raise Withheld(
+                f"{self._source}: {said} of {container} are missing at the source; none of them was removed. If they were "
+                f"really deleted, run once with --accept-missing {container}"
+            )
 
     def _is_sweep_due(self, container: str, swept_at: datetime | None, now: datetime, every: timedelta) -> bool:
         # abs: after a clock was set back, the last sweep may lie in the future.
@@ -497,16 +506,9 @@ class Pump:
         """What is known of a container, but for what its source does not let us see."""
         return seen(self.connector, container, self.ledger.in_container(self._source, container))
 
-    def _doubt_bulk(self, container: str, missing: int, known: int) -> None:
-        if missing > BULK_COUNT and missing > BULK_SHARE * known and container not in self.accept_missing:
-            raise Withheld(
-                f"{self._source}: {missing} of {known} things of {container} are missing at the source; nothing was "
-                f"removed. If they were really deleted, run once with --accept-missing {container}"
-            )
-
     def _doubt_name(self, container: str, listed: int, elsewhere: int) -> None:
         """What is listed in a container and says that it is in another one: some have just moved, many are misread."""
-        if elsewhere > BULK_COUNT and elsewhere > BULK_SHARE * listed:
+        if _is_much(elsewhere, listed):
             raise Withheld(
                 f"{self._source}: {elsewhere} of {listed} things listed in {container} say that they are in another "
                 "container, so none of them can be shown. Was it renamed? Write its present name into the configuration"
@@ -670,6 +672,10 @@ class Pump:
     def _letter(self, read: Read, content_digest: str) -> DeadLetter:
         thing = Thing(self._source, *read.ref)
         return DeadLetter(_letter_id(thing, content_digest), thing, read.problem or "", read.raw)
+
+
+def _is_much(count: int, of: int) -> bool:
+    return count > BULK_COUNT and count > BULK_SHARE * of
 
 
 def seen(reader: Reader, container: str, known: Mapping[Ref, Entry]) -> dict[Ref, Entry]:

@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -417,9 +417,10 @@ def calendar_preview(
     meetings. The source is asked; nothing is kept."""
     config = _with_source(path, source)
     projects = [project for project in config.projects if source in project.sources]
-    known = {container for project in projects for container in project.sources[source]}
-    chosen = _chosen(source, known, containers)
     settings = next(each for each in config.sources if each.name == source)
+    named = getattr(settings, "ics", {})  # a feed need not be of a project yet
+    known = {container for project in projects for container in project.sources[source]}
+    chosen = _chosen(source, known | (set(named) if isinstance(named, Mapping) else set()), containers)
     if titles and "titles" in type(settings).model_fields:
         settings = settings.model_copy(update={"titles": True})
     reader = connector_kinds()[settings.kind].connect(settings, _now)

@@ -22,10 +22,12 @@ from pmsync.core.rules.episode import spoken
 
 
 class Day(NamedTuple):
-    """An occurrence: the day on which it begins in the zone of who looks, and how it is read."""
+    """An occurrence: the day on which it begins in the zone of who looks, the last one that it touches, and how it is
+    read."""
 
     container: str
     day: date
+    last: date
     start: datetime | date
     end: datetime | date
     means: str
@@ -47,7 +49,7 @@ def preview(calendars: Calendars, containers: Sequence[str], first: date, days: 
     reads = [read for container in containers for read in calendars.entries(container)]
     entries = [read.content for read in reads if isinstance(read.content, CalendarEntry)]
     last = first + timedelta(days=days)
-    shown = (each for entry in entries for each in _days(entry, zone) if first <= each.day < last)
+    shown = (each for entry in entries for each in _days(entry, zone) if each.day < last and first <= each.last)
     return Preview(
         days=tuple(sorted(shown, key=lambda each: (each.day, rfc_text(each.start), each.container))),
         entries=dict(sorted(Counter(entry.meaning.value for entry in entries).items())),
@@ -75,8 +77,7 @@ def _hours(each: Day, zone: ZoneInfo) -> tuple[str, str]:
     if isinstance(each.start, datetime) and isinstance(each.end, datetime):
         start, end = each.start.astimezone(zone), each.end.astimezone(zone)
         return f"{start:%H:%M}", f"{end:%H:%M}" if end.date() == start.date() else f"{spoken(end.date())}, {end:%H:%M}"
-    last = local_day(each.end, zone) - timedelta(days=1)
-    return "", spoken(last) if last > each.day else ""
+    return "", spoken(each.last) if each.last > each.day else ""
 
 
 def as_json(source: str, found: Preview) -> dict[str, Any]:
@@ -104,8 +105,10 @@ def rfc_text(when: datetime | date) -> str:
 def _days(entry: CalendarEntry, zone: ZoneInfo) -> Iterator[Day]:
     for occurrence in entry.occurrences:
         start, end = occurrence.start, occurrence.end
-        day = local_day(start, zone)
-        yield Day(entry.container, day, start, end, entry.meaning.value, entry.recurring, entry.title)
+        day, last = local_day(start, zone), local_day(end, zone)
+        if not isinstance(end, datetime):  # exclusive, as a day
+            last = max(day, last - timedelta(days=1))
+        yield Day(entry.container, day, last, start, end, entry.meaning.value, entry.recurring, entry.title)
 
 
 def _problem(read: Read) -> str:

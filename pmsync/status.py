@@ -94,7 +94,7 @@ def _show_sprints(console: Console, state: ProjectState, at: datetime) -> None:
     """Those that go on."""
     table = Table("sprint", "ends", "done", "committed", "came since", "left since", box=None, pad_edge=False)
     shown_at = view(state, at)
-    for course in courses(shown_at):
+    for course in courses(state, shown_at):
         if course.state == "active":
             ends = course.sprint.ends_at
             counts = (str(count) for count in (course.committed, course.added, course.removed))

@@ -8,7 +8,7 @@ Next on the way of an event: `pmsync/core/project.py`, whose `fold` turns claims
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from functools import reduce
 from operator import or_
@@ -164,7 +164,17 @@ _encode = msgspec.json.Encoder().encode
 
 
 def _item_in_utc(item: Any) -> bool:
-    return item.created_at.tzinfo is UTC and _each_in_utc(item.history)
+    if item.created_at.tzinfo is not UTC or not _each_in_utc(item.history):
+        return False
+    # Most have neither, and two generators for nothing would cost a hundredth of all folding.
+    return not (item.links or item.worklogs) or all(when is None or when.tzinfo is UTC for when in _others(item))
+
+
+def _others(item: Any) -> Iterator[datetime | None]:
+    for link in item.links:
+        yield from (link.since, link.until)
+    for worklog in item.worklogs:
+        yield from (worklog.created_at, worklog.started_at)
 
 
 def _request_in_utc(request: Any) -> bool:

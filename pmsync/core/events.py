@@ -33,6 +33,8 @@ MAX_CHANGES = 2000
 """A history longer than this is cut to its newest changes and flagged (`history_cut`)."""
 MAX_LINKS = 500
 """Of more links those that stand are kept, then those that were removed last, and it is flagged (`links_cut`)."""
+MAX_WORKLOGS = 1000
+"""Of more those that were logged last are kept, and it is flagged (`worklogs_cut`)."""
 BLOCKED_BY = "blocked_by"
 """The relation of an item to one that blocks it."""
 
@@ -96,7 +98,7 @@ class Change(_Value):
 
 
 class Link(_Value):
-    """A link of a work item, as seen from it, to the item that is called `key` now. `relation` is `blocked_by`, else what
+    """A link of a work item, as seen from it, to the item that was called `key` when this one changed last. `relation` is `blocked_by`, else what
     the source calls it, in lower case (`blocks`, `relates to`). It stood from `since` (None: the source does not tell) until
     `until` (None: it stands); of one that was removed, `key` is what the other item was called then."""
 
@@ -109,11 +111,23 @@ class Link(_Value):
         return (self.since is None or self.since <= at) and (self.until is None or at < self.until)
 
 
+class Worklog(_Value):
+    """Time that was spent on a work item, as it is logged now: `seconds` of work, begun at `started_at`, by the source account
+    `by` (None: the source does not tell). It was logged at `created_at`, which may be much later."""
+
+    id: str
+    created_at: Instant
+    started_at: Instant
+    seconds: int
+    by: str | None = None
+
+
 class WorkItem(_Value):
     """A Jira issue or GitHub issue.
 
     `estimate` is in thousandths of the team's unit (milli-points); `time_estimate`, `time_spent` and `time_left` are the
-    item's own seconds of work, without its parts': planned at first, logged, and still expected; `container` is the id that the configuration maps
+    item's own seconds of work, without its parts': planned at first, logged, and still expected; `worklogs` say when and by
+    whom, in the order in which they were logged, and with `worklogs_cut` some of them are not here; `container` is the id that the configuration maps
     (a Jira project key, `owner/repo`); `milestone` and `sprint` are ids of things of the same source; `assignee` is a
     source account id. `history` is in the source's order and covers the fields in `TRACKED`, except those named in
     `untracked`, whose source keeps no history of them.
@@ -146,6 +160,8 @@ class WorkItem(_Value):
     labels: tuple[str, ...] = ()
     links: tuple[Link, ...] = ()
     links_cut: bool = False
+    worklogs: tuple[Worklog, ...] = ()
+    worklogs_cut: bool = False
     history: tuple[Change, ...] = ()
     history_cut: bool = False
     untracked: tuple[str, ...] = ()

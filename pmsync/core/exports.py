@@ -12,7 +12,7 @@ from datetime import date, datetime
 from typing import Any, NamedTuple
 
 from pmsync.core.alerts import Alert, alerts
-from pmsync.core.events import CalendarEntry, Change, Occurrence, Thing, rfc3339
+from pmsync.core.events import CalendarEntry, Change, Occurrence, Thing, Worklog, rfc3339
 from pmsync.core.measures import Measure, measures, share
 from pmsync.core.measures.flow import cycle_time, lead_time
 from pmsync.core.measures.forecast import Forecast, forecast, pace
@@ -80,6 +80,12 @@ def _changes(sight: Sight) -> Iterator[tuple[Item, Change]]:
         yield from ((item, change) for change in sorted(past, key=lambda change: change.at))
 
 
+def _worklogs(sight: Sight) -> Iterator[tuple[Item, Worklog]]:
+    for item in sight.view.items:
+        logged = (each for each in item.content.worklogs if each.created_at <= sight.view.at)
+        yield from ((item, each) for each in sorted(logged, key=lambda each: (each.started_at, each.id)))
+
+
 def _deadlines(sight: Sight) -> Iterator[tuple[Deadline, Progress, Forecast]]:
     shared = pace(sight.view)
     for deadline in sorted(sight.view.deadlines, key=lambda deadline: deadline.thing):
@@ -87,7 +93,7 @@ def _deadlines(sight: Sight) -> Iterator[tuple[Deadline, Progress, Forecast]]:
 
 
 def _sprints(sight: Sight) -> list[Course]:
-    return sorted(courses(sight.view), key=lambda course: course.thing)
+    return sorted(courses(sight.state, sight.view), key=lambda course: course.thing)
 
 
 def _occurrences(sight: Sight) -> Iterator[tuple[Thing, CalendarEntry, Occurrence]]:
@@ -171,6 +177,17 @@ _TRANSITIONS: Mapping[str, Column] = {
     "from": lambda _, t: t[1].old,
     "to": lambda _, t: t[1].new,
     "at": lambda _, t: _text(t[1].at),
+}
+
+_WORKLOGS: Mapping[str, Column] = {
+    "source": lambda _, w: w[0].thing.source,
+    "key": lambda _, w: w[0].key,
+    "project": lambda s, _: s.view.project.key,
+    "id": lambda _, w: w[1].id,
+    "started_at": lambda _, w: _text(w[1].started_at),
+    "seconds": lambda _, w: w[1].seconds,
+    "by": lambda _, w: w[1].by,
+    "created_at": lambda _, w: _text(w[1].created_at),
 }
 
 _MILESTONES: Mapping[str, Column] = {
@@ -314,6 +331,7 @@ _TABLES: Mapping[str, Table] = {
     "projects": Table(lambda sight: [progress(sight.view.items)], _PROJECTS),
     "work_items": Table(lambda sight: sight.view.items, _WORK_ITEMS),
     "transitions": Table(_changes, _TRANSITIONS),
+    "worklogs": Table(_worklogs, _WORKLOGS),
     "milestones": Table(_deadlines, _MILESTONES),
     "sprints": Table(_sprints, _SPRINTS),
     "change_requests": Table(lambda sight: sight.view.requests, _CHANGE_REQUESTS),
@@ -335,6 +353,7 @@ HISTORY: Mapping[str, tuple[str, ...]] = {
         "milestone", "sprint", "lead_time_seconds", "cycle_time_seconds", "delay_days",
     ),
     "transitions": ("source", "key", "project", "field", "from", "to", "at"),
+    "worklogs": ("key", "created_at"),
     "milestones": ("scope", "open", "done", "done_share"),
     "sprints": (),
     "change_requests": (

@@ -233,6 +233,8 @@ class View:
 
 
 T = TypeVar("T", WorkItem, ChangeRequest)
+TIMES = frozenset({"time_estimate", "time_spent", "time_left"})
+"""Figures of working time. They change often, and no rule looks at them."""
 FINISHED = frozenset({"success", "failure", "error"})
 """The states that end a deployment."""
 
@@ -302,9 +304,10 @@ def item_at(thing: Thing, content: WorkItem, at: datetime) -> Item:
 
 
 def segments(item: Item, until: datetime) -> tuple[Segment, ...]:
-    """The item's life from its creation to `until`, cut wherever a tracked field changed."""
-    created = item.content.created_at
-    instants = sorted({created, *(change.at for change in item.content.history if created < change.at <= until)})
+    """The item's life from its creation to `until`, cut wherever a tracked field changed that rules look at."""
+    created, history = item.content.created_at, item.content.history
+    cuts = (change.at for change in history if change.field not in TIMES)
+    instants = sorted({created, *(at for at in cuts if created < at <= until)})
     return tuple(
         Segment(start, end, item_at(item.thing, item.content, start)) for start, end in pairwise([*instants, until])
     )
@@ -408,10 +411,14 @@ def view(state: ProjectState, at: datetime) -> View:
 def _with_blockers(items: Sequence[Item]) -> list[Item]:
     """Each item with what blocks it, by the keys that these have as of the view's instant."""
     linked = {item.thing.source for item in items if item.blocked_by}
-    known = {(i.thing.source, i.key): i for i in items if i.thing.source in linked}
-    # A link names the present key; an old one, where it was removed before the other item got a new one.
-    known |= {(i.thing.source, i.content.key): i for i in items if i.thing.source in linked}
+    # A link names the key that the other item had when the item with the link changed last; no key is ever given twice.
+    known = {(i.thing.source, key): i for i in items if i.thing.source in linked for key in _keys(i.content)}
     return [_judged(item, known) if item.blocked_by else item for item in items]
+
+
+def _keys(content: WorkItem) -> set[str]:
+    """All keys that an item has or had."""
+    return {content.key, *(str(change.old) for change in content.history if change.field == "key")}
 
 
 def _judged(item: Item, known: Mapping[tuple[str, str], Item]) -> Item:

@@ -331,7 +331,7 @@ def series(state: ProjectState, at: datetime) -> Series:
         cycle_times=_cycle_times(shown, shared),
         ages=_ages(shown, shared),
         shipped=_shipped(shown),
-        sprints=_sprints(shown),
+        sprints=_sprints(state, shown),
         links={item.key: item.content.url for item in shown.items},
     )
 
@@ -392,10 +392,10 @@ def _cycle_times(shown: View, shared: Pace) -> tuple[Spent, ...]:
     return tuple(sorted(found, key=lambda spent: (spent.day, spent.key)))
 
 
-def _sprints(shown: View) -> tuple[Course, ...]:
+def _sprints(state: ProjectState, shown: View) -> tuple[Course, ...]:
     """Those that go on, then those that are planned, then the last that were closed; each the latest first, but for the
     planned."""
-    found = courses(shown)
+    found = courses(state, shown)
     active, future, closed = ([c for c in found if c.state == state] for state in ("active", "future", "closed"))
     return (*reversed(active), *future, *list(reversed(closed))[:SPRINTS])
 

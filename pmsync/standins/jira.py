@@ -32,6 +32,9 @@ SPRINT_FIELD = "customfield_10020"
 FLAGGED_FIELD = "customfield_10021"
 MAX_ISSUES_PER_FETCH = 100
 MAX_ISSUES_PER_CHANGELOG = 1000
+WORKLOGS_SHOWN = 20
+"""So many worklogs an issue shows at the most."""
+WORDS = "What somebody wrote with the time that they logged."
 
 
 class StandinStatus(NamedTuple):
@@ -69,7 +72,7 @@ LINK_TYPES = {
 }
 SYSTEM_FIELDS = (
     "summary", "issuetype", "project", "status", "assignee", "duedate", "created", "updated", "fixVersions", "labels", "parent",
-    "resolution", "timeoriginalestimate", "timespent", "timeestimate", "issuelinks",
+    "resolution", "timeoriginalestimate", "timespent", "timeestimate", "issuelinks", "worklog",
 )  # fmt: skip
 
 
@@ -80,6 +83,17 @@ class Linked(NamedTuple):
     type: str
     side: str
     issue: str
+
+
+class Logged(NamedTuple):
+    """A worklog."""
+
+    id: str
+    created: datetime
+    updated: datetime
+    started: datetime
+    seconds: int
+    by: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +116,7 @@ class Fields:
     labels: tuple[str, ...] = ()
     resolution: str | None = None
     links: tuple[Linked, ...] = ()
+    worklogs: tuple[Logged, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,11 +275,32 @@ class JiraSite:
         leaves no trace."""
         self._revise(ident, at, **_plural(fields))
 
-    def log_work(self, ident: str, at: datetime, seconds: int) -> None:
-        """Time spent; the remaining estimate, if there is one, is the less for it."""
+    def log_work(
+        self, ident: str, at: datetime, seconds: int, started: datetime | None = None, by: str | None = None
+    ) -> str:
+        """Time spent, by the assignee where nobody else is named; the remaining estimate, if there is one, is the less for
+        it. Returns the id of the worklog."""
         now: Fields = self._issues[ident].revisions[-1].fields
         left = None if now.remaining_estimate is None else max(0, now.remaining_estimate - seconds)
-        self._revise(ident, at, time_spent=(now.time_spent or 0) + seconds, remaining_estimate=left)
+        begun = started or at - timedelta(seconds=seconds)
+        new = Logged(self._next("worklog", 60000), at, at, begun, seconds, by or now.assignee)
+        self._log(ident, at, (*now.worklogs, new), remaining_estimate=left)
+        return new.id
+
+    def change_worklog(self, ident: str, at: datetime, worklog: str, **changes: Any) -> None:
+        """Changes: started, seconds."""
+        logs = self._issues[ident].revisions[-1].fields.worklogs
+        self._log(ident, at, tuple(w._replace(updated=at, **changes) if w.id == worklog else w for w in logs))
+
+    def delete_worklog(self, ident: str, at: datetime, worklog: str) -> None:
+        logs = self._issues[ident].revisions[-1].fields.worklogs
+        self._log(ident, at, tuple(each for each in logs if each.id != worklog))
+
+    def _log(self, ident: str, at: datetime, worklogs: tuple[Logged, ...], **fields: Any) -> None:
+        """The time spent is what is logged, and what was set before anything was."""
+        now: Fields = self._issues[ident].revisions[-1].fields
+        spent = (now.time_spent or 0) + sum(w.seconds for w in worklogs) - sum(w.seconds for w in now.worklogs)
+        self._revise(ident, at, time_spent=spent, worklogs=worklogs, **fields)
 
     def move_issue(self, ident: str, at: datetime, project: str) -> None:
         """To another project: a new key; versions stay behind, since they belong to the old one."""
@@ -324,7 +360,9 @@ class JiraSite:
             if (before := side(self, old)) != (after := side(self, new))
         )
         versions = self._version_items(old.fix_versions, new.fix_versions)
-        return (*plain, *versions, *self._link_items(old.links, new.links))
+        touched = {each.id for each in set(old.worklogs) ^ set(new.worklogs)}
+        logs = (_item("WorklogId", None, number, number, None, None) for number in sorted(touched))
+        return (*plain, *versions, *self._link_items(old.links, new.links), *logs)
 
     def _version_items(self, old: Sequence[str], new: Sequence[str]) -> list[Mapping[str, Any]]:
         def name(ident: str) -> str:
@@ -558,7 +596,7 @@ class JiraSite:
             "project": {"id": project.id, "key": project.keys_until(moment)[-1], "name": project.name},
             "resolution": fields.resolution and {"id": RESOLUTIONS[fields.resolution], "name": fields.resolution},
             "status": self._status(fields.status),
-            "assignee": fields.assignee and {"accountId": fields.assignee, "active": True},
+            "assignee": fields.assignee and self._user(fields.assignee),
             "duedate": fields.due_date and fields.due_date.isoformat(),
             "created": stamp(self._issues[ident].times[0]),
             "updated": stamp(revision.at),
@@ -577,6 +615,7 @@ class JiraSite:
                 for link in fields.links
                 if (shown := self._linked(link.issue, moment))
             ],
+            "worklog": self._page_of_worklogs(ident, fields.worklogs, 0, WORKLOGS_SHOWN),
             POINTS_FIELD: fields.story_points,
             SPRINT_FIELD: [
                 self.boards.sprint(s, moment)
@@ -585,6 +624,47 @@ class JiraSite:
             ]
             or None,
             FLAGGED_FIELD: [{"id": "10019", "value": "Impediment"}] if fields.flagged else None,
+        }
+
+    def _worklogs(self, ident: str, startAt: str = "0", maxResults: str = "5000") -> Any:  # noqa: N803
+        if not startAt.isdigit():
+            raise Refusal(404, "startAt must be a number.")
+        return self._page_of_worklogs(ident, self._logged(ident), int(startAt), self._size(maxResults))
+
+    def _logged(self, ident: str) -> Sequence[Logged]:
+        moment, found = self.clock(), self._issues.get(ident)
+        revision = found.at(moment) if found else None
+        if revision is None or not self._projects[revision.project].is_there(moment):
+            raise Refusal(404, "Issue does not exist or you do not have permission to see it.")
+        return tuple(revision.fields.worklogs)
+
+    def _page_of_worklogs(self, ident: str, worklogs: Sequence[Logged], start: int, size: int) -> Any:
+        shown = [self._worklog(ident, each) for each in worklogs[start : start + size]]
+        return {"startAt": start, "maxResults": size, "total": len(worklogs), "worklogs": shown}
+
+    def _worklog(self, ident: str, log: Logged) -> dict[str, Any]:
+        who = log.by and self._user(log.by)
+        times = {"created": stamp(log.created), "updated": stamp(log.updated), "started": stamp(log.started)}
+        return {
+            "self": f"https://jira.example.com/rest/api/3/issue/{ident}/worklog/{log.id}",
+            **({"author": who, "updateAuthor": who} if who else {}),
+            "comment": self._rich(WORDS),
+            **times,
+            "timeSpent": f"{log.seconds // 60}m",
+            "timeSpentSeconds": log.seconds,
+            "id": log.id,
+            "issueId": ident,
+        }
+
+    def _user(self, ident: str) -> dict[str, Any]:
+        return {"accountId": ident, "active": True}
+
+    def _rich(self, text: str) -> Any:
+        """A text as Cloud shows it, in Atlassian's document format."""
+        return {
+            "type": "doc",
+            "version": 1,
+            "content": [{"type": "paragraph", "content": [{"type": "text", "text": text}]}],
         }
 
     def _linked(self, ident: str, moment: datetime) -> Any:
@@ -679,6 +759,7 @@ BOARDS = (
 JiraSite.routes = (
     ("GET", "/rest/api/3/search/jql", {"jql", "fields", "maxResults", "nextPageToken"}, JiraSite._search),
     ("GET", r"/rest/api/3/issue/(\d+)", {"expand"}, JiraSite._one_issue),
+    ("GET", r"/rest/api/3/issue/(\d+)/worklog", {"startAt", "maxResults"}, JiraSite._worklogs),
     ("POST", "/rest/api/3/search/approximate-count", {"jql"}, JiraSite._approximate_count),
     ("POST", "/rest/api/3/issue/bulkfetch", {"issueIdsOrKeys", "fields"}, JiraSite._bulk_issues),
     (

@@ -214,9 +214,9 @@ class Changes:
     """What happens to issues, told in any order; links touch two of them."""
 
     def __init__(self) -> None:
-        self._all: list[tuple[datetime, Callable[[], None]]] = []
+        self._all: list[tuple[datetime, Callable[[], object]]] = []
 
-    def add(self, change: Callable[..., None], issue: str, at: datetime, *args: Any, **fields: Any) -> None:
+    def add(self, change: Callable[..., object], issue: str, at: datetime, *args: Any, **fields: Any) -> None:
         self._all.append((at, partial(change, issue, at, *args, **fields)))
 
     def make(self) -> None:

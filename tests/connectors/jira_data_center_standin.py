@@ -88,9 +88,6 @@ class JiraServer(JiraSite):
 
     def _fields(self, ident: str, revision: Revision, moment: datetime) -> dict[str, Any]:
         fields = super()._fields(ident, revision, moment)
-        if fields["assignee"]:
-            key = fields["assignee"]["accountId"]
-            fields["assignee"] = {"key": key, "name": f"{key}.name", "displayName": "Somebody"}
         fields[EPIC_FIELD] = None
         if fields["parent"] and revision.fields.type != "Sub-task":
             fields[EPIC_FIELD], fields["parent"] = fields["parent"]["key"], None
@@ -101,6 +98,17 @@ class JiraServer(JiraSite):
                 for s in fields[SPRINT_FIELD]
             ]
         return fields
+
+    def _user(self, ident: str) -> dict[str, Any]:
+        return {"key": ident, "name": f"{ident}.name", "displayName": "Somebody"}
+
+    def _rich(self, text: str) -> Any:
+        return text
+
+    def _all_worklogs(self, ident: str, **_: str) -> Any:
+        """A server of one's own knows no pages of worklogs."""
+        found = self._logged(ident)
+        return self._page_of_worklogs(ident, found, 0, len(found))
 
     def _field_list(self) -> Any:
         epic = {"type": "any", "custom": "com.pyxis.greenhopper.jira:gh-epic-link"}
@@ -118,6 +126,7 @@ JiraServer.routes = (
         JiraServer._numbered,
     ),
     ("GET", r"/rest/api/2/issue/(\d+)", {"expand", "fields"}, JiraServer._single),
+    ("GET", r"/rest/api/2/issue/(\d+)/worklog", {"startAt", "maxResults"}, JiraServer._all_worklogs),
     ("GET", "/rest/api/2/project/([^/]+)/versions", set(), JiraServer._project_versions),
     ("GET", "/rest/api/2/project/([^/]+)", set(), JiraServer._project),
     ("GET", "/rest/api/2/version/([^/]+)", set(), JiraServer._version),

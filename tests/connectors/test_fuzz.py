@@ -153,6 +153,8 @@ def a_jira(url: str, secret: Path, site: JiraSite | None = None) -> tuple[ASGIAp
         site.change_issue(
             made, T0 + timedelta(hours=1), status="Done", resolution="Won't Do", flagged=True, assignee="a"
         )
+    for number in range(21):  # one more than an issue shows
+        site.log_work(made, T0 + timedelta(hours=2 + number), 60)
     own = isinstance(site, JiraServer)
     auth = {"token": {"file": secret}} if own else {"email": "pmsync@example.com", "token": {"file": secret}}
     settings = {"name": "j", "kind": "jira", "url": url, "deployment": "data_center" if own else "cloud"}

@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from requests import PreparedRequest, Response
 
-from connectors import jira_client, jira_query, jira_things
+from connectors import jira_client, jira_query, jira_things, jira_values
 from connectors.base import Connector, ConnectorError, Counting, Fatal, Naming, Read, Ref, Retryable, Withheld
 from connectors.jira import JiraConnector, JiraSettings
 from connectors.jira_client import Refused
@@ -29,7 +29,17 @@ from connectors.jira_query import Query
 from connectors.jira_things import CustomField, Issue, Site, Status
 from connectors.pump import Pump
 from connectors.testing import MemoryBus, MemoryLedger
-from pmsync.core.events import MAX_CHANGES, MAX_LINKS, Change, Link, Milestone, Snapshot, StatusCategory, WorkItem
+from pmsync.core.events import (
+    MAX_CHANGES,
+    MAX_LINKS,
+    Change,
+    Link,
+    Milestone,
+    Snapshot,
+    StatusCategory,
+    WorkItem,
+    Worklog,
+)
 from pmsync.standins.jira import HTML, TRUNCATED, Fault, JiraSite, StandinStatus
 from pmsync.standins.server import serve
 
@@ -243,6 +253,19 @@ ISSUE: dict[str, Any] = {
         "timespent": 7200,
         "timeestimate": 21600,
         "aggregatetimespent": 36000,
+        "worklog": {
+            "total": 1,
+            "worklogs": [
+                {
+                    "id": "5",
+                    "author": {"accountId": "acc-1"},
+                    "comment": "a secret deed",
+                    "created": "2026-03-04T10:00:00.000+0100",
+                    "started": "2026-03-03T10:00:00.000+0100",
+                    "timeSpentSeconds": 7200,
+                }
+            ],
+        },
         "issuelinks": [
             {
                 "id": "1",
@@ -308,17 +331,29 @@ def test_translate_issue_present_values() -> None:
             Link(relation="blocks", key="APO-6"),
             Link(relation="relates to", key="ZEU-7"),
         ),
+        worklogs=(
+            Worklog(
+                id="5",
+                created_at=T0 + timedelta(days=2),
+                started_at=T0 + timedelta(days=1),
+                seconds=7200,
+                by="acc-1",
+            ),
+        ),
     )
 
 
 def test_translate_issue_with_nothing_set() -> None:
     empty = {
-        name: None for name in ISSUE["fields"] if name[:3] in ("cus", "ass", "due", "fix", "lab", "par", "tim", "iss")
+        name: None
+        for name in ISSUE["fields"]
+        if name[:3] in ("cus", "ass", "due", "fix", "lab", "par", "tim", "iss", "wor")
     } | {"issuetype": {"name": "Bug"}}
     found = translated(**empty)
     assert (found.assignee, found.due_date, found.estimate, found.milestone, found.sprint) == (None,) * 5
     assert (found.time_estimate, found.time_spent, found.time_left) == (None,) * 3
     assert (found.blocked, found.parent, found.labels, found.links) == (False, None, (), ())
+    assert (found.worklogs, found.worklogs_cut) == ((), False)
 
 
 def test_sprint_is_the_last_where_none_is_active() -> None:
@@ -528,6 +563,23 @@ def standing(found: WorkItem, moment: datetime) -> set[tuple[str, str]]:
     return {(link.relation, link.key.rpartition("-")[2]) for link in found.links if link.stands(moment)}
 
 
+def test_a_link_that_cannot_be_read_costs_only_itself() -> None:
+    good = {"type": {"inward": "is blocked by", "outward": "blocks"}, "inwardIssue": {"id": "7", "key": "APO-7"}}
+    odd: list[Any] = [
+        3,
+        None,
+        {},
+        {"type": {"inward": "blocks"}},
+        {"type": {"inward": "x"}, "inwardIssue": {"id": "1"}},
+    ]
+    past = [
+        entry("1", 3, {"field": "Link", "from": 3, "to": [], "fromString": 7, "toString": {}}),
+        entry("2", 4, step("Link", None, "APO-7", None, "This issue is blocked by APO-7")),
+    ]
+    (link,) = translated(*past, issuelinks=[*odd, good]).links
+    assert (link.relation, link.key, link.since is None) == ("blocked_by", "APO-7", False)
+
+
 @pytest.mark.parametrize("created", [1772442000, 1772442000000, "2026-03-02T10:00:00.000+0100", "2026-03-02T09:00:00Z"])
 def test_instants_of_a_changelog(created: Any) -> None:
     (found,) = translated({"id": "1", "created": created, "items": [step("assignee", None, "acc-1")]}).history
@@ -641,7 +693,7 @@ def test_how_much_there_is_to_read(stage: Stage, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", ["-1", "2h", "1" * 19, "1" * 5000, "\u0663"])
 def test_a_past_time_that_is_no_number_of_seconds_is_a_problem(value: str) -> None:
-    with pytest.raises(jira_things.Unreadable, match="a past time is no number of seconds"):
+    with pytest.raises(jira_values.Unreadable, match="a past time is no number of seconds"):
         translated(entry("1", 3, step("timespent", None, value)))
 
 
@@ -686,9 +738,9 @@ def test_a_long_history_keeps_the_newest() -> None:
         ("fields.timespent", 3600.5, "the time spent"),
         ("fields.timeestimate", "2h", "the remaining estimate"),
         ("fields.timeoriginalestimate", ["1"], "the original estimate"),
-        ("fields.issuelinks", [{"type": {"inward": "blocks"}}], "type.outward"),
-        ("fields.issuelinks", [{"type": {"inward": "x"}, "inwardIssue": {"id": "1"}}], "inwardIssue.key"),
         ("fields.issuelinks", {"id": "1"}, "fields.issuelinks is dict"),
+        ("fields.worklog", {"worklogs": [{"id": "1", "comment": "a secret"}]}, "timeSpentSeconds is missing"),
+        ("fields.worklog", [{"comment": "a secret"}], "fields.worklog.worklogs is list"),
         ("fields.project.id", 8, "fields.project.id is int"),
         ("fields.resolution", {"id": "1"}, "fields.resolution.name"),
         ("fields.customfield_3", ["x"], "a sprint has no id"),
@@ -713,6 +765,7 @@ def test_what_cannot_be_translated_says_which_field(path: str, value: Any, says:
     assert "secret" not in read.problem
     assert "\n" not in read.problem
     assert json.loads(read.raw)["issue"].keys() == raw.keys()
+    assert b"secret deed" not in read.raw
 
 
 JSON = st.recursive(

@@ -13,7 +13,7 @@ import requests
 from jsonschema import Draft202012Validator
 
 from connectors import jira_sprints
-from connectors.base import ConnectorError, Fatal, Mark, Read, Ref, Retryable, Withheld
+from connectors.base import Mark, Read, Ref, Retryable, Withheld
 from connectors.jira import JiraConnector, JiraSettings
 from connectors.pump import Pump
 from connectors.testing import MemoryBus, MemoryLedger
@@ -281,17 +281,35 @@ def test_a_right_that_is_lost_is_no_deletion(
     assert [(type(event), event.thing.id) for event in news] == [(Tombstone, "10001/1")]  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize(
-    ("fault", "kind"),
-    [(Fault(500), Retryable), (Fault(429, {"Retry-After": "7"}), Retryable), (HTML, Retryable), (Fault(410), Fatal),
-     (Fault(200, body=b'{"values": 3}'), Retryable), (Fault(200, body=b'{"values": [{"id": "x"}], "isLast": true}'), Retryable)],
-)  # fmt: skip
-def test_other_trouble_with_boards_is_trouble(
-    fault: Fault, kind: type[ConnectorError], stage: Stage, connect: Callable[[], JiraConnector]
+FAULTS = (Fault(500), Fault(405), Fault(410), Fault(429), HTML, Fault(200, body=b'{"values": 3}'))
+TROUBLE = [(f"{AGILE}/{path}", fault) for path in ("board", "board/1/sprint") for fault in FAULTS] + [
+    (f"{AGILE}/board", Fault(200, body=b'{"values": [{"id": "x"}], "isLast": true}'))
+]
+
+
+@pytest.mark.parametrize(("path", "fault"), TROUBLE)
+def test_trouble_with_boards_keeps_no_issue(
+    path: str, fault: Fault, stage: Stage, connect: Callable[[], JiraConnector]
 ) -> None:
-    stage.site.faults.append(Fault(fault.status, fault.headers, fault.body, 1, AGILE, fault.content_type))
-    with pytest.raises(kind):
+    boards = stage.site.boards
+    boards.plan(boards.add("Team", ["APO"], T0), "Sprint 1", T0)
+    pump, bus = pumped(stage, connect())
+    pump.sync({"APO": {"apollo": 1}})
+    issue = stage.site.create_issue("APO", T0, "An issue")
+    stage.site.faults.append(Fault(fault.status, fault.headers, fault.body, 99, path, fault.content_type))
+    before = len(bus.events)
+    pump.sync({"APO": {"apollo": 1}})
+    news = [event for event in bus.events[before:] if event.thing.kind != "synced"]  # type: ignore[union-attr]
+    assert [(type(event), event.thing.id) for event in news] == [(Snapshot, issue)]  # type: ignore[union-attr]
+    (line,) = pump.connector.check(["APO"])  # type: ignore[attr-defined]
+    assert line.startswith("the sprints of project APO are not read, the rest is: ")
+
+
+def test_a_jira_that_wants_to_be_left_alone_is(stage: Stage, connect: Callable[[], JiraConnector]) -> None:
+    stage.site.faults.append(Fault(429, {"Retry-After": "7"}, path=AGILE))
+    with pytest.raises(Retryable) as caught:
         sprints(connect())
+    assert caught.value.after == 7
 
 
 def test_pages_without_an_end_are_broken_off(
@@ -300,8 +318,9 @@ def test_pages_without_an_end_are_broken_off(
     monkeypatch.setattr(jira_sprints, "MOST_PAGES", 5)
     body = b'{"values": [{"id": 1, "type": "scrum"}], "isLast": false}'
     stage.site.faults.append(Fault(200, body=body, times=99, path=AGILE))
-    with pytest.raises(Retryable, match="do not come to an end"):
-        sprints(connect())
+    connector = connect()
+    assert sprints(connector) == {}
+    assert connector.unseen("APO") == {"sprint"}
     assert len(stage.site.requests) < 20
 
 

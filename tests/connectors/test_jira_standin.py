@@ -160,20 +160,58 @@ def test_work_that_is_logged_is_less_to_do(stage: Stage) -> None:
     made = stage.site.create_issue("APO", T0, "An issue", original_estimate=7200, remaining_estimate=7200)
     bare = stage.site.create_issue("APO", T0, "Another")
     for ident in (made, bare):
-        stage.site.log_work(ident, minutes(5), 5400)
-        stage.site.log_work(ident, minutes(6), 3600)
+        one = stage.site.log_work(ident, minutes(5), 5400)
+        other = stage.site.log_work(ident, minutes(6), 3600)
     names = ("timeoriginalestimate", "timespent", "timeestimate")
     assert [list(stage.issue(ident, *names)["fields"].values()) for ident in (made, bare)] == [
         [7200, 9000, 0],
         [None, 9000, None],
     ]
-    steps = [(step["field"], step["from"], step["to"]) for h in stage.histories(made) for step in h["items"]]
+    steps = [(step["field"], step["from"], step["to"]) for h in stage.histories(bare) for step in h["items"]]
     assert steps == [
+        ("timespent", None, "5400"),
+        ("WorklogId", one, None),
+        ("timespent", "5400", "9000"),
+        ("WorklogId", other, None),
+    ]
+    steps = [(step["field"], step["from"], step["to"]) for h in stage.histories(made) for step in h["items"]]
+    assert [step for step in steps if step[0] != "WorklogId"] == [
         ("timespent", None, "5400"),
         ("timeestimate", "7200", "1800"),
         ("timespent", "5400", "9000"),
         ("timeestimate", "1800", "0"),
     ]
+
+
+def test_worklogs_through_their_life(stage: Stage) -> None:
+    made = stage.site.create_issue("APO", T0, "An issue", assignee="acc-1")
+    one = stage.site.log_work(made, minutes(10), 600, T0)
+    other = stage.site.log_work(made, minutes(20), 1200, by="acc-2")
+    stage.site.change_worklog(made, minutes(30), one, seconds=900)
+    stage.site.delete_worklog(made, minutes(40), other)
+    seen = []
+    for at in (0, 10, 20, 30, 40):
+        stage.now = minutes(at)
+        fields = stage.issue(made, "worklog", "timespent", "updated")["fields"]
+        shown = [(each["author"]["accountId"], each["timeSpentSeconds"]) for each in fields["worklog"]["worklogs"]]
+        assert stage.get(f"issue/{made}/worklog").json()["worklogs"] == fields["worklog"]["worklogs"]
+        assert fields["updated"][11:16] == f"09:{at:02}"
+        assert fields["worklog"]["total"] == len(shown)
+        seen.append((shown, fields["timespent"]))
+    assert seen == [
+        ([], None), ([("acc-1", 600)], 600), ([("acc-1", 600), ("acc-2", 1200)], 1800),
+        ([("acc-1", 900), ("acc-2", 1200)], 2100), ([("acc-1", 900)], 900),
+    ]  # fmt: skip
+
+
+def test_an_issue_shows_twenty_worklogs_and_says_how_many_there_are(stage: Stage) -> None:
+    made = stage.site.create_issue("APO", T0, "An issue")
+    ids = [stage.site.log_work(made, minutes(n + 1), 60) for n in range(25)]
+    shown = stage.issue(made, "worklog")["fields"]["worklog"]
+    assert ([each["id"] for each in shown["worklogs"]], shown["total"]) == (ids[:20], 25)
+    pages = [stage.get(f"issue/{made}/worklog", startAt=n, maxResults=10).json() for n in (0, 10, 20)]
+    assert [each["id"] for page in pages for each in page["worklogs"]] == ids
+    assert [stage.get(f"issue/{ident}/worklog").status_code for ident in ("1", f"{made}9")] == [404, 404]
 
 
 def test_links_are_told_at_both_ends(stage: Stage) -> None:
@@ -414,6 +452,7 @@ COVERED = [
     ("project/APO", of("Project")),
     ("project/APO/versions", {"type": "array", "items": of("Version")}),
     ("version/20001", of("Version")),
+    ("issue/30002/worklog", of("PageOfWorklogs")),
 ]
 TEXT = {"type": ["string", "null"]}
 HISTORY = {
@@ -469,6 +508,7 @@ def populate(site: JiraSite) -> list[str]:
         made, minutes(5), title="Renamed", type="Bug", status="Done", assignee="acc-1", due_date=date(2026, 4, 1),
         story_points=None, time_spent=3600, original_estimate=7200, remaining_estimate=3600, fix_version=version, sprint=(36, 37), flagged=True, parent=None, labels=("api", "web"),
     )  # fmt: skip
+    site.log_work(made, minutes(5), 600)
     site.link_issue(epic, minutes(5), made)
     site.move_issue(made, minutes(6), "ZEU")
     return [epic, made]

@@ -73,7 +73,11 @@ def test_names_are_in_the_language_that_is_asked_for() -> None:
 
 
 def test_names_do_not_come_from_the_machine() -> None:
-    code = "from connectors.public_holidays import public_holidays as p; print(*p('DE', range(2026, 2027), 'en_US').values())"
+    code = (
+        "from connectors.public_holidays import public_holidays as p\n"
+        "for place, language in (('DE', 'en_US'), ('DE', 'en-US'), ('FR', 'de'), ('US-CA', 'xx'), ('GB', 'de')):\n"
+        "    print(*p(place, range(2026, 2027), language).values())"
+    )
     said = {
         subprocess.run(
             [sys.executable, "-c", code],

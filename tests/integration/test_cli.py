@@ -353,6 +353,21 @@ def test_a_preview_shows_titles_only_where_they_are_asked_for(office: Folder) ->
     assert "away" in office.run("calendar", "preview", "team").out
 
 
+def test_a_preview_shows_what_goes_on_already_and_feeds_of_no_project(
+    office: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ada is away from the 23rd to the 26th."""
+    source = office.values["sources"][0]
+    source["ics"] = {"away": source["ics"]}
+    source["meaning"] = {"away": source["meaning"]["office"]}
+    office.values["projects"][0]["from"].pop("team")
+    monkeypatch.setattr(commands, "_now", lambda: NOW_AT + timedelta(days=10))
+    found = json.loads(office.run("calendar", "preview", "team", "--json", "--days", "1").out)["days"]
+    assert [(each["day"], each["means"]) for each in found] == [("2026-03-23", "time_off")]
+    monkeypatch.setattr(commands, "_now", lambda: NOW_AT + timedelta(days=11))
+    assert json.loads(office.run("calendar", "preview", "team", "--json", "--days", "1").out)["days"] == []
+
+
 def test_a_preview_for_programs(office: Folder) -> None:
     found = json.loads(office.run("calendar", "preview", "team", "--json", "--days", "3").out)
     first = {"container": "office", "day": "2026-03-17", "start": "2026-03-17T22:30:00Z", "end": "2026-03-17T23:30:00Z"}

@@ -33,6 +33,7 @@ CONTRACT = {
     "estimate milestone sprint lead_time_seconds cycle_time_seconds delay_days blocked_by time_estimate_seconds "
     "time_spent_seconds time_left_seconds",
     "transitions": "source key field from to at",
+    "worklogs": "project source key id started_at seconds by created_at",
     "change_requests": "source key project state created_at review_requested_at first_review_at merged_at closed_at work_items",
     "deployments": "source id project container environment ref sha url production created_at state finished_at",
     "releases": "source id project container key title url created_at published_at draft prerelease",
@@ -89,6 +90,28 @@ def test_working_time_as_of_two_instants() -> None:
         [row[name] for name in columns] for when in (at("2026-01-07"), NOW) for row in read("work_items", known, when)
     ]
     assert seen == [[7200, None, 7200], [7200, 3600, 1800]]
+
+
+def test_time_counts_from_when_it_was_logged_whenever_it_was_spent() -> None:
+    early = {"id": "8", "created_at": at("2026-01-08"), "started_at": at("2026-01-07"), "seconds": 600, "by": "acc-1"}
+    late = {"id": "9", "created_at": at("2026-01-12"), "started_at": at("2026-01-06"), "seconds": 60}
+    known = state(
+        [
+            item("2", worklogs=[early]),
+            item("1", [(at("2026-01-10"), "key", "APO-9")], key="APO-1", worklogs=[early, late]),
+        ]
+    )
+    days = ("2026-01-07", "2026-01-09", "2026-01-13")
+    shown = [[(r["key"], r["id"]) for r in read("worklogs", known, at(day))] for day in days]
+    assert shown == [
+        [],
+        [("APO-1", "8"), ("APO-2", "8")],
+        [("APO-2", "8"), ("APO-9", "9"), ("APO-9", "8")],  # by when the work was begun
+    ]
+    assert read("worklogs", known)[1] == {
+        "source": "jira", "key": "APO-9", "project": "apollo", "id": "9", "started_at": "2026-01-06T12:00:00Z", "seconds": 60,
+        "by": None, "created_at": "2026-01-12T12:00:00Z",
+    }  # fmt: skip
 
 
 def test_what_an_item_is_blocked_by_as_of_two_instants() -> None:

@@ -27,7 +27,7 @@ from connectors.pump import (
 )
 from connectors.testing import MemoryBus, MemoryLedger
 from connectors.webhooks import Hint
-from pmsync.core.events import Event, Milestone, Snapshot, Synced, Tombstone
+from pmsync.core.events import Event, Milestone, Snapshot, Sprint, Synced, Tombstone
 
 NOW = datetime(2026, 3, 16, 12, tzinfo=UTC)
 LONG_AGO = NOW - timedelta(days=30)
@@ -41,6 +41,11 @@ def ref(ident: str) -> Ref:
 
 def read(ident: str, time: datetime | None = LONG_AGO, title: str = "one", container: str = "APO") -> Read:
     return Read(ref(ident), time, Milestone(key=ident, container=container, title=title))
+
+
+def sprint(ident: str) -> Read:
+    content = Sprint(key=ident, container="APO", sprint=ident, title=ident, state="future")
+    return Read(Ref("sprint", ident), content=content)
 
 
 def dead(ident: str, raw: bytes = b"raw", time: datetime = LONG_AGO) -> Read:
@@ -392,10 +397,31 @@ def test_some_missing_things_are_believed(desk: Desk, known: int, missing: int) 
 @pytest.mark.parametrize(("known", "missing"), [(BULK_COUNT + 1, BULK_COUNT + 1), (400, 21), (2000, 101)])
 def test_things_missing_in_bulk_are_not_believed(desk: Desk, known: int, missing: int) -> None:
     emptied(desk, known, missing)
-    with pytest.raises(Fatal, match=f"{missing} of {known} things of APO .* --accept-missing APO"):
+    with pytest.raises(Fatal, match=f"{missing} of {known} milestones of APO .* --accept-missing APO"):
         desk.sync()
     assert desk.told() == []
     assert set(desk.fates().values()) == {Fate.live}
+
+
+def test_what_goes_in_bulk_of_one_kind_does_not_hold_up_the_other_kinds(desk: Desk) -> None:
+    desk.source.put(*(read(f"{n:04}") for n in range(30)))
+    desk.source.put(*(sprint(f"s{n}") for n in range(30)))
+    desk.sync()
+    desk.told()
+    for ident in ("0000", "0001", *(f"s{n}" for n in range(25))):
+        del desk.source.things[ident]
+    with pytest.raises(Fatal, match="sim: 25 of 30 sprints of APO are missing"):
+        desk.sync()
+    assert [(type(e), e.thing.id) for e in desk.told()] == [(Tombstone, "0000"), (Tombstone, "0001")]
+
+
+def test_much_of_a_small_kind_is_little_of_a_large_container(desk: Desk) -> None:
+    desk.source.put(*(read(f"{n:04}") for n in range(600)))
+    desk.source.put(*(sprint(f"s{n}") for n in range(25)))
+    desk.sync()
+    for n in range(25):
+        del desk.source.things[f"s{n}"]
+    assert desk.sync().gone == 25
 
 
 def test_things_missing_in_bulk_can_be_accepted(desk: Desk) -> None:

@@ -70,7 +70,7 @@ PATTERNS = (
     Pattern(title="release *", category="public", means=Meaning.deadline),
     Pattern(title="*STAND?UP*", means="nothing"),
     Pattern(category="vacation*", means=Meaning.time_off),
-    Pattern(title="[[]draft] *", means=Meaning.milestone),
+    Pattern(title="[draft] *", means=Meaning.milestone),
     Pattern(title="", means=Meaning.holiday),
 )
 DAY = "DTSTART;VALUE=DATE:20260105"
@@ -90,6 +90,9 @@ DAY = "DTSTART;VALUE=DATE:20260105"
         ("SUMMARY:Ada\nCATEGORIES:Team\\,Vacation", Meaning.time_off),  # a comma in a name is taken for one between two
         ("SUMMARY:Stand-up\nCATEGORIES:Vacation", None),  # the first that fits
         ("SUMMARY:[Draft] 2.2", Meaning.milestone),
+        ("SUMMARY:D 2.2", Meaning.meeting),
+        ("SUMMARY:Stand-up\nCATEGORIES;LANGUAGE=de;:Vacation", None),  # what is no valid line says nothing
+        (f"SUMMARY:Elsewhere\nCATEGORIES:{'x' * 70_000}", Meaning.meeting),
         ("SUMMARY:Elsewhere", Meaning.meeting),
         ("LOCATION:Nowhere", Meaning.holiday),  # it has no title
     ],

@@ -137,6 +137,26 @@ def test_blocked(moves: list[Any], expected: list[Any]) -> None:
     assert spans(said(state([item("1", told, assignee=None)]), "blocked")) == expected
 
 
+def test_logged_work_is_a_sign_of_life() -> None:
+    """By when it was logged, whenever it was done; and only in the stretch in which it was."""
+
+    def log(ident: str, logged: datetime) -> dict[str, Any]:
+        return {"id": ident, "created_at": logged, "started_at": START, "seconds": 60, "by": "x"}
+
+    began = at("2026-01-12")
+    worklogs = [log("1", at("2026-01-20")), log("2", at("2026-02-20")), log("3", at("2026-01-06"))]
+    known = state([item("1", [(began, "status_category", "in_progress")], worklogs=worklogs)])
+    assert spans(said(known, "stale")) == [(10, at("2026-02-03"), at("2026-02-20")), (10, at("2026-03-06"), None)]
+    (first, last) = [found for found in episodes(known, NOW) if found.rule == "stale"]
+    assert (first.evidence["changed_at"], last.evidence["changed_at"]) == (
+        "2026-01-20T12:00:00Z",
+        "2026-02-20T12:00:00Z",
+    )
+    assert "without a change since Fri 20 Feb 2026" in last.summary
+    then = episodes(known, at("2026-02-19"))
+    assert [(found.rule, found.until) for found in then] == [("stale", None)]
+
+
 def test_stale_counts_from_the_last_tracked_change() -> None:
     moves = [(at("2026-02-02"), "status_category", "in_progress"), (at("2026-02-27"), "estimate", 1000)]
     known = state([item("1", moves)])

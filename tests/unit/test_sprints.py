@@ -14,7 +14,7 @@ from pmsync.core.claims import claimed
 from pmsync.core.events import CONFIGURATION, Snapshot, Sprint, Thing, version_at
 from pmsync.core.exports import rows
 from pmsync.core.measures.sprints import Course, courses
-from pmsync.core.project import fold, load, view
+from pmsync.core.project import ProjectState, fold, load, view
 
 BEGAN, ENDS = at("2026-03-02", 9), at("2026-03-13", 17)
 EARLY = at("2026-02-20")
@@ -23,8 +23,12 @@ EARLY = at("2026-02-20")
 def course(
     items: Sequence[Item], when: datetime = NOW, phase: str = "closed", closed: datetime | None = ENDS, **values: Any
 ) -> Course:
-    (found,) = courses(view(state(items, sprints=[sprint("7", phase, BEGAN, ENDS, closed_at=closed, **values)]), when))
+    (found,) = courses_of(state(items, sprints=[sprint("7", phase, BEGAN, ENDS, closed_at=closed, **values)]), when)
     return found
+
+
+def courses_of(known: ProjectState, when: datetime) -> tuple[Course, ...]:
+    return courses(known, view(known, when))
 
 
 def told(found: Course) -> tuple[Any, ...]:
@@ -33,6 +37,10 @@ def told(found: Course) -> tuple[Any, ...]:
 
 def into(when: datetime, sprint: str | None = "7") -> tuple[datetime, str, Any]:
     return when, "sprint", sprint
+
+
+def away(when: datetime, container: str = "ELSE") -> tuple[datetime, str, Any]:
+    return when, "container", container
 
 
 def to(when: datetime, category: str = "done") -> tuple[datetime, str, Any]:
@@ -56,6 +64,11 @@ def to(when: datetime, category: str = "done") -> tuple[datetime, str, Any]:
         ("done after it", item("1", [into(EARLY), to(at("2026-03-14"))]), (1, 0, 0, 1, 0)),
         ("reopened after it", item("1", [into(EARLY), to(at("2026-03-10")), to(at("2026-03-14"), "todo")]), (1, 0, 0, 1, 1)),
         ("dropped in it", item("1", [into(EARLY), to(at("2026-03-10"), "dropped")]), (1, 0, 0, 0, 0)),
+        ("done in its last minute", item("1", [into(EARLY), to(ENDS - timedelta(seconds=9))]), (1, 0, 0, 1, 1)),
+        ("moved to another project after it", item("1", [into(EARLY), to(at("2026-03-10")), away(at("2026-03-15"))]), (1, 0, 0, 1, 1)),
+        ("moved to another project in it", item("1", [into(EARLY), away(at("2026-03-05"))]), (1, 0, 1, 0, 0)),
+        ("moved here in it", item("1", [into(EARLY), away(at("2026-03-05"), "APO")], container="ELSE"), (0, 1, 0, 1, 0)),
+        ("moved here after it", item("1", [into(EARLY), away(at("2026-03-15"), "APO")], container="ELSE"), (0, 0, 0, 0, 0)),
         ("carried over when it was closed", item("1", [into(EARLY), into(ENDS, "8")]), (1, 0, 0, 1, 0)),
         ("carried over a little before", item("1", [into(EARLY), into(ENDS - timedelta(seconds=9), "8")]), (1, 0, 0, 1, 0)),
         ("carried over a little after", item("1", [into(EARLY), into(ENDS + timedelta(seconds=9), "8")]), (1, 0, 0, 1, 0)),
@@ -94,11 +107,12 @@ def test_one_sprint_through_its_life(when: datetime, phase: str, counts: tuple[i
         ("active", at("2026-04-01"), None, "future"),
         ("closed", BEGAN, None, "closed"),  # when it was closed is not known: when it should have been
         ("closed", None, ENDS, "closed"),
+        ("active", BEGAN, ENDS, "active"),  # opened again
     ],
 )
 def test_what_a_sprint_is_by_its_dates(phase: str, starts: datetime | None, closed: datetime | None, seen: str) -> None:
     known = state([item("1", [into(EARLY)])], sprints=[sprint("7", phase, starts, ENDS, closed_at=closed)])
-    (found,) = courses(view(known, NOW))
+    (found,) = courses_of(known, NOW)
     assert found.state == seen
     assert (found.committed is None) == (seen == "future" or starts is None)
 
@@ -111,7 +125,7 @@ def test_sprints_of_other_sources_and_unread_containers_are_others() -> None:
         [item("1", [into(EARLY)])],
         sprints=[(Thing("other", "sprint", "1/7"), elsewhere), sprint("8", "future", container="ELSE")],
     )
-    assert courses(view(known, NOW)) == ()
+    assert courses_of(known, NOW) == ()
 
 
 def test_the_same_number_elsewhere_is_another_sprint() -> None:
@@ -140,7 +154,7 @@ def test_the_past_shows_the_dates_that_were_read_by_then() -> None:
 
 def test_they_come_in_the_order_of_their_beginning_and_the_undated_last() -> None:
     known = state(sprints=[sprint("1", "future"), sprint("2", "active", ENDS), sprint("3", "closed", BEGAN)])
-    assert [found.sprint.sprint for found in courses(view(known, NOW))] == ["3", "2", "1"]
+    assert [found.sprint.sprint for found in courses_of(known, NOW)] == ["3", "2", "1"]
 
 
 def test_the_rows_of_an_export() -> None:

@@ -10,7 +10,7 @@ from builders import JIRA, NOW, at, done, entry, item, milestone, state
 
 from pmsync.core.events import Meaning, Occurrence, Promise, Thing
 from pmsync.core.exports import rows
-from pmsync.core.project import local_day, view
+from pmsync.core.project import item_at, local_day, segments, view
 from pmsync.core.rules import episodes
 
 MAPPING = {JIRA: {"APO": 1}, "elsewhere": {"APO": 1}}
@@ -93,6 +93,33 @@ def test_a_link_that_was_removed_names_an_old_key() -> None:
     link = {"relation": "blocked_by", "key": "OLD-2", "since": at("2026-02-02"), "until": at("2026-02-04")}
     (found, _) = view(state([item("1", links=[link]), renamed]), at("2026-02-03")).items
     assert (found.blocked_by, found.blockers) == (("OLD-2",), ("OLD-2",))
+
+
+def test_a_link_keeps_an_old_key_until_its_own_item_changes() -> None:
+    """The other item got a new key since, was moved and done; the one with the link was not touched by that."""
+    moves = [
+        (at("2026-02-10"), "key", "NEW-2"),
+        (at("2026-02-11"), "key", "NEWER-2"),
+        (at("2026-02-12"), "status_category", "done"),
+    ]
+    for key in ("OLD-2", "NEW-2", "NEWER-2"):
+        link = {"relation": "blocked_by", "key": key, "since": at("2026-02-02")}
+        known = state([item("1", links=[link]), item("2", moves, key="OLD-2")])
+        seen = [
+            next(i for i in view(known, at(day)).items if i.thing.id == "1") for day in ("2026-02-05", "2026-02-13")
+        ]
+        assert [(i.blocked_by, i.blockers, i.unknown_blockers) for i in seen] == [
+            (("OLD-2",), ("OLD-2",), ()), (("NEWER-2",), (), ()),
+        ], key  # fmt: skip
+
+
+def test_logged_work_cuts_no_life_of_an_item() -> None:
+    moves = [(at("2026-02-02", n), "time_spent", n * 60) for n in range(1, 20)]
+    thing, content = item("1", [*moves, (at("2026-02-03"), "status_category", "done")])
+    assert [part.start for part in segments(item_at(thing, content, NOW), NOW)] == [
+        content.created_at,
+        at("2026-02-03"),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from pmsync.core.events import Sprint, Thing
+from pmsync.core.events import Sprint, Thing, WorkItem
 from pmsync.core.measures.progress import Progress, Steps, progress
-from pmsync.core.project import Item, View, item_at
+from pmsync.core.project import ProjectState, View, item_at, shown_containers
 
 CLOSING = timedelta(minutes=1)
 """Jira moves what is left undone out of a sprint at the moment of closing it, a little before the time of closing that it
-shows or a little after. So what was in a closed sprint is what was in it this much earlier."""
+shows or a little after. So what was in a closed sprint is what was in it this much earlier; whether it was done is looked at
+as of the closing itself."""
 
 State = Literal["future", "active", "closed"]
 
@@ -39,49 +40,67 @@ class Course:
     progress: Progress
 
 
-def courses(view: View) -> tuple[Course, ...]:
+def courses(state: ProjectState, view: View) -> tuple[Course, ...]:
     """The sprints of a project as of the view's instant, the one first that began first; those without a date last."""
-    ever: dict[tuple[str, str], list[tuple[Item, Steps]]] = {}
-    for item in view.items:
-        steps = Steps.of(item.content, "sprint")
-        for ident in {str(value) for value in steps.values if value}:
-            ever.setdefault((item.thing.source, ident), []).append((item, steps))
+    shown, _ = shown_containers(state)
+    ever: dict[tuple[str, str], list[Past]] = {}
+    for thing, content in state.things["work_item"]:
+        past = Past(thing, content, Steps.of(content, "sprint"), Steps.of(content, "container"))
+        for ident in {str(value) for value in past.sprint.values if value}:
+            ever.setdefault((thing.source, ident), []).append(past)
     ordered = sorted(view.sprints, key=lambda known: (known[1].starts_at or LAST, known[0]))
     return tuple(
-        _course(thing, sprint, ever.get((thing.source, sprint.sprint), ()), view.at) for thing, sprint in ordered
+        _course(thing, sprint, ever.get((thing.source, sprint.sprint), ()), shown, view.at) for thing, sprint in ordered
     )
 
 
 LAST = datetime.max.replace(tzinfo=UTC)
 
 
-def _course(thing: Thing, sprint: Sprint, ever: Sequence[tuple[Item, Steps]], at: datetime) -> Course:
-    state, end = _stage(sprint, at)
-    began = None if state == "future" else sprint.starts_at
-    inside = _inside(sprint, ever, end)
-    now, was = {item.thing for item in inside}, set[Thing]()
+class Past(NamedTuple):
+    """In which sprint and in which container an item was when, wherever it is now."""
+
+    thing: Thing
+    content: WorkItem
+    sprint: Steps
+    container: Steps
+
+    def was_in(self, sprint: Sprint, shown: set[tuple[str, str]], when: datetime) -> bool:
+        """Whether the project had it in a sprint at an instant. What was created later cannot have been."""
+        there = self.content.created_at <= when and self.sprint.value(when) == sprint.sprint
+        return there and (self.thing.source, self.container.value(when)) in shown
+
+
+class Stage(NamedTuple):
+    """What a sprint is at an instant: as of `inside` it says what is in it, as of `end` what is done of that."""
+
+    state: State
+    inside: datetime
+    end: datetime
+
+
+def _course(thing: Thing, sprint: Sprint, ever: Sequence[Past], shown: set[tuple[str, str]], at: datetime) -> Course:
+    stage = _stage(sprint, at)
+    began = None if stage.state == "future" else sprint.starts_at
+    inside = [each for each in ever if each.was_in(sprint, shown, stage.inside)]
+    now, was = {each.thing for each in inside}, set[Thing]()
     if began is not None:
-        was = {item.thing for item in _inside(sprint, ever, began)}
+        was = {each.thing for each in ever if each.was_in(sprint, shown, began)}
     return Course(
         thing=thing,
         sprint=sprint,
-        state=state,
+        state=stage.state,
         committed=None if began is None else len(was),
         added=None if began is None else len(now - was),
         removed=None if began is None else len(was - now),
-        progress=progress(item if end == at else item_at(item.thing, item.content, end) for item in inside),
+        progress=progress(item_at(each.thing, each.content, stage.end) for each in inside),
     )
 
 
-def _inside(sprint: Sprint, ever: Sequence[tuple[Item, Steps]], when: datetime) -> list[Item]:
-    """What was in it at an instant. What was created later cannot have been."""
-    return [item for item, steps in ever if item.content.created_at <= when and steps.value(when) == sprint.sprint]
-
-
-def _stage(sprint: Sprint, at: datetime) -> tuple[State, datetime]:
-    """What a sprint is at an instant, by its dates, and the instant as of which to look at its items."""
-    closed = sprint.closed_at or (sprint.ends_at if sprint.state == "closed" else None)
-    if closed and closed <= at:
-        return "closed", closed - CLOSING
+def _stage(sprint: Sprint, at: datetime) -> Stage:
+    """By the dates of the sprint; but one that is active was opened again, whatever date of an end is left of before."""
+    ended = sprint.closed_at or (sprint.ends_at if sprint.state == "closed" else None)
+    if ended and ended <= at and sprint.state != "active":
+        return Stage("closed", ended - CLOSING, ended)
     begun = sprint.state != "future" and sprint.starts_at is not None and sprint.starts_at <= at
-    return "active" if begun else "future", at
+    return Stage("active" if begun else "future", at, at)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from pmsync.core.events import StatusCategory, Thing, WorkItem, rfc3339
@@ -138,7 +139,14 @@ def _stale(life: Life, context: Context) -> Iterator[Stretch]:
     # Where the source keeps no history of the status, nobody knows how long ago it changed.
     if item.status_category is StatusCategory.in_progress and "status_category" not in item.content.untracked:
         days = context.thresholds.stale_days
-        yield Stretch(None, days, context.workdays.after(life.segment.start, days), FOREVER)
+        for moved, again in pairwise([*_movements(life), FOREVER]):
+            yield from clip(Stretch(None, days, context.workdays.after(moved, days), FOREVER), BEGINNING, again)
+
+
+def _movements(life: Life) -> list[datetime]:
+    """When something was done about an item in a segment: at its beginning, and whenever work was logged."""
+    logged = (each.created_at for each in life.segment.item.content.worklogs)
+    return sorted({life.segment.start, *(at for at in logged if life.segment.start < at < life.stop)})
 
 
 # --- in words ---------------------------------------------------------------------------------------------------------
@@ -184,7 +192,7 @@ def _tell_blocked(stretch: Stretch, life: Life, context: Context) -> tuple[str, 
 
 
 def _tell_stale(stretch: Stretch, life: Life, context: Context) -> tuple[str, dict[str, Any]]:
-    at = life.segment.start
+    at = max(moved for moved in _movements(life) if moved <= stretch.start)
     days = context.workdays.between(context.workdays.day(at), context.workdays.day(min(stretch.stop, context.now)))
     status = life.segment.item.status
     return (
