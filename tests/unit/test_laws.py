@@ -266,7 +266,7 @@ def test_every_kind_is_tried() -> None:
     """The strategy above must not forget a kind that the vocabulary gains."""
     known: set[str] = set()
 
-    @settings(max_examples=120, database=None, derandomize=True)
+    @settings(max_examples=400, database=None, derandomize=True)
     @given(snapshots())
     def collect(told: Snapshot) -> None:
         known.add(told.content.kind)
