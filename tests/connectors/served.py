@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from datetime import datetime
 from pathlib import Path
 
@@ -44,12 +45,13 @@ class Served(ConnectorContract):
         served.silent, served.seen = False, 0
         served.app = self.build()
 
+    @abstractmethod
     def build(self) -> ASGIApp:
-        raise NotImplementedError
+        """The source, anew."""
 
+    @abstractmethod
     def open(self, secret: dict[str, Path]) -> Connector:
         """A connector whose token is in this file."""
-        raise NotImplementedError
 
     def connect(self) -> Connector:
         return self.open(self.secret("token", TOKEN))

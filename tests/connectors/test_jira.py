@@ -42,40 +42,21 @@ from pmsync.core.events import (
 )
 from pmsync.standins.jira import HTML, TRUNCATED, Fault, JiraSite, StandinStatus
 from pmsync.standins.server import serve
+from tests.connectors.jira_stage import T0, TOKEN, Stage
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
-TOKEN = "a-token-that-nobody-may-see"
-T0 = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 BERLIN = ZoneInfo("Europe/Berlin")
-
-
-class Stage:
-    """One server for all tests; each puts its own site on it. `now` is the clock of the sites."""
-
-    def __init__(self) -> None:
-        self.now = T0
-        self.url = ""
-        self.site = self.fresh()
-
-    def fresh(self, **options: Any) -> JiraSite:
-        self.now = T0 + timedelta(days=30)
-        self.site = JiraSite(lambda: self.now, token=TOKEN, **options)
-        self.site.add_project("APO", "Apollo")
-        self.site.add_project("ZEU", "Zeus")
-        return self.site
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        await self.site.app(scope, receive, send)
-
-    def connect(self, tmp: Path, token: str = TOKEN, **extra: Any) -> JiraConnector:
-        (tmp / "token").write_text(token)
-        return connect(self.url, tmp / "token", **extra)
 
 
 def connect(url: str, token: Path, **extra: Any) -> JiraConnector:
     auth = {"email": "pmsync@example.com", "token": {"file": token}}
     configured = JiraSettings.model_validate({"name": "j", "kind": "jira", "url": url, "auth": auth} | extra)
     return JiraConnector.connect(configured, lambda: T0)
+
+
+def connected(stage: Stage, tmp: Path, token: str = TOKEN, **extra: Any) -> JiraConnector:
+    (tmp / "token").write_text(token)
+    return connect(stage.url, tmp / "token", **extra)
 
 
 @pytest.fixture(scope="module")
@@ -527,7 +508,7 @@ def test_which_links_block_can_be_configured(stage: Stage, tmp_path: Path) -> No
     stage.site.link_issue(one, minutes(5), other, "Duplicate")
 
     def relations(**settings: Any) -> set[str]:
-        return {link.relation for link in item(items(stage.connect(tmp_path, **settings))[other]).links}
+        return {link.relation for link in item(items(connected(stage, tmp_path, **settings))[other]).links}
 
     assert relations() == {"blocked_by", "is duplicated by"}
     assert relations(blocking_links=["Is duplicated  BY"]) == {"is blocked by", "blocked_by"}
@@ -678,15 +659,15 @@ def test_a_resolution_that_the_changelog_does_not_explain_is_no_history(
 def test_which_resolutions_drop_can_be_configured(stage: Stage, tmp_path: Path) -> None:
     made = stage.site.create_issue("APO", T0, "An issue")
     stage.site.change_issue(made, minutes(5), status="Done", resolution="Declined")
-    assert item(items(stage.connect(tmp_path))[made]).status_category == "dropped"
-    assert item(items(stage.connect(tmp_path, dropped_resolutions=["done"]))[made]).status_category == "done"
+    assert item(items(connected(stage, tmp_path))[made]).status_category == "dropped"
+    assert item(items(connected(stage, tmp_path, dropped_resolutions=["done"]))[made]).status_category == "done"
 
 
 def test_how_much_there_is_to_read(stage: Stage, tmp_path: Path) -> None:
     stage.site.add_project("BEA", "Beacon")
     for n, project in enumerate(("APO", "APO", "BEA", "APO")):
         stage.site.create_issue(project, minutes(10 * n), "An issue")
-    connector = stage.connect(tmp_path)
+    connector = connected(stage, tmp_path)
     assert isinstance(connector, Counting)
     assert [connector.count("APO", since) for since in (None, minutes(10), minutes(31))] == [3, 2, 0]
 
@@ -872,7 +853,7 @@ def test_full_read_over_several_pages(stage: Stage, tmp_path: Path) -> None:
     made = [site.create_issue("APO", minutes(n), f"Issue {n}") for n in range(10)]
     site.create_issue("ZEU", T0, "Elsewhere")
     site.change_issue(made[0], minutes(60), status="Done", fix_version=version, story_points=3, assignee="acc-1")
-    pages = list(stage.connect(tmp_path).changed("APO", None))
+    pages = list(connected(stage, tmp_path).changed("APO", None))
     assert [(read.ref, read.time) for read in pages[0]] == [(Ref("milestone", version), None)]
     assert [read.ref.id for page in pages[1:] for read in page] == [*made[1:], made[0]]
     assert [len(page) for page in pages[1:]] == [3, 3, 3, 1]
@@ -883,7 +864,7 @@ def test_full_read_over_several_pages(stage: Stage, tmp_path: Path) -> None:
 
 
 def test_connect_sends_nothing_and_a_poll_little(stage: Stage, tmp_path: Path) -> None:
-    connector: Connector = stage.connect(tmp_path)
+    connector: Connector = connected(stage, tmp_path)
     assert stage.site.requests == []
     stage.site.create_issue("APO", T0, "An issue")
     list(connector.changed("APO", None))
@@ -897,7 +878,7 @@ def test_since_finds_the_same_minute_on_both_sides_of_a_pages_end(zone: str, sta
     site = stage.fresh(max_page=3, time_zone=zone)
     times = [T0, minutes(14), minutes(15.2), minutes(15.5), minutes(15.9), minutes(16)]
     made = [site.create_issue("APO", at, f"at {at}") for at in times]
-    connector = stage.connect(tmp_path)
+    connector = connected(stage, tmp_path)
     first, second = list(connector.changed("APO", None))[1:3]
     assert [[read.ref.id for read in page] for page in (first, second)] == [made[:3], made[3:]]
     assert list(items(connector, since=first[-1].time)) == made[2:]
@@ -908,12 +889,12 @@ def test_since_in_the_hour_that_comes_twice(stage: Stage, tmp_path: Path) -> Non
     site = stage.fresh(time_zone="Europe/Berlin")
     first = datetime(2025, 10, 26, 0, 40, tzinfo=UTC)
     made = site.create_issue("APO", first, "at the first 02:40")
-    assert list(items(stage.connect(tmp_path), since=first - timedelta(minutes=10))) == [made]
+    assert list(items(connected(stage, tmp_path), since=first - timedelta(minutes=10))) == [made]
 
 
 def test_an_account_without_a_zone_reads_more_rather_than_less(stage: Stage, tmp_path: Path) -> None:
     made = stage.fresh(time_zone="America/New_York").create_issue("APO", T0, "An issue")
-    connector = stage.connect(tmp_path)
+    connector = connected(stage, tmp_path)
     stage.site.faults.extend([Fault(status=200, body=b"{}", path="myself")] * 2)
     assert list(items(connector, since=T0)) == [made]
     assert any("time zone" in line for line in connector.check([]))
@@ -926,7 +907,7 @@ def test_sweep_names_everything_with_its_time(stage: Stage, tmp_path: Path) -> N
     site.delete_issue(made[1], minutes(30))
     site.move_issue(made[2], minutes(31), "ZEU")
     site.requests.clear()
-    pages = list(stage.connect(tmp_path).sweep("APO"))
+    pages = list(connected(stage, tmp_path).sweep("APO"))
     assert [(mark.ref.kind, mark.ref.id, mark.time) for page in pages for mark in page] == [
         ("milestone", version, None),
         *(("work_item", made[n], minutes(n)) for n in (0, 3, 4)),
@@ -942,7 +923,7 @@ def test_fetch_finds_what_moved_and_misses_what_is_gone(stage: Stage, tmp_path: 
     site.delete_issue(gone, minutes(6))
     site.delete_version(dropped, minutes(7))
     refs = [Ref("work_item", gone), Ref("milestone", version), Ref("work_item", moved), Ref("milestone", dropped)]
-    reads = {read.ref: read for read in stage.connect(tmp_path).fetch([*refs, refs[0]])}
+    reads = {read.ref: read for read in connected(stage, tmp_path).fetch([*refs, refs[0]])}
     assert set(reads) == set(refs)
     assert [ref for ref in refs if reads[ref] == Read(ref)] == [refs[0], refs[3]]
     found = item(reads[refs[2]])
@@ -958,7 +939,7 @@ def test_fetch_equals_changed(stage: Stage, tmp_path: Path) -> None:
     version = site.add_version("APO", "2.1", date(2026, 4, 1), at=T0)
     made = [site.create_issue("APO", T0, f"Issue {n}") for n in range(130)]
     site.change_issue(made[3], minutes(1), sprint=5, flagged=True, due_date=date(2026, 5, 1))
-    connector = stage.connect(tmp_path)
+    connector = connected(stage, tmp_path)
     listed = [read for page in connector.changed("APO", None) for read in page]
     fetched = list(connector.fetch([Ref("work_item", ident) for ident in made] + [Ref("milestone", version)]))
     assert sorted(fetched, key=lambda read: read.ref) == sorted(listed, key=lambda read: read.ref)
@@ -970,29 +951,29 @@ def test_a_changelog_longer_than_a_page_is_read_whole(stage: Stage, tmp_path: Pa
     for n in range(1, 8):
         for ident in made:
             site.change_issue(ident, minutes(n), assignee=f"acc-{n}")
-    for read in items(stage.connect(tmp_path)).values():
+    for read in items(connected(stage, tmp_path)).values():
         assert [new for _, new in pairs(item(read), "assignee")] == [f"acc-{n}" for n in range(1, 8)]
 
 
 def test_the_clock_is_jiras(stage: Stage, tmp_path: Path) -> None:
-    assert stage.connect(tmp_path).now() == stage.now
+    assert connected(stage, tmp_path).now() == stage.now
 
 
 def test_check_says_what_is_wrong(stage: Stage, tmp_path: Path) -> None:
-    assert list(stage.connect(tmp_path).check(["APO", "ZEU"])) == []
-    lines = list(stage.connect(tmp_path).check(["APO", "NO/PE", "APO?x=1"]))
+    assert list(connected(stage, tmp_path).check(["APO", "ZEU"])) == []
+    lines = list(connected(stage, tmp_path).check(["APO", "NO/PE", "APO?x=1"]))
     assert [line.partition(",")[0] for line in lines] == ["Jira has no project NO/PE", "Jira has no project APO?x=1"]
-    (line,) = stage.connect(tmp_path, story_points="Effort").check(["APO"])
+    (line,) = connected(stage, tmp_path, story_points="Effort").check(["APO"])
     assert "Effort" in line
-    (line,) = stage.connect(tmp_path, token="wrong").check(["APO"])
+    (line,) = connected(stage, tmp_path, token="wrong").check(["APO"])
     assert "401" in line
     stage.site.faults.append(Fault(status=200, body=b'{"id": "10001", "key": "NEW"}', path="project/APO"))
-    (line,) = stage.connect(tmp_path).check(["APO"])
+    (line,) = connected(stage, tmp_path).check(["APO"])
     assert "NEW" in line
 
 
 def test_a_renamed_project_is_read_on_under_its_configured_name(stage: Stage, tmp_path: Path) -> None:
-    site, connector = stage.site, stage.connect(tmp_path)
+    site, connector = stage.site, connected(stage, tmp_path)
     version = site.add_version("APO", "2.1", at=T0)
     made = site.create_issue("APO", T0, "An issue", fix_version=version)
     moved = site.create_issue("ZEU", T0, "Moves in")
@@ -1001,7 +982,7 @@ def test_a_renamed_project_is_read_on_under_its_configured_name(stage: Stage, tm
     before = {read.ref: read for read in connector.fetch(refs)}
     site.rename_project("APO", T0 + timedelta(days=29), "NEW")
     for container in ("APO", "NEW"):  # whichever of them is configured
-        connector = stage.connect(tmp_path)
+        connector = connected(stage, tmp_path)
         marks = {mark.ref for page in connector.sweep(container) for mark in page}
         listed = {read.ref: read for page in connector.changed(container, None) for read in page}
         assert marks == set(refs) == set(listed)
@@ -1014,7 +995,7 @@ def test_a_renamed_project_is_read_on_under_its_configured_name(stage: Stage, tm
 
 @pytest.mark.parametrize("follows", [False, True])
 def test_a_renamed_project_loses_nothing(stage: Stage, tmp_path: Path, follows: bool) -> None:
-    site, bus, connector = stage.site, MemoryBus(), stage.connect(tmp_path)
+    site, bus, connector = stage.site, MemoryBus(), connected(stage, tmp_path)
     made = [site.create_issue("APO", minutes(n), f"Issue {n}") for n in range(3)]
     pump = Pump(connector, MemoryLedger(), bus, lambda: stage.now, "reader")
     pump.sync({"APO": {"apollo": 1}})
@@ -1033,7 +1014,7 @@ def test_a_renamed_project_loses_nothing(stage: Stage, tmp_path: Path, follows: 
 
 
 def test_a_renamed_project_that_is_not_configured_keeps_its_key(stage: Stage, tmp_path: Path) -> None:
-    site, connector = stage.site, stage.connect(tmp_path)
+    site, connector = stage.site, connected(stage, tmp_path)
     made, version = site.create_issue("ZEU", T0, "An issue"), site.add_version("ZEU", "2.1", at=T0)
     site.rename_project("ZEU", minutes(5), "HERA")
     items(connector)
@@ -1042,7 +1023,7 @@ def test_a_renamed_project_that_is_not_configured_keeps_its_key(stage: Stage, tm
 
 
 def test_a_fetch_before_any_listing_knows_the_names_that_it_was_told(stage: Stage, tmp_path: Path) -> None:
-    site, connector = stage.site, stage.connect(tmp_path)
+    site, connector = stage.site, connected(stage, tmp_path)
     assert isinstance(connector, Naming)
     made, version = site.create_issue("APO", T0, "An issue"), site.add_version("APO", "2.1", at=T0)
     site.rename_project("APO", minutes(5), "NEW")
@@ -1058,7 +1039,7 @@ def test_a_fetch_before_any_listing_knows_the_names_that_it_was_told(stage: Stag
 
 
 def test_one_project_under_two_names_is_read_under_one(stage: Stage, tmp_path: Path) -> None:
-    connector = stage.connect(tmp_path)
+    connector = connected(stage, tmp_path)
     stage.site.rename_project("APO", minutes(5), "NEW")
     connector.expect(["APO", "NEW"])
     items(connector)
@@ -1070,14 +1051,14 @@ def test_one_project_under_two_names_is_read_under_one(stage: Stage, tmp_path: P
 @pytest.mark.parametrize("container", ["apo", "NOPE"])
 def test_a_project_that_is_not_there_is_withheld_and_not_empty(container: str, stage: Stage, tmp_path: Path) -> None:
     stage.site.create_issue("APO", T0, "An issue")
-    connector = stage.connect(tmp_path)
+    connector = connected(stage, tmp_path)
     for ask in (lambda: list(connector.changed(container, None)), lambda: list(connector.sweep(container))):
         with pytest.raises(Withheld, match="check the key"):
             ask()
 
 
 def test_a_project_that_goes_away_is_withheld_and_not_empty(stage: Stage, tmp_path: Path) -> None:
-    connector = stage.connect(tmp_path)
+    connector = connected(stage, tmp_path)
     items(connector)
     stage.site.remove_project("APO", minutes(5))
     for ask in (lambda: list(connector.changed("APO", None)), lambda: list(connector.sweep("APO"))):
@@ -1087,7 +1068,7 @@ def test_a_project_that_goes_away_is_withheld_and_not_empty(stage: Stage, tmp_pa
 
 
 def test_a_status_made_while_running_is_known_at_the_next_poll(stage: Stage, tmp_path: Path) -> None:
-    connector = stage.connect(tmp_path)
+    connector = connected(stage, tmp_path)
     items(connector)
     stage.site.statuses["Testing"] = StandinStatus("55", "indeterminate")
     made = stage.site.create_issue("APO", T0, "An issue", status="Testing")
@@ -1099,7 +1080,7 @@ def test_one_that_cannot_be_read_does_not_stop_the_page(stage: Stage, tmp_path: 
     made = [
         stage.site.create_issue("APO", minutes(n), "An issue", status="Limbo" if n == 1 else "To Do") for n in range(3)
     ]
-    reads = items(stage.connect(tmp_path))
+    reads = items(connected(stage, tmp_path))
     assert [reads[ident].problem is None for ident in made] == [True, False, True]
     assert reads[made[1]].time == minutes(1)
 
@@ -1108,12 +1089,12 @@ def test_an_issue_that_jira_could_not_give_is_not_gone(stage: Stage, tmp_path: P
     ref = Ref("work_item", "5")
     errors = {"issues": [], "issueErrors": [{"id": "5", "errorMessage": "busy"}]}
     stage.site.faults.append(Fault(status=200, body=json.dumps(errors).encode(), path="issue/bulkfetch"))
-    (read,) = stage.connect(tmp_path).fetch([ref])
+    (read,) = connected(stage, tmp_path).fetch([ref])
     assert read.ref == ref
     assert read.problem is not None
     stage.site.faults.append(Fault(status=200, body=b'{"issues": [{"id": 5}]}', path="issue/bulkfetch"))
     with pytest.raises(Retryable, match="gone"):
-        list(stage.connect(tmp_path).fetch([ref]))
+        list(connected(stage, tmp_path).fetch([ref]))
 
 
 def everything(connector: JiraConnector) -> list[Any]:
@@ -1157,7 +1138,7 @@ def test_errors_say_what_to_do_next_and_no_secret(
     site = stage.site
     site.create_issue("APO", T0, "A secret title")
     site.add_version("APO", "2.1", at=T0)
-    connector = stage.connect(tmp_path)
+    connector = connected(stage, tmp_path)
     site.faults.append(replace(fault, path=path))
     with caplog.at_level(logging.DEBUG), pytest.raises(kind) as caught:
         everything(connector)
@@ -1178,7 +1159,7 @@ def test_an_answer_of_another_shape_is_never_taken_for_a_deletion(
     version = stage.site.add_version("APO", "2.1", at=T0)
     stage.site.faults.append(Fault(status=200, body=body, path=path))
     refs = [Ref("work_item", made), Ref("milestone", version)]
-    connector = stage.connect(tmp_path)
+    connector = connected(stage, tmp_path)
     found: list[Read] = []
     with suppress(Retryable):
         found += connector.fetch(refs)
@@ -1191,15 +1172,15 @@ def test_an_answer_of_another_shape_is_never_taken_for_a_deletion(
 
 def test_a_wrong_token_and_a_project_that_is_not_there(stage: Stage, tmp_path: Path) -> None:
     with pytest.raises(Fatal, match=r"401.*token"):
-        items(stage.connect(tmp_path, token="wrong"))
+        items(connected(stage, tmp_path, token="wrong"))
     with pytest.raises(Fatal, match="nothing at"):
-        items(stage.connect(tmp_path), "NOPE")
+        items(connected(stage, tmp_path), "NOPE")
 
 
 def test_a_quota_is_retryable_and_nothing_is_tried_again(stage: Stage, tmp_path: Path) -> None:
     site = stage.fresh(points_per_hour=3)
     stage.now = T0 + timedelta(minutes=50)
-    connector = stage.connect(tmp_path)
+    connector = connected(stage, tmp_path)
     with pytest.raises(Retryable) as caught:
         items(connector)
     assert caught.value.after == 601.0
@@ -1235,7 +1216,7 @@ def test_nobody_there_and_nobody_answering(tmp_path: Path, monkeypatch: pytest.M
 )
 def test_pages_without_an_end_are_broken_off(pages: list[Any], method: str, stage: Stage, tmp_path: Path) -> None:
     stage.site.faults.extend(Fault(200, {}, json.dumps(page).encode(), 1, "search/jql") for page in pages)
-    connector = stage.connect(tmp_path)
+    connector = connected(stage, tmp_path)
     with pytest.raises(Retryable, match="come to an end"):
         list(connector.sweep("APO") if method == "sweep" else connector.changed("APO", None))
 
@@ -1243,7 +1224,7 @@ def test_pages_without_an_end_are_broken_off(pages: list[Any], method: str, stag
 def test_an_empty_page_with_a_token_is_not_the_end(stage: Stage, tmp_path: Path) -> None:
     pages = [{"issues": [], "nextPageToken": "2"}, {"issues": [], "nextPageToken": "3", "isLast": True}]
     stage.site.faults.extend(Fault(200, {}, json.dumps(page).encode(), 1, "search/jql") for page in pages)
-    assert items(stage.connect(tmp_path)) == {}
+    assert items(connected(stage, tmp_path)) == {}
     assert not stage.site.faults
 
 
@@ -1325,7 +1306,7 @@ def test_replaying_the_history_back_gives_what_was_read_then(
 ) -> None:
     site = served.fresh(max_page=3)
     world(site, operations)
-    connector = served.connect(tmp_path)
+    connector = connected(served, tmp_path)
     last = both(connector)
     moment = served.now = T0 + timedelta(seconds=seconds)
     for ident, read in both(connector).items():
@@ -1343,7 +1324,7 @@ def test_links_of_the_past_are_those_that_were_read_then(
 ) -> None:
     site = served.fresh(max_page=3)
     linked(site, operations)
-    connector = served.connect(tmp_path)
+    connector = connected(served, tmp_path)
     last = items(connector)
     moment = served.now = T0 + timedelta(seconds=seconds)
     for ident, read in items(connector).items():
@@ -1359,7 +1340,7 @@ def test_a_history_is_a_chain_that_ends_at_the_present(
     served: Stage, tmp_path: Path, operations: list[tuple[int, int, int, int]]
 ) -> None:
     world(served.fresh(), operations)
-    for read in both(served.connect(tmp_path)).values():
+    for read in both(connected(served, tmp_path)).values():
         found = item(read)
         for field in WorkItem.TRACKED:
             chain = pairs(found, field)
@@ -1375,7 +1356,7 @@ def test_a_lagging_index_shows_whole_things_as_they_were(
 ) -> None:
     site = served.fresh()
     made = world(site, operations)
-    connector = served.connect(tmp_path)
+    connector = connected(served, tmp_path)
     served.now = T0 + timedelta(seconds=3000)
     alive = {read.ref.id for read in connector.fetch([Ref("work_item", ident) for ident in made]) if read.content}
     site.index_lag = lag

@@ -22,30 +22,11 @@ from pmsync.standins import jira as standin
 from pmsync.standins.jira import HTML, Fault, JiraSite
 from pmsync.standins.server import serve
 from tests.connectors.jira_data_center_standin import JiraServer
+from tests.connectors.jira_stage import T0, TOKEN, Stage
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
-TOKEN = "a-token-that-nobody-may-see"
-T0 = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 DAY = timedelta(days=1)
 AGILE = "/rest/agile/1.0"
-
-
-class Stage:
-    """One server for all tests; each puts its own site on it. `now` is the clock of the sites."""
-
-    def __init__(self) -> None:
-        self.now, self.url = T0, ""
-        self.site = self.fresh()
-
-    def fresh(self, kind: type[JiraSite] = JiraSite, **options: Any) -> JiraSite:
-        self.now = T0 + 30 * DAY
-        self.site = kind(lambda: self.now, token=TOKEN, **options)
-        self.site.add_project("APO", "Apollo")
-        self.site.add_project("ZEU", "Zeus")
-        return self.site
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        await self.site.app(scope, receive, send)
 
 
 @pytest.fixture(scope="module")

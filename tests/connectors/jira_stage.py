@@ -1,0 +1,29 @@
+"""What tests of the Jira connector have in common: a server, and the site that stands on it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from pmsync.standins.jira import JiraSite
+
+TOKEN = "a-token-that-nobody-may-see"
+T0 = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+
+
+class Stage:
+    """One server for all tests; each puts its own site on it. `now` is the clock of the sites."""
+
+    def __init__(self) -> None:
+        self.now, self.url = T0, ""
+        self.site = self.fresh()
+
+    def fresh(self, kind: type[JiraSite] = JiraSite, **options: Any) -> JiraSite:
+        self.now = T0 + timedelta(days=30)
+        self.site = kind(lambda: self.now, token=TOKEN, **options)
+        self.site.add_project("APO", "Apollo")
+        self.site.add_project("ZEU", "Zeus")
+        return self.site
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await self.site.app(scope, receive, send)
