@@ -9,10 +9,12 @@ Next on the way of an event: `connectors/pump.py`, which drives a connector and 
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from itertools import groupby
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol, Self, runtime_checkable
 from urllib.parse import urlsplit
@@ -319,6 +321,35 @@ class Calendars(Protocol):
 
     def entries(self, container: str) -> Iterable[Read]:
         """All entries of a calendar as they are now."""
+
+
+class ReadWhole(ABC):
+    """What the readers of calendars have in common: a container is read whole, always, for nothing in it has a time of change
+    that could be trusted. Its name is the beginning of the ids of all that is in it."""
+
+    @abstractmethod
+    def _read(self, container: str) -> Mapping[Ref, Read]:
+        """All entries of a calendar as they are now."""
+
+    def entries(self, container: str) -> Iterable[Read]:
+        return self._read(container).values()
+
+    def changed(self, container: str, since: datetime | None) -> Iterator[Sequence[Read]]:  # noqa: ARG002
+        """One page of everything."""
+        yield list(self.entries(container))
+
+    def sweep(self, container: str) -> Iterator[Sequence[Mark]]:
+        yield [Mark(ref, None) for ref in self._read(container)]
+
+    def fetch(self, refs: Sequence[Ref]) -> Iterator[Read]:
+        for container, wanted in groupby(sorted(refs, key=_container), key=_container):
+            reads = self._read(container)
+            for ref in wanted:
+                yield reads.get(ref, Read(ref))
+
+
+def _container(ref: Ref) -> str:
+    return ref.id.partition("/")[0]
 
 
 class Connector(Reader, Protocol):

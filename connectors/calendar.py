@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import groupby
@@ -27,8 +27,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from connectors.base import (
     Clock,
     Fatal,
-    Mark,
     Read,
+    ReadWhole,
     Ref,
     Retryable,
     SecretRef,
@@ -125,7 +125,7 @@ class Answer:
     validators: Mapping[str, str] = field(default_factory=dict)
 
 
-class CalendarConnector:
+class CalendarConnector(ReadWhole):
     """The single reader of one calendar source. Only this class does I/O; what it calls below is pure."""
 
     Settings: ClassVar[type[Settings]] = CalendarSettings
@@ -156,22 +156,6 @@ class CalendarConnector:
 
     def now(self) -> datetime:
         return self._clock() + self._skew
-
-    def changed(self, container: str, since: datetime | None) -> Iterator[Sequence[Read]]:  # noqa: ARG002
-        """One page of everything: a feed has no time of change that could be trusted."""
-        yield list(self.entries(container))
-
-    def entries(self, container: str) -> Iterable[Read]:
-        return self._read(container).values()
-
-    def sweep(self, container: str) -> Iterator[Sequence[Mark]]:
-        yield [Mark(ref, None) for ref in self._read(container)]
-
-    def fetch(self, refs: Sequence[Ref]) -> Iterator[Read]:
-        for container, wanted in groupby(sorted(refs, key=_container), key=_container):
-            reads = self._read(container)
-            for ref in wanted:
-                yield reads.get(ref, Read(ref))
 
     def _read(self, container: str) -> Mapping[Ref, Read]:
         target, scope = self._target(container), self._scope(container)
@@ -240,10 +224,6 @@ class CalendarConnector:
                 return _Bearer(token.reveal())
             case _:
                 return _anonymous
-
-
-def _container(ref: Ref) -> str:
-    return ref.id.partition("/")[0]
 
 
 # ---- I/O ----

@@ -9,12 +9,11 @@ Next on the way of an event: `connectors/base.py`, the port; `connectors/pump.py
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
-from itertools import groupby
 from typing import ClassVar, Literal, Self
 
-from connectors.base import Clock, Mark, Read, Ref, Settings, Withheld
+from connectors.base import Clock, Read, ReadWhole, Ref, Settings, Withheld
 from pmsync.core.events import CalendarEntry, Meaning, Occurrence
 
 KIND = "calendar_entry"
@@ -31,7 +30,7 @@ class HolidaySettings(Settings):
     language: str = "en_US"
 
 
-class HolidayConnector:
+class HolidayConnector(ReadWhole):
     """The single reader of one source of public holidays. A container is a country, or a region of one (ISO 3166)."""
 
     Settings: ClassVar[type[Settings]] = HolidaySettings
@@ -55,21 +54,6 @@ class HolidayConnector:
 
     def now(self) -> datetime:
         return self._clock()
-
-    def changed(self, container: str, since: datetime | None) -> Iterator[Sequence[Read]]:  # noqa: ARG002
-        """One page of everything."""
-        yield list(self.entries(container))
-
-    def entries(self, container: str) -> Iterable[Read]:
-        return self._read(container).values()
-
-    def sweep(self, container: str) -> Iterator[Sequence[Mark]]:
-        yield [Mark(ref, None) for ref in self._read(container)]
-
-    def fetch(self, refs: Sequence[Ref]) -> Iterator[Read]:
-        for container, wanted in groupby(sorted(refs, key=_container), key=_container):
-            reads = self._read(container)
-            yield from (reads.get(ref, Read(ref)) for ref in wanted)
 
     def _read(self, container: str) -> Mapping[Ref, Read]:
         last = self._clock().year + AHEAD
@@ -107,7 +91,3 @@ def _reads(container: str, days: Mapping[date, str]) -> Iterator[Read]:
             occurrences=(Occurrence(start=day, end=day + DAY),),
         )
         yield Read(Ref(KIND, f"{container}/{day.isoformat()}"), content=entry)
-
-
-def _container(ref: Ref) -> str:
-    return ref.id.partition("/")[0]
