@@ -147,7 +147,9 @@ class JiraConnector:
     def changed(self, container: str, since: datetime | None) -> Iterator[Sequence[Read]]:
         project, site = self._project(container), self._site()
         versions = [read_version(raw, container, site.url) for raw in self._versions(project)]
-        yield [*versions, *self._sprints.of(project.id, container).values()]
+        sprints = (self._sprints.all if since is None else self._sprints.changed)(project.id, container)
+        yield [*versions, *sprints.values()]
+        self._sprints.note_taken(container, sprints)  # only now: a page that could not be published is asked for again
         query = Query(project.key, since, self._zone())
         for issues in self._deployment.search(query, site.fields, self._settings.page_size):
             yield [self._issue(issue, site) for issue in issues]
@@ -160,7 +162,7 @@ class JiraConnector:
 
     def sweep(self, container: str) -> Iterator[Sequence[Mark]]:
         project = self._project(container)
-        versions, sprints = self._versions(project), self._sprints.of(project.id, container)
+        versions, sprints = self._versions(project), self._sprints.all(project.id, container)
         yield [*self._client.read(marks, "milestone", versions), *(Mark(ref, None) for ref in sprints)]
         for issues in self._deployment.names(Query(project.key, None, self._zone())):
             yield self._client.read(marks, "work_item", issues)

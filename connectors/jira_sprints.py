@@ -23,6 +23,8 @@ KIND = "sprint"
 PAGE = "50"
 MOST_PAGES = 400
 UNREADABLE = "unreadable"
+OPEN = "active,future"
+"""The states of sprints that change from day to day; a board that is years old has hundreds of others."""
 KANBAN = "kanban"
 """A kind of board without sprints; of the others, those that have none answer 400."""
 
@@ -34,18 +36,33 @@ class Sprints:
         self._client = client
         self._url = url
         self._denied: set[str] = set()
+        self._open: dict[str, frozenset[Ref]] = {}
 
     def is_denied(self, container: str) -> bool:
         """Whether the boards of a container could not be read when they were last asked for."""
         return container in self._denied
 
-    def of(self, project: str, container: str) -> Mapping[Ref, Read]:
+    def changed(self, project: str, container: str) -> Mapping[Ref, Read]:
+        """The sprints of a project that are not closed, or all of them: the first time, after each sweep, and where one that
+        was open when they were taken last is so no more."""
+        known = self._open.get(container)
+        if known is None:
+            return self.all(project, container)
+        found = self._let(project, container, state=OPEN)
+        return found if known <= found.keys() or self.is_denied(container) else self.all(project, container)
+
+    def note_taken(self, container: str, reads: Mapping[Ref, Read]) -> None:
+        """What was listed is published. Where nothing could be listed, nothing is known of what happened meanwhile."""
+        if self.is_denied(container):
+            self._open.pop(container, None)
+        else:
+            self._open[container] = frozenset(ref for ref, read in reads.items() if _is_open(read))
+
+    def all(self, project: str, container: str) -> Mapping[Ref, Read]:
         """All sprints of the project with this id, each once, though several boards may show it; none where its boards
         cannot be read: that must not keep its issues."""
-        try:
-            return self._of(project, container)
-        except Withheld:
-            return {}
+        self._open.pop(container, None)
+        return self._let(project, container)
 
     def by_id(self, idents: Sequence[str], home: Callable[[str], str]) -> Iterator[Read]:
         """Each of these as its project sees it now; `home` says which container the project with an id is. Raises
@@ -61,12 +78,18 @@ class Sprints:
         except Withheld as error:
             yield f"the sprints of project {container} are not read, the rest is: {error}"
 
-    def _of(self, project: str, container: str) -> Mapping[Ref, Read]:
+    def _let(self, project: str, container: str, **query: str) -> Mapping[Ref, Read]:
+        try:
+            return self._of(project, container, **query)
+        except Withheld:
+            return {}
+
+    def _of(self, project: str, container: str, **query: str) -> Mapping[Ref, Read]:
         self._denied.discard(container)
         found: dict[Ref, Read] = {}
         try:
             for board in self._boards(project):
-                for raw in self._on(board):
+                for raw in self._on(board, **query):
                     read = read_sprint(raw, project, container, self._url)
                     found[read.ref] = read
         except ConnectorError as error:
@@ -83,10 +106,10 @@ class Sprints:
             self._client.read(board_id, raw) for raw in found if self._client.read(maybe, raw, "type", str) != KANBAN
         ]
 
-    def _on(self, board: str) -> Iterator[Any]:
+    def _on(self, board: str, **query: str) -> Iterator[Any]:
         """The sprints of a board; none of one that has none (400), or that went away since it was listed."""
         try:
-            yield from self._pages(f"board/{quote(board, safe='')}/sprint")
+            yield from self._pages(f"board/{quote(board, safe='')}/sprint", **query)
         except NotFound:
             return
         except Refused as error:
@@ -143,6 +166,10 @@ def translate_sprint(raw: Any, container: str, url: str) -> Sprint:
 def _instant(raw: Any, name: str) -> Instant | None:
     value = maybe(raw, name, object)
     return None if value is None else instant(value, name)
+
+
+def _is_open(read: Read) -> bool:
+    return isinstance(read.content, Sprint) and read.content.state != "closed"
 
 
 def _identity(raw: Any) -> str:

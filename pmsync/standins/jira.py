@@ -717,8 +717,8 @@ class JiraSite:
         project = self._find_project(projectKeyOrId)
         return self.boards.page_of_boards(project.key, self.clock(), startAt, maxResults)
 
-    def _sprints(self, board: str, startAt: str = "0", maxResults: str = "50") -> Any:  # noqa: N803
-        return self.boards.page_of_sprints(board, self.clock(), startAt, maxResults)
+    def _sprints(self, board: str, startAt: str = "0", maxResults: str = "50", state: str = "") -> Any:  # noqa: N803
+        return self.boards.page_of_sprints(board, self.clock(), startAt, maxResults, state)
 
     def _statuses(self) -> Any:
         return [self._status(name) for name in self.statuses]
@@ -754,7 +754,7 @@ JQL = (
 )
 BOARDS = (
     ("GET", "/rest/agile/1.0/board", {"projectKeyOrId", "startAt", "maxResults"}, JiraSite._boards),
-    ("GET", r"/rest/agile/1.0/board/(\d+)/sprint", {"startAt", "maxResults"}, JiraSite._sprints),
+    ("GET", r"/rest/agile/1.0/board/(\d+)/sprint", {"startAt", "maxResults", "state"}, JiraSite._sprints),
 )
 JiraSite.routes = (
     ("GET", "/rest/api/3/search/jql", {"jql", "fields", "maxResults", "nextPageToken"}, JiraSite._search),

@@ -96,14 +96,17 @@ class Boards:
         found = [board for board in known if board and project in board.projects]
         return _page([{"id": b.id, "name": b.name, "type": b.type} for b in found], start, most)
 
-    def page_of_sprints(self, board: str, moment: datetime, start: str, most: str) -> Any:
+    def page_of_sprints(self, board: str, moment: datetime, start: str, most: str, states: str) -> Any:
+        wanted = states.split(",") if states else STATES
+        if unknown := set(wanted).difference(STATES):
+            raise Refusal(400, f"The state must be closed, active or future, and not {min(unknown)!r}.")
         found = self._boards[int(board)].at(moment) if int(board) in self._boards else None
         if found is None:
             raise Refusal(404, "Requested board cannot be viewed because it either does not exist or you do not have permission to view it.")  # fmt: skip
         if found.type == "kanban":
             raise Refusal(400, "The board does not support sprints")
         sprints = [sprint for timeline in self._sprints.values() if (sprint := timeline.at(moment))]
-        shown = [sprint for sprint in sprints if self._is_on(sprint, found, moment)]
+        shown = [sprint for sprint in sprints if self._is_on(sprint, found, moment) and sprint.state in wanted]
         shown.sort(key=lambda sprint: (STATES.index(sprint.state), sprint.id))
         return _page([_sprint(sprint) for sprint in shown], start, most)
 

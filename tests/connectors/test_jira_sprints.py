@@ -305,6 +305,46 @@ def test_pages_without_an_end_are_broken_off(
     assert len(stage.site.requests) < 20
 
 
+def test_a_poll_asks_for_closed_sprints_only_where_there_is_news_of_them(
+    stage: Stage, connect: Callable[[], JiraConnector]
+) -> None:
+    boards = stage.site.boards
+    board = boards.add("Team", ["APO"], T0)
+    made = [boards.plan(board, f"Sprint {n}", T0) for n in range(120)]
+    for each in made[:110]:
+        boards.start(each, T0)
+        boards.complete(each, T0)
+    connector = connect()
+
+    def polled(*, taken: bool = True) -> tuple[int, int]:
+        """How many sprints a poll shows, and how many pages of sprints it asks for."""
+        stage.site.requests.clear()
+        pages = connector.changed("APO", T0)
+        found = [read for read in next(pages) if read.ref.kind == "sprint"]
+        if taken:
+            list(pages)
+        return len(found), sum(path.startswith(f"{AGILE}/board/1/sprint") for _, path in stage.site.requests)
+
+    assert polled() == (120, 3), "it does not know yet what was open"
+    assert polled() == (10, 1)
+    boards.start(made[110], T0)
+    assert polled() == (10, 1)
+    boards.complete(made[110], T0)
+    assert polled(taken=False) == (120, 4)
+    assert polled() == (120, 3), "what was not published is shown again"
+    assert polled() == (9, 1)
+    boards.delete(made[111], T0)
+    assert polled() == (119, 4)
+    assert polled() == (8, 1)
+    boards.change(made[0], T0, name="Renamed long after its end")
+    list(connector.sweep("APO"))
+    assert polled() == (119, 3), "a sweep is followed by all of them"
+    stage.site.faults.append(Fault(500, path=f"{AGILE}/board/1/sprint"))
+    assert polled() == (0, 1)
+    boards.complete(made[112], T0)
+    assert polled() == (119, 3), "nobody knows what happened meanwhile"
+
+
 def test_a_sweep_and_a_fetch_say_what_the_list_says(stage: Stage, connect: Callable[[], JiraConnector]) -> None:
     board = stage.site.boards.add("Team", ["APO"], T0)
     stage.site.boards.plan(board, "Sprint 1", T0)
@@ -376,6 +416,7 @@ def test_the_stand_in_answers_in_the_shapes_of_the_vendors_document(stage: Stage
         ("board/1/sprint", {"maxResults": "0"}, 400),
         ("board/2/sprint", {}, 400),
         ("board/7/sprint", {}, 404),
+        ("board/1/sprint", {"state": "active,paused"}, 400),
         ("sprint/1", {}, 404),
     ],
 )
