@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import stat
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -121,6 +123,30 @@ def test_an_answer_that_was_lost_is_mended_within_ten_minutes(world: World, late
         assert world.connect().now() == world.now()
     else:
         assert "`pmsync sign-in j`" in refused(world.connect().now)
+
+
+DIES = """
+import os, sys
+from connectors import jira_consent, jira_tokens
+from connectors.base import SecretRef
+jira_tokens.TOKENS = sys.argv[1]
+jira_consent.ConsentFile._replace = lambda *_: os._exit(9)
+app = jira_consent.App(sys.argv[2], SecretRef(file=sys.argv[3]))
+now = jira_consent.datetime.fromisoformat(sys.argv[5])
+jira_consent.Person("j", app, jira_consent.Path(sys.argv[4]), lambda: now)._valid()
+"""
+
+
+def test_a_process_that_dies_between_answer_and_file_leaves_nothing_that_stands_in_the_way(world: World) -> None:
+    world.minutes = 60
+    words = [jira_tokens.TOKENS, CLIENT_ID, str(world.secret), str(world.path), world.now().isoformat()]
+    assert subprocess.run([sys.executable, "-c", DIES, *words], timeout=60, check=False).returncode == 9
+    assert world.renewals == 1
+    assert world.path.with_name("jira.json.new").exists()
+    world.minutes = 65
+    assert world.connect().now() == world.now()
+    assert world.renewals == 2
+    assert not world.path.with_name("jira.json.new").exists()
 
 
 @pytest.mark.parametrize("spoil", ["new", "lock"])
