@@ -316,6 +316,35 @@ class Redelivering(Protocol):
 
 
 @runtime_checkable
+class Registering(Protocol):
+    """A reader that has its source send webhooks, which the source forgets after some time."""
+
+    def register(self, containers: Iterable[str]) -> int:
+        """Have them sent for these containers, for long enough; returns how many were made, renewed or removed. None, and
+        no request, where that is not configured."""
+
+
+class Consent(Protocol):
+    """One consent that a person is asked for."""
+
+    address: str
+    """Where the person is asked."""
+    state: str
+    """What has to come back with the answer. Nobody can guess it, so nobody else's answer is taken for it."""
+
+    def accept(self, code: str) -> Iterable[str]:
+        """Keep what this code is exchanged for; what there is to say of it, a line each. Raises `Fatal` and `Retryable`."""
+
+
+@runtime_checkable
+class Consenting(Protocol):
+    """A connector, as a class, that can read by a person's consent (OAuth 2.0), which `pmsync sign-in` asks for."""
+
+    def consent(self, settings: Any, callback: str, clock: Clock) -> Consent:
+        """A consent for these settings; whoever gave it is sent to `callback`. No request is sent yet. Raises `Fatal`."""
+
+
+@runtime_checkable
 class Calendars(Protocol):
     """A reader whose containers are calendars: each is read whole, so that it can be looked at beforehand."""
 

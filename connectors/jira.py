@@ -20,7 +20,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, field_validator, model_validator
 
-from connectors import base, jira_webhooks, jira_worklogs, webhooks
+from connectors import base, jira_consent, jira_webhooks, jira_worklogs, webhooks
 from connectors.base import ConnectorError, Fatal, Mark, Names, Read, Ref, Retryable, Withheld
 from connectors.jira_auth import WAYS, JiraAuth, expected, signed_in
 from connectors.jira_client import Client, NotFound
@@ -28,6 +28,7 @@ from connectors.jira_cloud import Cloud
 from connectors.jira_data_center import DataCenter
 from connectors.jira_links import BLOCKING
 from connectors.jira_query import EARLIEST_ZONE, Query
+from connectors.jira_registration import Registration
 from connectors.jira_sprints import Sprints
 from connectors.jira_things import DROPPED, ESTIMATES, Issue, Site, marks, plain_names, read_issue, read_version, site
 from connectors.jira_values import Unreadable, dump, instant, maybe, take, typed
@@ -39,7 +40,8 @@ ISSUES_PER_FETCH = 100
 class JiraSettings(webhooks.HookedSettings):
     """A Jira. `story_points` names the field of the estimate where it is neither of Jira's own two;
     `dropped_resolutions` are the names, in any case of letters, of those that say that nothing was done; `blocking_links`
-    the words, likewise, by which an issue says of a link that the other one blocks it."""
+    the words, likewise, by which an issue says of a link that the other one blocks it. `webhook_register` is the public
+    address before `/webhooks/…`, by which Cloud is told to send webhooks."""
 
     kind: Literal["jira"] = "jira"
     url: str
@@ -49,6 +51,7 @@ class JiraSettings(webhooks.HookedSettings):
     dropped_resolutions: tuple[str, ...] = DROPPED
     blocking_links: tuple[str, ...] = BLOCKING
     page_size: int = Field(default=100, ge=1, le=1000)
+    webhook_register: str | None = None
 
     @model_validator(mode="after")
     def _signs_in(self) -> Self:
@@ -58,6 +61,11 @@ class JiraSettings(webhooks.HookedSettings):
             )
         if self.auth and self.auth.keys not in WAYS[self.deployment]:
             raise ValueError(f"with deployment: {self.deployment}, auth is {expected(self.deployment)}")
+        if self.webhook_register and not (self.auth and self.auth.consent and self.webhook_token):
+            raise ValueError(
+                "webhook_register is for who reads by a person's consent and takes unsigned webhooks: give auth: {client_id, "
+                "client_secret, consent} and webhook_token"
+            )
         return self
 
     @field_validator("url")
@@ -71,6 +79,15 @@ class JiraSettings(webhooks.HookedSettings):
                 "query in it"
             )
         return url.rstrip("/")
+
+    @field_validator("webhook_register")
+    @classmethod
+    def _public(cls, url: str | None) -> str | None:
+        parts = urlsplit(url or "")
+        plain = parts.hostname and not parts.query and not parts.fragment and "@" not in parts.netloc
+        if url is not None and (parts.scheme != "https" or not plain):
+            raise ValueError("webhook_register is the public address of the intake, before /webhooks/: https://HOST")
+        return url and url.rstrip("/")
 
 
 class Deployment(Protocol):
@@ -105,20 +122,36 @@ class JiraConnector:
     Settings: ClassVar[type[base.Settings]] = JiraSettings
     webhooks: ClassVar[webhooks.Webhooks] = jira_webhooks.WEBHOOKS
 
-    def __init__(self, settings: JiraSettings, client: Client) -> None:
+    def __init__(self, settings: JiraSettings, client: Client, clock: base.Clock) -> None:
         self.name = settings.name
         self._settings = settings
         self._client = client
         self._deployment: Deployment = (Cloud if settings.deployment == "cloud" else DataCenter)(client)
         self._sprints = Sprints(client, settings.url)
         self._names = Names()
+        self._registration: Registration | None = None
+        if settings.webhook_register and settings.webhook_token:
+            self._registration = Registration(
+                settings.name, client, settings.webhook_register, settings.webhook_token, clock
+            )
 
     @classmethod
     def connect(cls, settings: JiraSettings, clock: base.Clock) -> Self:
         if settings.auth is None:
             raise Fatal(f"{settings.name} is not live: what is known of it comes with `pmsync import`")
-        server, auth = signed_in(settings.auth, settings.url, clock)
-        return cls(settings, Client(server, 3 if settings.deployment == "cloud" else 2, auth))
+        server, auth = signed_in(settings.auth, settings.url, clock, settings.name)
+        return cls(settings, Client(server, 3 if settings.deployment == "cloud" else 2, auth), clock)
+
+    @classmethod
+    def consent(cls, settings: JiraSettings, callback: str, clock: base.Clock) -> jira_consent.Asking:
+        auth = settings.auth
+        if auth is None or auth.app is None or auth.consent is None:
+            raise Fatal(
+                f"{settings.name} does not read by a person's consent; for that auth is {{client_id, client_secret, consent}}, "
+                "with the id and secret of an OAuth 2.0 app, and the file to keep the consent in"
+            )
+        scopes = (*jira_consent.READING, *((jira_consent.HOOKING,) if settings.webhook_register else ()))
+        return jira_consent.Asking(settings.name, auth.app, auth.consent, settings.url, scopes, callback, clock)
 
     def check(self, containers: Sequence[str]) -> Iterator[str]:
         try:
@@ -133,6 +166,9 @@ class JiraConnector:
                 yield f"Jira has no field called {names}; set story_points to the name of the estimate's field"
             for container in containers:
                 yield from self._check_project(container, site)
+            if self._registration:
+                self.expect(containers)
+                yield from self._registration.check(self._there(containers))
         except ConnectorError as error:
             yield str(error)
 
@@ -168,9 +204,7 @@ class JiraConnector:
             yield self._client.read(marks, "work_item", issues)
 
     def fetch(self, refs: Sequence[Ref]) -> Iterator[Read]:
-        for container in self._names.unmet():
-            with suppress(Withheld):
-                self._project(container)
+        self._meet()
         site = self._site()
         ids = list(dict.fromkeys(ref.id for ref in refs if ref.kind == "work_item"))
         for start in range(0, len(ids), ISSUES_PER_FETCH):
@@ -180,6 +214,21 @@ class JiraConnector:
             if ref.kind == "milestone":
                 yield self._version(ref, home, site)
         yield from self._sprints.by_id([ref.id for ref in refs if ref.kind == "sprint"], home)
+
+    def register(self, containers: Iterable[str]) -> int:
+        """Dynamic webhooks of these projects, in which one that is not to be had would be a fault."""
+        return self._registration.keep(self._there(containers)) if self._registration else 0
+
+    def _there(self, containers: Iterable[str]) -> Collection[str]:
+        """Those of these that this account is let see."""
+        self._meet()
+        return set(containers).intersection(self._names.known().values())
+
+    def _meet(self) -> None:
+        """Look up each container that is expected and was never looked up."""
+        for container in self._names.unmet():
+            with suppress(Withheld):
+                self._project(container)
 
     def _home(self, site: Site, project: str) -> str:
         """The container that the project with this id is; one that is not configured is called by its key."""

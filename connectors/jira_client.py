@@ -86,6 +86,15 @@ class Client:
     def post(self, path: str, body: Mapping[str, Any]) -> Any:
         return self.read(lambda: self._session.post(f"{self._root}/{path}", data=json.dumps(body)).json())
 
+    def send(self, method: str, path: str, body: Mapping[str, Any]) -> Any:
+        """For what changes something of pmsync's own; None where there is nothing to say."""
+
+        def sent() -> Any:
+            answer = self._session.request(method, f"{self._root}/{path}", data=json.dumps(body))
+            return answer.json() if answer.content.strip() else None
+
+        return self.read(sent)
+
     def read(self, read: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Do `read`; whatever else than an answer comes of it becomes one of our errors, without the original's text."""
         try:

@@ -38,8 +38,8 @@ HINTS: Mapping[str, Extract] = {
     **dict.fromkeys(("jira:issue_created", "jira:issue_updated", "jira:issue_deleted"), _issue),
     **dict.fromkeys(
         (
-            "jira:version_created", "jira:version_deleted", "jira:version_moved", "jira:version_released",
-            "jira:version_unreleased", "jira:version_updated",
+            "jira:version_created", "jira:version_deleted", "jira:version_merged", "jira:version_moved",
+            "jira:version_released", "jira:version_unreleased", "jira:version_updated",
         ),
         _version,
     ),

@@ -16,7 +16,18 @@ from typing import NamedTuple
 
 import structlog
 
-from connectors.base import Clock, ConnectorError, Fatal, Read, Reader, Redelivering, Retryable, Settings, Silent
+from connectors.base import (
+    Clock,
+    ConnectorError,
+    Fatal,
+    Read,
+    Reader,
+    Redelivering,
+    Registering,
+    Retryable,
+    Settings,
+    Silent,
+)
 from connectors.pump import Counts, LeaseLost, Progress, Pump, Routes
 from connectors.webhooks import Hint
 from pmsync.aggregator import Aggregator, Batch, check_log
@@ -64,8 +75,8 @@ FATAL_SECONDS = 60.0
 BACKOFF_SECONDS = 5.0, 300.0
 HINT_SECONDS = 1.0
 """How often it is looked whether a source's webhooks have hinted at something."""
-REDELIVER_SECONDS = 900.0
-"""How often, at the most, a source is asked to send webhooks again that it could not deliver."""
+WEBHOOKS_SECONDS = 900.0
+"""How often, at the most, a source is asked to send webhooks again that it could not deliver, or to go on sending them."""
 AWAY_SECONDS = 30.0
 """Store and log are missed by everyone, and asked for again soon."""
 LONGEST_SECONDS = 3600.0
@@ -146,7 +157,7 @@ class App:
         )
         self.notifier = Notifier(self.outbox, senders, self.store.now, owner(), step)
         self._pumps: dict[str, Pump] = {}
-        self._redeliver_at: dict[str, float] = {}
+        self._webhooks_at: dict[str, float] = {}
         self._stop = stop or threading.Event()
         self._began_at = self.store.now()
         self._batch_at, self._next_look, self._look_wait = 0.0, 0.0, FIRST_LOOK_SECONDS
@@ -364,25 +375,31 @@ class App:
     def _round(self, source: str, sweep_every: timedelta, is_well: bool) -> Counts:
         """`is_well`: so was the round before. Then the source is ours to read, and by now there is who takes webhooks."""
         if is_well:
-            self._redeliver(source)
+            self._see_to_webhooks(source)
         return self.read(source, sweep_every)
 
-    def _redeliver(self, source: str) -> None:
-        """Have a source send again what its webhooks could not deliver. Nothing rests on it: what was missed is found by
-        reading, so that a failure here is said and no more."""
+    def _see_to_webhooks(self, source: str) -> None:
+        """Have a source send webhooks, or send again what they could not deliver. Nothing rests on it: what was missed is found
+        by reading, so that a failure here is said and no more."""
         reader = self._pumps[source].connector
-        if not isinstance(reader, Redelivering) or time.monotonic() < self._redeliver_at.get(source, 0.0):
+        if isinstance(reader, Redelivering):
+            act, failed, done = reader.redeliver, "webhooks.missed", "webhooks.redelivered"
+        elif isinstance(reader, Registering):
+            act, failed, done = reader.register, "webhooks.unregistered", "webhooks.registered"
+        else:
+            return
+        if time.monotonic() < self._webhooks_at.get(source, 0.0):
             return
         mapped = self._routes(source)
-        self._redeliver_at[source] = time.monotonic() + REDELIVER_SECONDS
+        self._webhooks_at[source] = time.monotonic() + WEBHOOKS_SECONDS
         try:
-            asked = reader.redeliver(mapped)
+            count = act(mapped)
         except ConnectorError as error:
-            log.warning("webhooks.missed", source=source, error=str(error))
+            log.warning(failed, source=source, error=str(error))
         except Exception:  # its connector's fault, as in a round
             log.exception("source.broken", source=source)
         else:
-            log.debug("webhooks.redelivered", source=source, asked=asked)
+            log.debug(done, source=source, count=count)
 
     def _fails(self, source: str, error: ConnectorError | LeaseLost) -> None:
         """A round over a source failed; that another process reads it is no trouble of the source."""

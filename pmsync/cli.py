@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+import webbrowser
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -23,7 +24,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from connectors.base import LONGEST_WAIT, Calendars, ConnectorError, Ref
+from connectors.base import LONGEST_WAIT, Calendars, ConnectorError, Consenting, Ref
 from connectors.pump import WHOLE, LeaseLost
 from connectors.pump import Progress as Pumping
 from connectors.webhooks import Hint
@@ -44,6 +45,7 @@ from pmsync.move import Move, MoveRefused, opened
 from pmsync.owners import owner
 from pmsync.rebuild import Rebuild, Rebuilt
 from pmsync.service import Begin, work
+from pmsync.sign_in import CALLBACK, code_of, listening
 from pmsync.status import show_status, status_json
 from pmsync.store.engine import StoreUnavailable, StoreUnusable
 from pmsync.store.moves import AWAY, MoveStore
@@ -180,6 +182,43 @@ def run(path: Path, once: bool, now: datetime | None, no_web: bool, accept_missi
 def connector(path: Path, source: str) -> None:
     """Read one source, as a process of its own; its single reader, whoever else is started for it."""
     _work(_with_source(path, source), lambda app: [app.connector_worker(source)])
+
+
+@cli.command("sign-in")
+@click.argument("source")
+@click.option("--callback", default=CALLBACK, show_default=True, help="The callback URL, as the app has it.")
+@click.option(
+    "--code", "by_hand", is_flag=True, help="Paste where the browser was sent to, as on a machine without one."
+)
+@click.option("--no-browser", is_flag=True, help="Do not open a browser.")
+@click.pass_obj
+def sign_in(path: Path, source: str, callback: str, by_hand: bool, no_browser: bool) -> None:
+    """Let pmsync read a source by your consent (OAuth 2.0), as yourself.
+
+    You are sent to the source, where you see what pmsync asks for. What you consent to is kept in the file that `auth` of
+    the source names.
+    """
+    config = _with_source(path, source)
+    settings = next(each for each in config.sources if each.name == source)
+    kind: object = connector_kinds()[settings.kind]
+    if not isinstance(kind, Consenting):
+        raise click.UsageError(
+            f"{source} ({settings.kind}) is not read by a person's consent; its `auth` is all it needs"
+        )
+    consent = kind.consent(settings, callback, _now)
+    invitation = f"Open this, and accept:\n\n{consent.address}\n"
+    if by_hand:
+        click.echo(invitation)
+        answer = click.prompt("Where the browser was sent to (the whole address; it is not shown)", hide_input=True)
+    else:
+        with listening(callback) as listener:
+            click.echo(invitation)
+            if not no_browser:
+                webbrowser.open(consent.address)
+            answer = listener.wait()
+    for line in consent.accept(code_of(answer, consent.state)):
+        click.echo(line)
+    click.echo("next: `pmsync doctor`; a worker that runs takes it up within a minute, if it reads this site already")
 
 
 @cli.command()

@@ -54,6 +54,9 @@ APP = "tests/integration/test_app.py"
 HEALTH = "tests/unit/test_health.py"
 INTAKE = "tests/integration/test_intake.py"
 DELIVERIES = "tests/connectors/test_github_deliveries.py"
+CONSENT = "tests/connectors/test_jira_consent.py"
+REGISTRATION = "tests/connectors/test_jira_registration.py"
+SIGN_IN = "tests/integration/test_sign_in.py"
 HINTED = "tests/acceptance/test_webhooks.py -k mended"
 CLEAN_STARTS = "tests/acceptance/test_clean_starts.py -k takes_no_time"
 CLOUDEVENTS = "tests/unit/test_cloudevents.py"
@@ -1543,9 +1546,79 @@ FAULTS = (
     Fault(
         "redelivery: its failure keeps a round from reading",
         "pmsync/app.py",
-        '        except ConnectorError as error:\n            log.warning("webhooks.missed"',
-        '        except KeyError as error:\n            log.warning("webhooks.missed"',
+        "        except ConnectorError as error:\n            log.warning(failed",
+        "        except KeyError as error:\n            log.warning(failed",
         "tests/integration/test_app.py -k missed_is_asked",
+    ),
+    Fault(
+        "consent: a token is spent before there is room for the next",
+        "connectors/jira_consent.py",
+        "                _write(new, bytes(ROOM))\n",
+        "                pass\n",
+        f"{CONSENT} -k cannot_be_replaced",
+    ),
+    Fault(
+        "consent: a token is used before it is kept",
+        "connectors/jira_consent.py",
+        "                    replace(kept)\n",
+        "",
+        CONSENT,
+    ),
+    Fault(
+        "consent: each process renews for itself",
+        "connectors/jira_consent.py",
+        "                if not self._is_good(kept, now):\n",
+        "                if True:\n",
+        f"{CONSENT} -k was_faster",
+    ),
+    Fault(
+        "consent: who lacks a scope rotates with each poll",
+        "connectors/jira_consent.py",
+        ' and b"scope" not in response.content[:LOOKED_AT]',
+        "",
+        f"{CONSENT} -k lacks_a_scope",
+    ),
+    Fault(
+        "consent: what is refused is renewed again and again",
+        "connectors/jira_consent.py",
+        " and now - kept.issued_at >= LEEWAY\n",
+        "\n",
+        f"{CONSENT} -k now_and_then",
+    ),
+    Fault(
+        "sign-in: an answer to anything will do",
+        "pmsync/sign_in.py",
+        '    if not hmac.compare_digest(given.encode(errors="replace"), state.encode()):\n',
+        "    if not hmac.compare_digest(state.encode(), state.encode()):\n",
+        SIGN_IN,
+    ),
+    Fault(
+        "registration: a webhook is renewed when it is over",
+        "connectors/jira_dynamic.py",
+        " or hook.until - now < life / 2\n",
+        " or hook.until <= now\n",
+        REGISTRATION,
+    ),
+    Fault(
+        "registration: webhooks of others are removed",
+        "connectors/jira_dynamic.py",
+        "    return webhooks.leads_to(hook.url, source) if hook.url else",
+        "    return True if hook.url else",
+        REGISTRATION,
+    ),
+    Fault(
+        "registration: what is over counts as there",
+        "connectors/jira_dynamic.py",
+        " and not is_over(each, now)\n",
+        "\n",
+        REGISTRATION,
+    ),
+    Fault(
+        "registration: an old address is left where a new one is wanted",
+        "connectors/jira_dynamic.py",
+        "    return Plan(before=_ids(moved), register",
+        "    return Plan(register",
+        f"{REGISTRATION} -k another_address",
     ),
     Fault(
         "reconcile: what is older here is equal",

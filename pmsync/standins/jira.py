@@ -25,6 +25,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from pmsync.standins.jira_boards import Boards
+from pmsync.standins.jira_hooks import DynamicHooks
 from pmsync.standins.timeline import Refusal, Timeline, stamp
 
 POINTS_FIELD = "customfield_10016"
@@ -209,10 +210,12 @@ class JiraSite:
         self.points_per_hour = points_per_hour
         self.statuses: dict[str, StandinStatus] = dict(STATUSES)
         self.boards = Boards()
+        self.hooks = DynamicHooks()
         self.faults: deque[Fault] = deque()
         self.requests: list[tuple[str, str]] = []
         self.app = Starlette(routes=[Route("/{path:path}", self._answer, methods=["GET", "POST", "PUT", "DELETE"])])
-        self._credentials = base64.b64encode(f"{email}:{token}".encode()).decode()
+        self.credentials = base64.b64encode(f"{email}:{token}".encode()).decode()
+        self._caller = ""
         self._projects: dict[str, Project] = {}
         self._versions: dict[str, Timeline] = {}
         self._issues: dict[str, Timeline] = {}
@@ -404,7 +407,8 @@ class JiraSite:
         if fault is not None:
             return self._fail(fault)
         try:
-            return JSONResponse(self._charged(self._dispatch(request, body)))
+            answer = self._dispatch(request, body)
+            return Response(status_code=202) if answer is None else JSONResponse(self._charged(answer))
         except Refusal as refusal:
             error = {"errorMessages": [refusal.message], "errors": {}}
             return JSONResponse(error, refusal.status, headers=dict(refusal.headers))
@@ -432,8 +436,9 @@ class JiraSite:
 
     def _authorise(self, request: Request) -> None:
         scheme, _, credentials = request.headers.get("Authorization", "").partition(" ")
-        if scheme != "Basic" or credentials != self._credentials:
+        if scheme != "Basic" or credentials != self.credentials:
             raise Refusal(401, "Client must be authenticated to access this resource.")
+        self._caller = request.headers.get("X-Standin-App", "")
 
     def _afford(self, points: int) -> None:
         now = self.clock()
@@ -720,6 +725,31 @@ class JiraSite:
     def _sprints(self, board: str, startAt: str = "0", maxResults: str = "50", state: str = "") -> Any:  # noqa: N803
         return self.boards.page_of_sprints(board, self.clock(), startAt, maxResults, state)
 
+    def _of_app(self) -> str:
+        """The app that asks: only those have dynamic webhooks."""
+        if not self._caller:
+            raise Refusal(403, "Only Connect and OAuth 2.0 apps can use this operation.")
+        return self._caller
+
+    def _webhooks(self, startAt: str = "0", maxResults: str = "100") -> Any:  # noqa: N803
+        return self.hooks.page(self._of_app(), startAt, maxResults)
+
+    def _register_webhooks(self, url: Any = None, webhooks: Any = None) -> Any:
+        now = self.clock()
+        keys = (project.keys_until(now) for project in self._projects.values() if project.is_there(now))
+        known = frozenset(key for some in keys for key in some)
+        return self.hooks.register(self._of_app(), url, webhooks, known, now)
+
+    def _refresh_webhooks(self, webhookIds: Any = None) -> Any:  # noqa: N803
+        return self.hooks.refresh(self._of_app(), webhookIds, self.clock())
+
+    def _delete_webhooks(self, webhookIds: Any = None) -> None:  # noqa: N803
+        self.hooks.remove(self._of_app(), webhookIds)
+
+    def _failed_webhooks(self, after: str = "0", maxResults: str = "100") -> Any:  # noqa: N803
+        self._of_app()
+        return self.hooks.failures(after, maxResults)
+
     def _statuses(self) -> Any:
         return [self._status(name) for name in self.statuses]
 
@@ -770,6 +800,11 @@ JiraSite.routes = (
     ("GET", "/rest/api/3/project/([^/]+)", set(), JiraSite._project),
     ("GET", "/rest/api/3/version/([^/]+)", set(), JiraSite._version),
     *BOARDS,
+    ("GET", "/rest/api/3/webhook", {"startAt", "maxResults"}, JiraSite._webhooks),
+    ("POST", "/rest/api/3/webhook", {"url", "webhooks"}, JiraSite._register_webhooks),
+    ("DELETE", "/rest/api/3/webhook", {"webhookIds"}, JiraSite._delete_webhooks),
+    ("PUT", "/rest/api/3/webhook/refresh", {"webhookIds"}, JiraSite._refresh_webhooks),
+    ("GET", "/rest/api/3/webhook/failed", {"after", "maxResults"}, JiraSite._failed_webhooks),
     ("GET", "/rest/api/3/status", set(), JiraSite._statuses),
     ("GET", "/rest/api/3/field", set(), JiraSite._field_list),
     ("GET", "/rest/api/3/myself", set(), JiraSite._myself),

@@ -154,7 +154,7 @@ def test_what_nobody_took_is_sent_again(tmp_path: Path) -> None:
         app.aggregator.catch_up()
         assert "old 0" in _titles(app)
         world.github.receive = deliver
-        app._redeliver("gh")
+        app._see_to_webhooks("gh")
         assert world.github.attempts(hook, guid) == [502, 202]
         assert app.hear("gh").gone == 1
         app.aggregator.catch_up()

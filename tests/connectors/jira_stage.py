@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
+from connectors.jira_consent import Kept
+from pmsync.standins.atlassian import ACCESS_SECONDS, Atlassian
 from pmsync.standins.jira import JiraSite
 
 TOKEN = "a-token-that-nobody-may-see"
@@ -27,3 +30,13 @@ class Stage:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         await self.site.app(scope, receive, send)
+
+
+def keep_consent(path: Path, atlassian: Atlassian, now: datetime, *scopes: str) -> None:
+    """As if a person had signed in."""
+    pair = atlassian.consented(*scopes)
+    until = now + timedelta(seconds=ACCESS_SECONDS)
+    kept = Kept(
+        cloud_id=atlassian.cloud_id, refresh_token=pair.refresh, access_token=pair.access, issued_at=now, until=until
+    )
+    path.write_text(kept.model_dump_json())

@@ -9,14 +9,16 @@ from typing import Any, cast
 
 from starlette.types import ASGIApp
 
-from connectors import calendar, github, github_client, jira, jira_client
+from connectors import calendar, github, github_client, jira, jira_client, jira_tokens
 from connectors.base import Connector, Ref
+from pmsync.standins.atlassian import CLIENT_ID, Atlassian
 from pmsync.standins.calendar import CalendarHost
 from pmsync.standins.calendar import Fault as CalendarFault
 from pmsync.standins.github import GitHubHost
 from pmsync.standins.jira import TRUNCATED, JiraSite, StandinStatus
 from pmsync.standins.jira import Fault as JiraFault
 from tests.connectors.jira_data_center_standin import JiraServer
+from tests.connectors.jira_stage import keep_consent
 from tests.connectors.served import IMPATIENT, TOKEN, Served
 
 
@@ -78,6 +80,33 @@ class TestJiraDataCenter(TestJira):
         settings = {"name": self.name, "url": self.stage.url, "auth": {"token": secret}, "page_size": self.page_size}
         configured = jira.JiraSettings.model_validate({**settings, "kind": "jira", "deployment": "data_center"})
         return jira.JiraConnector.connect(configured, lambda: self.time)
+
+
+class TestJiraByConsent(TestJira):
+    """Through Atlassian's gateway, by tokens that are renewed as the clock goes on."""
+
+    name = "our-jira"
+    secrets = (TOKEN, "standin-access", "standin-refresh")
+
+    def build(self) -> ASGIApp:
+        super().build()
+        self.atlassian = Atlassian(lambda: self.time, self.site, secret=TOKEN)
+        for name, address in (("GATEWAY", ""), ("TOKENS", "/oauth/token")):
+            self.monkeypatch.setattr(jira_tokens, name, self.stage.url + address)
+        keep_consent(self.folder / "consent", self.atlassian, self.time)
+        return self.atlassian.app
+
+    def open(self, secret: dict[str, Path], consent: Path | None = None) -> Connector:
+        auth = {"client_id": CLIENT_ID, "client_secret": secret, "consent": consent or self.folder / "consent"}
+        settings = {"name": self.name, "url": "https://acme.atlassian.net", "auth": auth, "page_size": self.page_size}
+        configured = jira.JiraSettings.model_validate({**settings, "kind": "jira"})
+        return jira.JiraConnector.connect(configured, lambda: self.time)
+
+    def wrong_credentials(self) -> Connector:
+        """A consent that Atlassian knows nothing of, by the right app."""
+        unknown = self.folder / "unknown"
+        unknown.write_text((self.folder / "consent").read_text().replace("standin-", "unknown-standin-"))
+        return self.open(self.secret("token", TOKEN), unknown)
 
 
 class TestGitHub(Served):

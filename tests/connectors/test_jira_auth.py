@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from connectors import jira_auth
+from connectors import jira_tokens
 from connectors.base import ConnectorError, Fatal, Retryable
 from connectors.jira import JiraConnector, JiraSettings
 from pmsync.standins.server import serve
@@ -64,8 +64,8 @@ class Atlassian:
 def atlassian(monkeypatch: pytest.MonkeyPatch) -> Iterator[Atlassian]:
     host = Atlassian()
     with serve(host.app) as url:
-        monkeypatch.setattr(jira_auth, "GATEWAY", url)
-        monkeypatch.setattr(jira_auth, "TOKENS", f"{url}/oauth/token")
+        monkeypatch.setattr(jira_tokens, "GATEWAY", url)
+        monkeypatch.setattr(jira_tokens, "TOKENS", f"{url}/oauth/token")
         yield host
 
 

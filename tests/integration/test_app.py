@@ -271,7 +271,21 @@ class Keeping(Source):
         return 1
 
 
-def read_for(install: Any, monkeypatch: pytest.MonkeyPatch, source: Keeping, hours: Hours) -> list[Any]:
+class Renewing(Source):
+    """A source that sends webhooks for as long as it is asked to."""
+
+    def __init__(self, hours: Hours) -> None:
+        super().__init__("team")
+        self._hours = hours
+        self.asked: list[float] = []
+
+    def register(self, containers: Iterable[str]) -> int:
+        assert list(containers) == ["team"]
+        self.asked.append(self._hours.now)
+        raise Retryable("busy")
+
+
+def read_for(install: Any, monkeypatch: pytest.MonkeyPatch, source: Keeping | Renewing, hours: Hours) -> list[Any]:
     """What is logged while the source is read until the hours are over, a round each minute."""
     monkeypatch.setattr(application, "time", hours)
     monkeypatch.setattr(application, "HINT_SECONDS", 60.0)
@@ -296,6 +310,16 @@ def test_what_was_missed_is_asked_for_now_and_then(
     assert source.asked == [61, 961, 1861]
     assert source.rounds == 32
     assert [line["event"] for line in logged if line["log_level"] != "debug"] == 3 * said
+
+
+def test_webhooks_that_a_source_forgets_are_asked_for_now_and_then(
+    install: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hours = Slow(1900)
+    source = Renewing(hours)
+    logged = read_for(install, monkeypatch, source, hours)
+    assert source.asked == [61, 961, 1861]
+    assert [line["event"] for line in logged if line["log_level"] != "debug"] == 3 * ["webhooks.unregistered"]
 
 
 def test_a_source_that_is_not_well_is_not_asked_for_more(install: Any, monkeypatch: pytest.MonkeyPatch) -> None:
