@@ -26,6 +26,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from pmsync.standins.github_links import Links, Place, Reference, show_links, show_reference
+from pmsync.standins.github_runs import Runs, attempts_at, show_run
 from pmsync.standins.github_shipped import Shipped, show_deployment, show_release, show_status, statuses_at
 from pmsync.standins.instants import second
 from pmsync.standins.instants import text as text_of
@@ -191,6 +192,7 @@ class Repository:
     gone_at: datetime | None = None
     has_issues: bool = True
     shipped: Shipped = field(kw_only=True)
+    runs: Runs = field(kw_only=True)
     links: Links = field(kw_only=True)
 
     def name_at(self, when: datetime) -> str:
@@ -234,8 +236,14 @@ class GitHubHost:
 
     def add_repository(self, full_name: str, has_issues: bool = True) -> int:
         """A new repository, there since ever; returns its id."""
-        names, shipped = [(datetime.min.replace(tzinfo=UTC), full_name)], Shipped(self._ids, GHOST)
-        repository = Repository(next(self._ids), names, has_issues=has_issues, shipped=shipped, links=self.links)
+        repository = Repository(
+            next(self._ids),
+            [(datetime.min.replace(tzinfo=UTC), full_name)],
+            has_issues=has_issues,
+            shipped=Shipped(self._ids, GHOST),
+            runs=Runs(self._ids, GHOST),
+            links=self.links,
+        )
         self._repositories[repository.id] = repository
         return repository.id
 
@@ -433,6 +441,10 @@ class GitHubHost:
         return self._repository(repo).shipped
 
     # --- building: webhooks
+    def runs(self, repo: str) -> Runs:
+        """The workflow runs of this repository, to add to."""
+        return self._repository(repo).runs
+
 
     def add_hook(self, repo: str | None, url: str, active: bool = True) -> int:
         """A webhook of this repository, or (None) the App's; returns its id."""
@@ -666,9 +678,15 @@ class GitHubHost:
         return {"resources": {"core": rate, "search": rate}, "rate": rate}
 
     def list_page(
-        self, view: View, path: str, query: Mapping[str, str], items: Sequence[Any], show: Callable[[Any], Any]
+        self,
+        view: View,
+        path: str,
+        query: Mapping[str, str],
+        items: Sequence[Any],
+        show: Callable[[Any], Any],
+        under: str = "",
     ) -> Response:
-        """One page of a list, with its `Link` header."""
+        """One page of a list, with its `Link` header; in an object, beside the number of all, where it has a name there."""
         per_page = _number(query, "per_page", 30, self.max_per_page)
         page = _number(query, "page", 1, 1_000_000)
         url = f"{view.base}/repositories/{view.repository.id}{path}"
@@ -679,7 +697,8 @@ class GitHubHost:
         wanted = tuple(rel for rel in wanted if (path, rel) != ("/issues", "last"))
         links = [f'<{url}?{urlencode({**query, "page": pages[rel]})}>; rel="{rel}"' for rel in wanted]
         shown = [show(item) for item in items[(page - 1) * per_page : page * per_page]]
-        return _json(shown, headers={"link": ", ".join(links)} if last > 1 else {})
+        body = {"total_count": len(items), under: shown} if under else shown
+        return _json(body, headers={"link": ", ".join(links)} if last > 1 else {})
 
 
 @dataclass(frozen=True)
@@ -1116,6 +1135,33 @@ def _hooks(host: GitHubHost, view: View, query: Mapping[str, str]) -> Response:
     show = lambda hook: _show_hook(hook, f"{view.url}/hooks/{hook.id}")  # noqa: E731
     return host.list_page(view, "/hooks", query, host.hooks_of(view.repository.id), show)
 
+def _runs(host: GitHubHost, view: View, query: Mapping[str, str]) -> Response:
+    found = _let_runs(view).search(view.now, query)
+    if found is None:
+        raise Refusal(422, "Validation Failed: created or exclude_pull_requests")
+    show = lambda run: show_run(view, run)  # noqa: E731
+    return host.list_page(view, "/actions/runs", query, found, show, "workflow_runs")
+
+
+def _run(_: GitHubHost, view: View, _query: Mapping[str, str], ident: int) -> Response:
+    return _json(show_run(view, _one(_let_runs(view).runs_at(view.now), ident)))
+
+
+def _attempt(_: GitHubHost, view: View, _query: Mapping[str, str], ident: int, number: int) -> Response:
+    run = _one(_let_runs(view).runs_at(view.now), ident)
+    count = len(attempts_at(run, view.now))
+    if not max(1, count - view.repository.runs.kept_attempts + 1) <= number <= count:
+        raise Refusal(404, "Not Found")
+    return _json(show_run(view, run, number))
+
+
+def _let_runs(view: View) -> Runs:
+    """The workflow runs, for who may read them."""
+    if view.repository.runs.refused:
+        raise Refusal(view.repository.runs.refused, "Resource not accessible by personal access token")
+    return view.repository.runs
+
+
 
 def _deliveries(host: GitHubHost, view: View, query: Mapping[str, str], number: int) -> Response:
     url = f"{view.base}/repositories/{view.repository.id}/hooks/{number}/deliveries"
@@ -1200,6 +1246,9 @@ query($ids: [ID!]!) {
       reviews(first: 100) {
         pageInfo { hasNextPage }
         nodes {
+    (r"/actions/runs", _PAGED | {"branch", "created", "exclude_pull_requests"}, _runs),
+    (r"/actions/runs/(\d+)", _NONE, _run),
+    (r"/actions/runs/(\d+)/attempts/(\d+)", _NONE, _attempt),
           fullDatabaseId
           state
           submittedAt
