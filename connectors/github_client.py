@@ -209,7 +209,7 @@ def failure(status: int, headers: Mapping[str, str], text: str, what: str, now: 
     if status == 401:
         return Fatal("GitHub refuses the token (401); make a new one and put it where auth.token points")
     if status in (403, 451):
-        kind = Withheld if "/repos/" in what or "/repositories/" in what else Fatal
+        kind = Withheld if any(part in what for part in ("/repos/", "/repositories/", "/orgs/")) else Fatal
         return kind(f"the token may not read {what} ({status}); let it read metadata, issues and pull requests")
     if 400 <= status < 500 and status != 408:
         return Fatal(f"GitHub refuses {what} ({status}); is the source's url that of a GitHub API?")

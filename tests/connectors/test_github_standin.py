@@ -191,6 +191,19 @@ def test_answers_have_the_published_shape(client: Client, template: str, rest: s
     Draft202012Validator({**schema, "components": openapi()["components"]}).validate(body)
 
 
+@pytest.mark.parametrize("rest", ["", "/{hook_id}/deliveries"])
+def test_an_organisation_s_webhooks_have_the_published_shape(client: Client, host: GitHubHost, rest: str) -> None:
+    hook = host.add_hook("octo", "https://pm.example.com/webhooks/gh")
+    host.send(hook, "issues", {"action": "edited", "repository": {"id": 7}}, day(29))
+    schema = openapi()["paths"]["/orgs/{org}/hooks" + rest]["get"]["responses"]["200"]["content"]["application/json"][
+        "schema"
+    ]
+    body = client.get(f"/orgs/Octo/hooks{rest.format(hook_id=hook)}").json()
+    assert len(body) == 1
+    Draft202012Validator({**schema, "components": openapi()["components"]}).validate(body)
+    assert client.get("/orgs/someone/hooks").status_code == 404
+
+
 def test_every_query_parameter_that_is_answered_is_published(client: Client) -> None:
     parameters = openapi()["paths"]["/repos/{owner}/{repo}/issues"]["get"]["parameters"]
     names = {
