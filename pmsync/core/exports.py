@@ -396,4 +396,5 @@ HISTORY: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 """The columns whose past the sources themselves record (unless a thing says `untracked`): what they show as of T is what
 was true at T. Other columns show the present version, or the newest version that was read by T. Alerts and measures of
-items follow from tracked columns; those of deadlines also from present or kept dates."""
+items follow from tracked columns; those of deadlines also from present or kept dates. Of workflow runs only those are there
+that have not left their window."""
