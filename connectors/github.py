@@ -1,10 +1,10 @@
 """GitHub: issues as work items, pull requests as change requests, milestones; with their histories from issue events;
-deployments and releases.
+deployments and releases; workflow runs.
 
 What to ask for, and when, is here; how GitHub is spoken to in `connectors/github_client.py`, what its answers mean in
 `connectors/github_things.py`, how many things are told at once in `connectors/github_bulk.py`, what was shipped in
-`connectors/github_shipped.py`, how issues are linked in `connectors/github_links.py`, and how webhooks are had sent again
-in `connectors/github_redelivery.py`.
+`connectors/github_shipped.py`, whether it builds in `connectors/github_runs.py`, how issues are linked in
+`connectors/github_links.py`, and how webhooks are had sent again in `connectors/github_redelivery.py`.
 
 Next on the way of an event: `connectors/pump.py`.
 """
@@ -36,11 +36,15 @@ from connectors.base import (
     Retryable,
     SecretRef,
     Withheld,
+    http_date,
     usable_token,
 )
+from connectors.github_beside import Changed
 from connectors.github_client import MAX_PAGES, Client, Missing, Page, Query, answered_at, failure
 from connectors.github_links import Telling, has_blockers, telling
 from connectors.github_redelivery import Redelivery
+from connectors.github_runs import KIND as RUN
+from connectors.github_runs import Runs
 from connectors.github_shipped import SHIPPED, Shipped
 from connectors.github_taken import SETTLED, Change, Taken, change, note_taken, still_listed
 from connectors.github_things import (
@@ -86,6 +90,8 @@ class GitHubSettings(webhooks.HookedSettings):
     url: str = Field("https://api.github.com", pattern=r"^https?://[^/\s]+")
     auth: GitHubAuth | None = None
     page_size: int = Field(100, ge=1, le=100)
+    workflow_run_days: int = Field(30, ge=1, le=400)
+    """For how long a workflow run is read and shown from its creation on. A busy repository has many."""
     webhook_redeliver: bool = False
     """Whether GitHub is asked to send webhooks again that it could not deliver; a token needs another right for it."""
 
@@ -117,6 +123,7 @@ class GitHubConnector:
         self._taken: dict[str, Taken] = {}
         self._told: dict[int, github_bulk.Told] = {}
         self._shipped = Shipped(client)
+        self._runs = Runs(client, settings.workflow_run_days, clock)
         self._redelivery: Redelivery | None = None
         if settings.webhook_redeliver:
             self._redelivery = Redelivery(settings.name, client, _as_app(settings, clock), clock)
@@ -142,6 +149,7 @@ class GitHubConnector:
                 yield f"{container}: GitHub calls it {home.full_name}; write that name in the configuration"
         for home in found:
             yield from self._shipped.check(home)
+            yield from self._runs.check(home)
         if self._redelivery and (unseen := self._redelivery.without_hook(found)):
             yield (
                 f"no webhook of {unseen} that leads to /webhooks/{self.name} can be read, so GitHub is not asked to send "
@@ -160,16 +168,17 @@ class GitHubConnector:
         return answered_at(self._client.get("/rate_limit", {}, accept=(200, 404)).headers, self._clock())
 
     def changed(self, container: str, since: datetime | None) -> Iterator[Sequence[Read]]:
-        """All milestones and releases, then pages of the issues, pull requests and deployments that changed at or after
-        `since`. Of releases and deployments the newest are listed, but from the beginning on all.
+        """All milestones and releases, then pages of the issues, pull requests, deployments and workflow runs that changed at
+        or after `since`. Of releases, deployments and runs the newest are listed, but from the beginning on all.
 
         The pump asks for its last minutes again each time. What was read as a whole and taken is then left out: to read
         the parts of every such issue, each minute, would eat the quota of a repository in which nothing happens.
         """
         home, milestones = self._with_titles(self._home(container))
-        deployments = self._shipped.changed(home, since)
-        releases = self._shipped.releases(home, since)
-        yield [*(read_milestone(home, milestone) for milestone in milestones), *releases, *deployments.timeless]
+        beside = Changed([*self._shipped.changed(home, since), *self._runs.changed(home, since)])
+        releases, left = self._shipped.releases(home, since), self._runs.left(home)
+        yield [*(read_milestone(home, milestone) for milestone in milestones), *releases, *left, *beside.timeless()]
+        self._runs.note_left(home)
         known = self._taken[container] = still_listed(self._taken.get(container, {}), since)
         linked = [each for each in self._links_told(home, since) if each.stamp not in known]
         things: int | None = None
@@ -185,9 +194,9 @@ class GitHubConnector:
             relinked = list(self._relinked(home, [each for each in linked if each.at <= newest], new, newest))
             linked = [each for each in linked if each.at > newest]
             found = [*(read for _, read in relinked), *(read for _, read in reads)]
-            for shipped in deployments.until(newest):
-                yield in_time([*shipped, *(read for read in found if is_by(read, shipped[-1]))])
-                found = [read for read in found if not is_by(read, shipped[-1])]
+            for others in beside.until(newest):
+                yield in_time([*others, *(read for read in found if is_by(read, others[-1]))])
+                found = [read for read in found if not is_by(read, others[-1])]
             yield found
             # Only now is it taken: a page that could not be published is asked for again.
             note_taken(known, [(change(issue), read) for issue, read in reads], page.at)
@@ -199,11 +208,12 @@ class GitHubConnector:
         return None if since else self._total(self._home(container))
 
     def sweep(self, container: str) -> Iterator[Sequence[Mark]]:
-        """Names every milestone, release, deployment, issue and pull request from the lists alone."""
+        """Names every milestone, release, deployment, workflow run, issue and pull request from the lists alone."""
         home = self._home(container)
         for page in self._client.pages(f"{home.path}/milestones", {"state": "all", "per_page": 100}):
             yield [Mark(reference(home, milestone, "milestone"), None) for milestone in page]
         yield from self._shipped.sweep(home)
+        yield from self._runs.sweep(home)
         # In order of creation nothing moves from page to page while it is changed.
         query = {"state": "all", "sort": "created", "direction": "asc", "per_page": 100}
         for page in self._client.pages(f"{home.path}/issues", query):
@@ -211,7 +221,7 @@ class GitHubConnector:
 
     def unseen(self, container: str) -> Collection[str]:
         """The kinds that the token may not read here."""
-        return self._shipped.refused(container)
+        return {*self._shipped.refused(container), *self._runs.refused(container)}
 
     def fetch(self, refs: Sequence[Ref]) -> Iterator[Read]:
         """Each thing by id; empty if it was deleted, or moved to another repository."""
@@ -232,7 +242,7 @@ class GitHubConnector:
             except Missing:
                 # Not the thing but the whole repository, or all of a kind, may be out of reach: that is no deletion.
                 self._home_by_id(repository)
-                self._shipped.assure(homes[repository], ref.kind)
+                self._assure(homes[repository], ref.kind)
                 read = Read(ref)
             yield read if read.ref == ref else Read(ref)
 
@@ -249,21 +259,29 @@ class GitHubConnector:
     def _fetch(self, home: Home, kind: str, number: int) -> Read:
         if kind in SHIPPED:
             return self._shipped.fetch(home, kind, number)
+        if kind == RUN:
+            return self._runs.fetch(home, number)
         if kind == "milestone":
             return read_milestone(home, self._client.get(f"{home.path}/milestones/{number}").body)
         return self._read(home, self._issue(home, number))
 
+    def _assure(self, home: Home, kind: str) -> None:
+        """Raises `Withheld` where nothing of this kind may be read."""
+        if kind == RUN:
+            self._runs.assure(home)
+        self._shipped.assure(home, kind)
+
     def _home(self, container: str) -> Home:
         if not _CONTAINER.fullmatch(container):
             raise Withheld(f"{container!r} is no repository; write it as owner/repo")
-        home = repository(self._client.get(f"/repos/{container}", again=True).body, container)
+        answer = self._client.get(f"/repos/{container}", again=True)
+        home = repository(answer.body, container, http_date(answer.headers.get("date")))
         self._names.learn(str(home.id), container)
         return home
 
     def _home_by_id(self, ident: int) -> Home:
-        return repository(
-            self._client.get(f"/repositories/{ident}", again=True).body, self._names.known().get(str(ident))
-        )
+        answer = self._client.get(f"/repositories/{ident}", again=True)
+        return repository(answer.body, self._names.known().get(str(ident)), http_date(answer.headers.get("date")))
 
     def _with_titles(self, home: Home) -> tuple[Home, list[Any]]:
         pages = self._client.pages(f"{home.path}/milestones", {"state": "all", "per_page": self._page_size}, again=True)

@@ -103,19 +103,19 @@ class Client:
             self._answers.keep(request, headers, text)
         return answer
 
-    def page(self, path: str, query: Query, asked: set[str], *, again: bool = False) -> Page:
-        """One page of a list. `asked` are the addresses of those before it: a list that goes round is broken off."""
+    def page(self, path: str, query: Query, asked: set[str], *, again: bool = False, under: str = "") -> Page:
+        """One page of a list. `asked` are the addresses of those before it: a list that goes round is broken off. `under` is
+        the name that the list has in the answer, where that is an object."""
         answer = self.get(path, query, again=again)
-        if not isinstance(answer.body, list):
+        items = answer.body.get(under) if isinstance(answer.body, dict) else answer.body
+        if not isinstance(items, list):
             raise Retryable(f"GitHub's answer to {urlsplit(path).path} is no list")
         following = next_page(answer.headers.get("link", ""), self._requester.base_url)
         if following is not None:
             if following in asked:
                 raise Retryable(f"the pages of {urlsplit(path).path} go round in a circle")
             asked.add(following)
-        return Page(
-            answer.body, following, last_page(answer.headers.get("link", "")), http_date(answer.headers.get("date"))
-        )
+        return Page(items, following, last_page(answer.headers.get("link", "")), http_date(answer.headers.get("date")))
 
     def pages(self, path: str, query: Query, *, again: bool = False) -> Iterator[list[Any]]:
         """The items of a list, page by page."""
@@ -209,7 +209,7 @@ def failure(status: int, headers: Mapping[str, str], text: str, what: str, now: 
     if status == 401:
         return Fatal("GitHub refuses the token (401); make a new one and put it where auth.token points")
     if status in (403, 451):
-        kind = Withheld if "/repos/" in what or "/repositories/" in what else Fatal
+        kind = Withheld if any(part in what for part in ("/repos/", "/repositories/", "/orgs/")) else Fatal
         return kind(f"the token may not read {what} ({status}); let it read metadata, issues and pull requests")
     if 400 <= status < 500 and status != 408:
         return Fatal(f"GitHub refuses {what} ({status}); is the source's url that of a GitHub API?")

@@ -49,27 +49,32 @@ class Redelivery:
         """Whose webhooks cannot be had, for people; empty if all can."""
         if self._app:
             return "" if any(self._hooks(homes)) else "the App"
-        return ", ".join(home.container for home in homes if not any(self._own_hooks(home)))
+        return ", ".join(home.container for home in homes if not any(self._hooks([home])))
 
     def _hooks(self, homes: Sequence[Home]) -> Iterator[Hook]:
-        """The webhooks that lead to us: an App has one for all of its repositories."""
+        """The webhooks that lead to us: of the repositories, then of the organisations that own them; an App has one for all
+        of its repositories."""
         if self._app is None:
             for home in homes:
-                yield from self._own_hooks(home)
+                yield from self._own_hooks(f"{home.path}/hooks")
+            for owner in sorted({_owner(home) for home in homes}):
+                owned = frozenset(home.id for home in homes if _owner(home) == owner)
+                yield from self._own_hooks(f"/orgs/{owner}/hooks", owned)
             return
         app = self._app()
         with suppress(Withheld):  # it has none
             if webhooks.leads_to(_value(app.get("/app/hook/config").body, "url"), self._source):
                 yield Hook(app, "/app/hook", frozenset(home.id for home in homes))
 
-    def _own_hooks(self, home: Home) -> Iterator[Hook]:
-        """A repository's; none where they may not be read, which only `check` says: it is no failure of the source."""
+    def _own_hooks(self, path: str, homes: frozenset[int] | None = None) -> Iterator[Hook]:
+        """Those of a repository, or of an organisation, and then of `homes`; none where they may not be read, or where the
+        owner is no organisation, which only `check` says: it is no failure of the source."""
         with suppress(Withheld):
-            for page in self._client.pages(f"{home.path}/hooks", {"per_page": 100}, again=True):
+            for page in self._client.pages(path, {"per_page": 100}, again=True):
                 for hook in page:
                     ident, url = _value(hook, "id"), _value(_value(hook, "config"), "url")
                     if isinstance(ident, int) and _value(hook, "active") and webhooks.leads_to(url, self._source):
-                        yield Hook(self._client, f"{home.path}/hooks/{ident}")
+                        yield Hook(self._client, f"{path}/{ident}", homes)
 
     def _missed(self, hook: Hook) -> Sequence[Delivery]:
         """What is to be sent again. It is looked for no further back than there may be news, since each page costs quota."""
@@ -95,6 +100,10 @@ class Redelivery:
         if status == 403 and not isinstance(error, Retryable):
             raise Fatal("the token may not have webhooks sent again (403); let it write Webhooks")
         raise error
+
+
+def _owner(home: Home) -> str:
+    return home.full_name.partition("/")[0].casefold()
 
 
 def _value(body: Any, key: str) -> Any:

@@ -10,26 +10,24 @@ A token need not be let read either of them. Then they are left out, which `chec
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
 from connectors.base import Mark, Read, Ref, Retryable, Withheld, problem
-from connectors.github_client import MAX_PAGES, Client, Missing, Page, Query
+from connectors.github_beside import Listed, Refused
+from connectors.github_client import MAX_PAGES, Client, Page, Query
 from connectors.github_shapes import Identified, Raw, Time, raw
-from connectors.github_taken import Taken, change, note_taken, still_listed
+from connectors.github_taken import Taken, still_listed
 from connectors.github_things import Home, stamp, updated_at
 from pmsync.core.events import MAX_CHANGES, Change, Deployment, Release
 
 NEWEST, PAGE = 30, 100
 """So many of each list a poll looks at, and so many there are on a page of all. Each poll's answers are kept, and those of
 all repositories have to find room (`connectors/conditional.py`): a release comes with its notes and all its assets."""
-AT_ONCE = 50
-"""Deployments that are read before they are handed on."""
 
 
 class Kind(NamedTuple):
@@ -168,11 +166,11 @@ class Shipped:
     def __init__(self, client: Client) -> None:
         self._client = client
         self._taken: dict[str, Taken] = {}
-        self._refused: dict[str, set[str]] = {}
+        self._refused = Refused()
 
     def refused(self, container: str) -> Collection[str]:
         """The kinds that the token was not let read when they were last asked for."""
-        return frozenset(self._refused.get(container, ()))
+        return self._refused.of(container)
 
     def check(self, home: Home) -> Iterator[str]:
         """A line for each kind that the token may not read."""
@@ -194,16 +192,16 @@ class Shipped:
         """The newest releases, or all of them."""
         return [read_release(home, each) for page in self._listed(home, "release", since) for each in page.items]
 
-    def changed(self, home: Home, since: datetime | None) -> Changed:
+    def changed(self, home: Home, since: datetime | None) -> list[Listed]:
         """Those of the newest deployments, or of all, that changed at or after `since`, but for what was read as a whole."""
         known = self._taken[home.container] = still_listed(self._taken.get(home.container, {}), since)
-        found: dict[str, tuple[Any, datetime | None]] = {}
+        found: dict[str, Listed] = {}
         for page in self._listed(home, "deployment", since):
             for each in map(kept, page.items):
                 time = updated_at(each)
                 if stamp(each) not in known and (since is None or time is None or time >= since.replace(microsecond=0)):
-                    found[stamp(each)] = each, page.at
-        return Changed(self._client, home, known, list(found.values()))
+                    found[stamp(each)] = Listed(each, page.at, partial(self._read, home), known)
+        return list(found.values())
 
     def sweep(self, home: Home) -> Iterator[list[Mark]]:
         """Names all of them, from the lists alone."""
@@ -217,7 +215,10 @@ class Shipped:
         found = self._client.get(f"{home.path}/{SHIPPED[kind].list}/{ident}").body
         if kind == "release":
             return read_release(home, found)
-        return read_deployment(home, kept(found), statuses_of(self._client, home, found))
+        return self._read(home, kept(found))
+
+    def _read(self, home: Home, deployment: Any) -> Read:
+        return read_deployment(home, deployment, statuses_of(self._client, home, deployment))
 
     def _listed(self, home: Home, kind: str, since: datetime | None) -> Iterator[Page]:
         """All pages, or the newest one. What was refused is asked for again with the next sweep: a refusal costs quota."""
@@ -237,53 +238,13 @@ class Shipped:
         raise Retryable(f"the {SHIPPED[kind].list} of {home.container} do not end after {MAX_PAGES} pages")
 
     def _let(self, home: Home, kind: str, most: int) -> Page | None:
-        """The first page of a list; None, which is remembered, where the token may not read it."""
-        refused = self._refused.setdefault(home.container, set())
-        try:
-            page = self._first(home, kind, most)
-        except Withheld:
-            refused.add(kind)
-            return None
-        refused.discard(kind)
-        return page
+        """The first page of a list; None where the token may not read it."""
+        return self._refused.let(home.container, kind, lambda: self._first(home, kind, most))
 
     def _first(self, home: Home, kind: str, most: int) -> Page:
         # What a poll asks for is kept; what a sweep asks for would only take its room.
         query: Query = {"per_page": most}
         return self._client.page(f"{home.path}/{SHIPPED[kind].list}", query, set(), again=most == NEWEST)
-
-
-class Changed:
-    """The deployments of one listing, the oldest change first, to be handed on as the listing beside them gets on.
-
-    `timeless` are those that do not say when they changed.
-    """
-
-    def __init__(self, client: Client, home: Home, taken: Taken, listed: Sequence[tuple[Any, datetime | None]]) -> None:
-        timed = [(time, each, at) for each, at in listed if (time := updated_at(each))]
-        self.timeless = [read_deployment(home, each, ()) for each, _ in listed if updated_at(each) is None]
-        self._waiting = deque(sorted(timed, key=lambda each: each[0]))
-        self._client, self._home, self._taken = client, home, taken
-
-    def until(self, time: datetime) -> Iterator[list[Read]]:
-        """Those that changed no later than that, some at a time."""
-        while due := self._due(time):
-            reads = [(each, read, at) for _, each, at in due for read in self._still_there(each)]
-            if reads:
-                yield [read for _, read, _ in reads]
-            for each, read, listed_at in reads:
-                note_taken(self._taken, [(change(each), read)], listed_at)
-
-    def _due(self, time: datetime) -> list[tuple[datetime, Any, datetime | None]]:
-        found: list[tuple[datetime, Any, datetime | None]] = []
-        while self._waiting and len(found) < AT_ONCE and self._waiting[0][0] <= time:
-            found.append(self._waiting.popleft())
-        return found
-
-    def _still_there(self, deployment: Any) -> Iterator[Read]:
-        """The listed deployment, unless it went away meanwhile (which a sweep will find)."""
-        with suppress(Missing):
-            yield read_deployment(self._home, deployment, statuses_of(self._client, self._home, deployment))
 
 
 def statuses_of(client: Client, home: Home, deployment: Any) -> list[Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
@@ -48,12 +48,15 @@ class Parts(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """A repository: what its things need to know of it. `titles` is title -> (milestone id, when it was created)."""
+    """A repository: what its things need to know of it. `titles` is title -> (milestone id, when it was created), `branch` the
+    default one, `at` GitHub's clock when it told of it (None: it did not say)."""
 
     id: int
     full_name: str
     container: str
     titles: Mapping[str, tuple[str, str]]
+    branch: str = ""
+    at: datetime | None = field(default=None, compare=False)
 
     @property
     def path(self) -> str:
@@ -74,7 +77,7 @@ class Home:
             item for item in milestones if isinstance(item, dict) and {"title", "number", "created_at"} <= set(item)
         ]
         titles = {str(item["title"]): (self.thing(item["number"]), str(item["created_at"])) for item in known}
-        return Home(self.id, self.full_name, self.container, titles)
+        return replace(self, titles=titles)
 
     def milestone(self, title: str, at: datetime) -> str:
         """The id of the milestone that bore this title then, or `title:NAME` where it is none of today's."""
@@ -82,15 +85,24 @@ class Home:
         return ident if ident and created_at <= f"{at:%Y-%m-%dT%H:%M:%SZ}" else f"title:{title}"
 
 
-def repository(body: Any, container: str | None) -> Home:
-    """The repository in an answer; `container` is its configured name, GitHub's own where that is not known."""
+def repository(body: Any, container: str | None, at: datetime | None = None) -> Home:
+    """The repository in an answer of GitHub's at `at`; `container` is its configured name, GitHub's own where that is not
+    known."""
     if not isinstance(body, dict) or not isinstance(body.get("id"), int) or not isinstance(body.get("full_name"), str):
         raise Retryable("GitHub's answer about a repository has no id and full_name")
     if body.get("has_issues") is False:
         raise Withheld(
             f"the issues of {body['full_name']} are turned off; turn them on, or take it out of the configuration"
         )
-    return Home(body["id"], body["full_name"], container or body["full_name"], {})
+    branch = body.get("default_branch")
+    return Home(
+        body["id"],
+        body["full_name"],
+        container or body["full_name"],
+        {},
+        branch if isinstance(branch, str) else "",
+        at,
+    )
 
 
 def reference(home: Home, item: Any, kind: str = "") -> Ref:

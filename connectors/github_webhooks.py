@@ -28,6 +28,13 @@ def _issue(body: Any) -> Iterator[Hint]:
         yield _hint("work_item", required(body, "changes", dict), "new_repository", "new_issue.number")
 
 
+def _run(body: Any) -> Iterator[Hint]:
+    """A workflow run of the default branch, as far as can be seen here; of others, which are most, none is read."""
+    branch = required(body, "repository", dict).get("default_branch")
+    if branch is None or required(body, "workflow_run", dict).get("head_branch") in (branch, None):
+        yield _hint("workflow_run", body, "repository", "workflow_run.id")
+
+
 def _link(*ends: str) -> Extract:
     """The issues at both ends of a link, as far as they are shown; one of another repository comes with that."""
 
@@ -57,7 +64,9 @@ HINTS: Mapping[str, Extract] = {
     "pull_request_review": _thing("change_request", "pull_request"),
     "release": _thing("release", "release", "id"),
     "sub_issues": _link("sub_issue", "parent_issue"),
+    "workflow_run": _run,
 }
+NOT_DEFAULT = "it is of another branch than the default one"
 NOT_READ = "pmsync does not read that yet"
 NO_CHANGE = "nothing that pmsync reads of a thing changes by it"
 OTHERS = "it is about nothing that pmsync reads"
@@ -66,7 +75,7 @@ IGNORED: Mapping[str, str] = {
         (
             "check_run", "check_suite", "deployment_protection_rule", "deployment_review",
             "merge_group", "projects_v2", "projects_v2_item", "projects_v2_status_update", "push", "status",
-            "workflow_dispatch", "workflow_job", "workflow_run",
+            "workflow_dispatch", "workflow_job",
         ),
         NOT_READ,
     ),
@@ -105,7 +114,8 @@ def read(headers: Mapping[str, str], body: Any) -> Heard:
         return Heard(event if event in IGNORED else "unknown", ignored=IGNORED.get(event, "its type is not known"))
     if not isinstance(body, dict):
         raise Unheard("it is no object")
-    return Heard(event, tuple(extract(body)))
+    hints = tuple(extract(body))
+    return Heard(event, hints, "" if hints else NOT_DEFAULT)
 
 
 WEBHOOKS = Webhooks("x-hub-signature-256", read)

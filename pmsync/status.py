@@ -13,12 +13,13 @@ from rich.table import Table
 
 from pmsync.core.alerts import Alert
 from pmsync.core.events import rfc3339
+from pmsync.core.measures.builds import builds
 from pmsync.core.measures.sprints import courses
 from pmsync.core.project import ProjectState, local_day, view
 from pmsync.core.rules.outlook import yesterday
 from pmsync.core.summary import Due, Summary, series, summary, worst_first
 from pmsync.web import api
-from pmsync.web.words import last_read, shown
+from pmsync.web.words import last_read, moment, shown
 
 _MARKS = {"critical": "[red]■ critical[/]", "warning": "[yellow]▲ warning[/]", "info": "[blue]● info[/]"}
 MOST = 8
@@ -30,7 +31,8 @@ FEW = 3
 def show_status(
     console: Console, states: Sequence[ProjectState], at: datetime, stale: Mapping[str, datetime] = MappingProxyType({})
 ) -> None:
-    """A table of all projects, worst first; of one project, its deadlines, sprints and alerts too. Before it, what is `stale`."""
+    """A table of all projects, worst first; of one project, its deadlines, sprints, broken builds and alerts too. Before it,
+    what is `stale`."""
     for line in last_read(stale, at):
         console.print(f"[yellow]{escape(line)}[/]; `pmsync doctor` says what is wrong", highlight=False)
     found = sorted((summary(state, at) for state in states), key=worst_first)
@@ -48,6 +50,7 @@ def show_status(
         if len(found) == 1:
             _show_deadlines(console, row)
             _show_sprints(console, states[0], at)
+            _show_broken(console, states[0], at)
         most = MOST if len(found) == 1 else FEW
         for alert in row.alerts[:most]:
             console.print(f"  {_MARKS[alert.episode.severity]} {_words(alert)}", highlight=False)
@@ -103,6 +106,15 @@ def _show_sprints(console: Console, state: ProjectState, at: datetime) -> None:
             table.add_row(*map(escape, (course.sprint.title, day, done, *counts)))
     if table.row_count:
         console.print(table)
+
+
+def _show_broken(console: Console, state: ProjectState, at: datetime) -> None:
+    """Workflows whose runs fail on the default branch."""
+    shown_at = view(state, at)
+    for build in builds(shown_at):
+        if build.standing == "broken" and build.since:
+            since = f"{moment(build.since, shown_at.project.time_zone)}{' or earlier' if build.at_least else ''}"
+            console.print(f"  broken: {escape(f'{build.name} of {build.container}, since {since}')}", highlight=False)
 
 
 def _show_deadlines(console: Console, row: Summary) -> None:

@@ -53,6 +53,7 @@ REBUILD = "tests/integration/test_rebuild.py"
 APP = "tests/integration/test_app.py"
 HEALTH = "tests/unit/test_health.py"
 INTAKE = "tests/integration/test_intake.py"
+RUNS = "tests/connectors/test_github_runs.py"
 DELIVERIES = "tests/connectors/test_github_deliveries.py"
 CONSENT = "tests/connectors/test_jira_consent.py"
 REGISTRATION = "tests/connectors/test_jira_registration.py"
@@ -314,6 +315,62 @@ FAULTS = (
         "*(reader.unseen(container) if isinstance(reader, Partial) else ())",
         "",
         "tests/connectors/test_jira_sprints.py tests/connectors/test_github_shipped.py",
+    ),
+    Fault(
+        "what left the window of workflow runs is for the sweep to doubt",
+        "connectors/github_runs.py",
+        "        if told == edge or KIND in self.refused(home.container):\n            return []\n",
+        "        if told == edge or KIND:\n            return []\n",
+        RUNS,
+    ),
+    Fault(
+        "a webhook brings back what left the window of workflow runs",
+        "connectors/github_runs.py",
+        "        ours = is_ours(home, found, self._edge(home))\n",
+        "        ours = is_ours(home, found, EARLIEST)\n",
+        RUNS,
+    ),
+    Fault(
+        "where GitHub breaks the workflow runs off is taken for their end",
+        "connectors/github_runs.py",
+        "            if count < MOST_FOUND or following == wanted:\n",
+        "            if count:\n",
+        RUNS,
+    ),
+    Fault(
+        "a run of a fork's branch of the same name is one of ours",
+        "connectors/github_runs.py",
+        'is_here = run.get("head_branch", home.branch) == home.branch and not elsewhere',
+        'is_here = run.get("head_branch", home.branch) == home.branch',
+        RUNS,
+    ),
+    Fault(
+        "a run that had not ended when it left the newest is forgotten by polls",
+        "connectors/github_runs.py",
+        "        watched = sorted(running - seen, reverse=True)[:MOST_WATCHED]\n",
+        "        watched = list[int]()\n",
+        RUNS,
+    ),
+    Fault(
+        "a build is broken since its last failure",
+        "pmsync/core/measures/builds.py",
+        "        since=min((each.since for each in row), default=None),\n",
+        "        since=last.since if last else None,\n",
+        "tests/unit/test_builds.py",
+    ),
+    Fault(
+        "the past of a workflow run knows what came later",
+        "pmsync/core/project.py",
+        "        if attempt.ended_at is None or attempt.ended_at <= at\n",
+        "        if attempt.ended_at is None or attempt.ended_at\n",
+        "tests/unit/test_builds.py tests/unit/test_exports.py",
+    ),
+    Fault(
+        "an organisation's webhooks are asked about other people's repositories",
+        "connectors/github_redelivery.py",
+        '                yield from self._own_hooks(f"/orgs/{owner}/hooks", owned)\n',
+        '                yield from self._own_hooks(f"/orgs/{owner}/hooks")\n',
+        DELIVERIES,
     ),
     Fault(
         "trouble with boards keeps the issues from being read",

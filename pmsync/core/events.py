@@ -35,6 +35,8 @@ MAX_LINKS = 500
 """Of more links those that stand are kept, then those that were removed last, and it is flagged (`links_cut`)."""
 MAX_WORKLOGS = 1000
 """Of more those that were logged last are kept, and it is flagged (`worklogs_cut`)."""
+MAX_ATTEMPTS = 20
+"""Of more the newest are kept, and it is flagged (`attempts_cut`)."""
 BLOCKED_BY = "blocked_by"
 """The relation of an item to one that blocks it."""
 
@@ -300,6 +302,39 @@ class Release(_Value):
     prerelease: bool = False
 
 
+class Attempt(_Value):
+    """One try of a workflow run. `state` is what it came to, as the source says it, or how it stands while it has not ended."""
+
+    number: int
+    started_at: Instant
+    ended_at: Instant | None = None
+    state: str
+
+
+class WorkflowRun(_Value):
+    """A run of a GitHub Actions workflow on the default branch of its repository.
+
+    `workflow` is the source's id of it, `name` what it is called, `number` counts its runs; `event` is what set it off, and
+    `title` what was said of that. It can be tried again: `attempts` are all tries that the source still knows, the oldest
+    first, and tell its whole history; `state` is that of the newest.
+    """
+
+    kind: Literal["workflow_run"] = "workflow_run"
+    container: str
+    workflow: str
+    name: str
+    number: int
+    title: str = ""
+    url: str = ""
+    branch: str
+    event: str
+    sha: str
+    created_at: Instant
+    state: str
+    attempts: tuple[Attempt, ...]
+    attempts_cut: bool = False
+
+
 class Occurrence(_Value):
     """One occurrence of a calendar entry, `[start, end)`. An all-day one carries dates and belongs to the project's zone."""
 
@@ -385,7 +420,16 @@ class Synced(_Value):
 
 
 Content = Annotated[
-    WorkItem | ChangeRequest | Milestone | Sprint | Deployment | Release | CalendarEntry | Project | Synced,
+    WorkItem
+    | ChangeRequest
+    | Milestone
+    | Sprint
+    | Deployment
+    | Release
+    | WorkflowRun
+    | CalendarEntry
+    | Project
+    | Synced,
     Field(discriminator="kind"),
 ]
 KINDS: Mapping[str, type[_Value]] = {
@@ -395,6 +439,7 @@ KINDS: Mapping[str, type[_Value]] = {
     "sprint": Sprint,
     "deployment": Deployment,
     "release": Release,
+    "workflow_run": WorkflowRun,
     "calendar_entry": CalendarEntry,
     "project": Project,
     "synced": Synced,

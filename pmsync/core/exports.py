@@ -286,6 +286,33 @@ _RELEASES: Mapping[str, Column] = {
     "prerelease": lambda _, r: r[1].prerelease,
 }
 
+_WORKFLOW_RUNS: Mapping[str, Column] = {
+    "source": lambda _, r: r.thing.source,
+    "id": lambda _, r: r.thing.id,
+    "project": lambda s, _: s.view.project.key,
+    "container": lambda _, r: r.content.container,
+    "workflow": lambda _, r: r.content.workflow,
+    "name": lambda _, r: r.content.name,
+    "number": lambda _, r: r.content.number,
+    "title": lambda _, r: r.content.title,
+    "url": lambda _, r: r.content.url,
+    "branch": lambda _, r: r.content.branch,
+    "event": lambda _, r: r.content.event,
+    "sha": lambda _, r: r.content.sha,
+    "created_at": lambda _, r: _text(r.content.created_at),
+    "state": lambda _, r: r.state,
+    "finished_at": lambda _, r: _text(r.finished_at),
+    "attempts": lambda _, r: [
+        {
+            "number": each.number,
+            "started_at": _text(each.started_at),
+            "ended_at": _text(each.ended_at),
+            "state": each.state,
+        }
+        for each in r.attempts
+    ],
+}
+
 _CALENDAR: Mapping[str, Column] = {
     "project": lambda s, _: s.view.project.key,
     "source": lambda _, c: c[0].source,
@@ -337,6 +364,7 @@ _TABLES: Mapping[str, Table] = {
     "change_requests": Table(lambda sight: sight.view.requests, _CHANGE_REQUESTS),
     "deployments": Table(lambda sight: sight.view.deployments, _DEPLOYMENTS),
     "releases": Table(lambda sight: sight.view.releases, _RELEASES),
+    "workflow_runs": Table(lambda sight: sight.view.runs, _WORKFLOW_RUNS),
     "calendar": Table(_occurrences, _CALENDAR),
     "alerts": Table(_alerts, _ALERTS),
     "measures": Table(_measures, _MEASURES),
@@ -361,10 +389,12 @@ HISTORY: Mapping[str, tuple[str, ...]] = {
     ),
     "deployments": ("sha", "created_at", "state", "finished_at"),
     "releases": (),
+    "workflow_runs": ("number", "event", "sha", "created_at", "state", "finished_at", "attempts"),
     "calendar": (),
     "alerts": (),
     "measures": (),
 }  # fmt: skip
 """The columns whose past the sources themselves record (unless a thing says `untracked`): what they show as of T is what
 was true at T. Other columns show the present version, or the newest version that was read by T. Alerts and measures of
-items follow from tracked columns; those of deadlines also from present or kept dates."""
+items follow from tracked columns; those of deadlines also from present or kept dates. Of workflow runs only those are there
+that have not left their window."""

@@ -24,6 +24,7 @@ from pmsync.core.events import (
     CONFIGURATION,
     KEPT,
     KINDS,
+    Attempt,
     CalendarEntry,
     Change,
     ChangeRequest,
@@ -38,6 +39,7 @@ from pmsync.core.events import (
     StatusCategory,
     Synced,
     Thing,
+    WorkflowRun,
     WorkItem,
     version_at,
 )
@@ -194,6 +196,21 @@ class Deployed:
 
 
 @dataclass(frozen=True, slots=True)
+class Ran:
+    """A workflow run as of an instant: `attempts` are those begun by then, `state` is that of the last of these."""
+
+    thing: Thing
+    content: WorkflowRun
+    attempts: tuple[Attempt, ...]
+    state: str
+
+    @property
+    def finished_at(self) -> datetime | None:
+        """When its last attempt ended."""
+        return self.attempts[-1].ended_at if self.attempts else None
+
+
+@dataclass(frozen=True, slots=True)
 class Deadline:
     """A milestone as a project sees it: of a source, of the configuration, or a calendar's deadline.
 
@@ -226,6 +243,7 @@ class View:
     calendar: tuple[tuple[Thing, CalendarEntry], ...]
     synced: bool
     sprints: tuple[tuple[Thing, Sprint], ...] = ()
+    runs: tuple[Ran, ...] = ()
 
     @property
     def zone(self) -> ZoneInfo:
@@ -337,6 +355,21 @@ def _deployed_at(thing: Thing, content: Deployment, at: datetime) -> Deployed:
     return Deployed(thing, content, tracked(content, at)["state"], min(ends, default=None))
 
 
+def _ran_at(thing: Thing, content: WorkflowRun, at: datetime) -> Ran:
+    """What an attempt came to, it came to when it ended; until then it was in progress, as far as its source tells."""
+    attempts = tuple(
+        attempt
+        if attempt.ended_at is None or attempt.ended_at <= at
+        else attempt.model_copy(update={"ended_at": None, "state": RUNNING})
+        for attempt in content.attempts
+        if attempt.started_at <= at
+    )
+    return Ran(thing, content, attempts, attempts[-1].state if attempts else QUEUED)
+
+
+RUNNING, QUEUED = "in_progress", "queued"
+
+
 def _last_entry(history: Iterable[Change], name: str, into: set[str], at: datetime) -> datetime | None:
     return max((c.at for c in history if c.field == name and c.new in into and c.at <= at), default=None)
 
@@ -381,6 +414,7 @@ def view(state: ProjectState, at: datetime) -> View:
     milestones = _known(state, "milestone", shown, at)
     deployments = (_deployed_at(thing, c, at) for thing, c in state.things["deployment"] if c.created_at <= at)
     releases = ((thing, each) for thing, each, _ in _known(state, "release", shown, at))
+    runs = (_ran_at(thing, c, at) for thing, c in state.things["workflow_run"] if c.created_at <= at)
     ordered = tuple(sorted(items, key=lambda item: (item.thing.source, item.key, item.thing.id)))
     return View(
         project=project,
@@ -405,6 +439,12 @@ def view(state: ProjectState, at: datetime) -> View:
         calendar=calendar,
         synced=synced,
         sprints=tuple((thing, sprint) for thing, sprint, _ in _known(state, "sprint", shown, at)),
+        runs=tuple(
+            sorted(
+                (each for each in runs if (each.thing.source, each.content.container) in shown),
+                key=lambda each: each.thing,
+            )
+        ),
     )
 
 
@@ -522,6 +562,7 @@ __all__ = [
     "Item",
     "Key",
     "ProjectState",
+    "Ran",
     "Request",
     "Row",
     "Segment",

@@ -15,6 +15,7 @@ from typing import Any
 from pmsync.core.alerts import Alert, AlertState, alerts
 from pmsync.core.events import CONFIGURATION, Project, Thing
 from pmsync.core.measures import Measure, measures
+from pmsync.core.measures.builds import Build, builds
 from pmsync.core.measures.flow import age, cycle_time, throughput, wip
 from pmsync.core.measures.forecast import Forecast, Pace, forecast, pace
 from pmsync.core.measures.progress import BurnUpPoint, burn_up
@@ -302,8 +303,8 @@ class Shipment:
 @dataclass(frozen=True, slots=True)
 class Series:
     """What the charts of a project show. `whole` is the forecast of all its open work, whatever deadline that has;
-    `links` are the addresses of items by key, `shipped` the last few releases and deployments, the newest first. Of the
-    `sprints` those that are closed are the last ones."""
+    `links` are the addresses of items by key, `shipped` the last few releases and deployments, the newest first; `builds`
+    say whether the default branch does. Of the `sprints` those that are closed are the last ones."""
 
     today: date
     burn_up: tuple[BurnUpPoint, ...]
@@ -312,6 +313,7 @@ class Series:
     cycle_times: tuple[Spent, ...]
     ages: tuple[Spent, ...]
     shipped: tuple[Shipment, ...]
+    builds: tuple[Build, ...]
     sprints: tuple[Course, ...]
     links: Mapping[str, str]
 
@@ -331,6 +333,7 @@ def series(state: ProjectState, at: datetime) -> Series:
         cycle_times=_cycle_times(shown, shared),
         ages=_ages(shown, shared),
         shipped=_shipped(shown),
+        builds=builds(shown),
         sprints=_sprints(state, shown),
         links={item.key: item.content.url for item in shown.items},
     )

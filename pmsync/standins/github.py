@@ -26,6 +26,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from pmsync.standins.github_links import Links, Place, Reference, show_links, show_reference
+from pmsync.standins.github_runs import Runs, attempts_at, show_run
 from pmsync.standins.github_shipped import Shipped, show_deployment, show_release, show_status, statuses_at
 from pmsync.standins.instants import second
 from pmsync.standins.instants import text as text_of
@@ -171,10 +172,10 @@ class Delivery:
 
 @dataclass(slots=True)
 class Hook:
-    """A webhook: of a repository, or (None) of the App; with its deliveries, the oldest first."""
+    """A webhook: of a repository, of an organisation, or (None) of the App; with its deliveries, the oldest first."""
 
     id: int
-    repository: int | None
+    owner: int | str | None
     url: str
     active: bool = True
     deliveries: list[Delivery] = field(default_factory=list)
@@ -191,6 +192,7 @@ class Repository:
     gone_at: datetime | None = None
     has_issues: bool = True
     shipped: Shipped = field(kw_only=True)
+    runs: Runs = field(kw_only=True)
     links: Links = field(kw_only=True)
 
     def name_at(self, when: datetime) -> str:
@@ -218,8 +220,9 @@ class GitHubHost:
         """Takes what a webhook sends, and says with which status; by default nobody is there."""
         self.is_app: Callable[[str], bool] = lambda _: False
         """Whether a bearer token is one by which the App itself signs in."""
-        self.hooks_refused = self.attempts_refused = 0
-        """The status by which it is refused to read webhooks, or to have one send again; 0: it is not."""
+        self.hooks_refused = self.org_hooks_refused = self.attempts_refused = 0
+        """The status by which it is refused to read webhooks, those of organisations, or to have one send again; 0: it is
+        not."""
         self.requests: list[Requested] = []
         self.links = Links(self._refer, self._tell)
         """How its issues are linked, to add to."""
@@ -234,8 +237,14 @@ class GitHubHost:
 
     def add_repository(self, full_name: str, has_issues: bool = True) -> int:
         """A new repository, there since ever; returns its id."""
-        names, shipped = [(datetime.min.replace(tzinfo=UTC), full_name)], Shipped(self._ids, GHOST)
-        repository = Repository(next(self._ids), names, has_issues=has_issues, shipped=shipped, links=self.links)
+        repository = Repository(
+            next(self._ids),
+            [(datetime.min.replace(tzinfo=UTC), full_name)],
+            has_issues=has_issues,
+            shipped=Shipped(self._ids, GHOST),
+            runs=Runs(self._ids, GHOST),
+            links=self.links,
+        )
         self._repositories[repository.id] = repository
         return repository.id
 
@@ -432,11 +441,15 @@ class GitHubHost:
         """What was shipped from this repository, to add to."""
         return self._repository(repo).shipped
 
+    def runs(self, repo: str) -> Runs:
+        """The workflow runs of this repository, to add to."""
+        return self._repository(repo).runs
+
     # --- building: webhooks
 
-    def add_hook(self, repo: str | None, url: str, active: bool = True) -> int:
-        """A webhook of this repository, or (None) the App's; returns its id."""
-        hook = Hook(next(self._ids), self._repository(repo).id if repo else None, url, active)
+    def add_hook(self, of: str | None, url: str, active: bool = True) -> int:
+        """A webhook of this repository, of this organisation (a name without a slash), or (None) the App's; returns its id."""
+        hook = Hook(next(self._ids), self._repository(of).id if of and "/" in of else of, url, active)
         self._hooks[hook.id] = hook
         return hook.id
 
@@ -563,6 +576,8 @@ class GitHubHost:
             return _json(self._limits())
         if path.startswith("/app/hook/"):
             return self._route_app(path.removeprefix("/app/hook/"), query, base)
+        if (found := _ORG_HOOKS.fullmatch(path)) is not None:
+            return self._route_org(found["org"], found["hook"], query, base)
         match = _REPOSITORY.fullmatch(path)
         if match is None:
             raise Refusal(404, "Not Found")
@@ -584,18 +599,32 @@ class GitHubHost:
             return self.list_deliveries(hook, f"{base}/app/hook/deliveries", query)
         raise Refusal(404, "Not Found")
 
-    def hook(self, repository: int | None, ident: int | None = None) -> Hook:
-        """A webhook of this repository, or (None) the App's."""
-        found = [hook for hook in self.hooks_of(repository) if ident in (None, hook.id)]
+    def _route_org(self, org: str, hook: str | None, query: dict[str, str], base: str) -> Response:
+        """The webhooks of an organisation, which are few enough for one page; or what one of them delivered."""
+        # As GitHub does, it knows an organisation by its name in whatever case. Of a person there are no such webhooks.
+        org = org.casefold()
+        if not any(isinstance(each.owner, str) and each.owner == org for each in self._hooks.values()):
+            raise Refusal(404, "Not Found")
+        url = f"{base}/orgs/{org}/hooks"
+        if hook is not None:
+            _check_query(query, _BY_CURSOR)
+            return self.list_deliveries(self.hook(org, int(hook)), f"{url}/{hook}/deliveries", query)
+        _check_query(query, _PAGED)
+        return _json([_show_hook(each, f"{url}/{each.id}") for each in self.hooks_of(org)])
+
+    def hook(self, owner: int | str | None, ident: int | None = None) -> Hook:
+        """A webhook of this repository, of this organisation, or (None) the App's."""
+        found = [hook for hook in self.hooks_of(owner) if ident in (None, hook.id)]
         if not found:
             raise Refusal(404, "Not Found")
         return found[0]
 
-    def hooks_of(self, repository: int | None) -> list[Hook]:
-        """All webhooks of this repository, for who may read them."""
-        if self.hooks_refused:
-            raise Refusal(self.hooks_refused, "Resource not accessible by personal access token")
-        return [hook for hook in self._hooks.values() if hook.repository == repository]
+    def hooks_of(self, owner: int | str | None) -> list[Hook]:
+        """All its webhooks, for who may read them."""
+        refused = self.org_hooks_refused if isinstance(owner, str) else self.hooks_refused
+        if refused:
+            raise Refusal(refused, "Resource not accessible by personal access token")
+        return [hook for hook in self._hooks.values() if hook.owner == owner]
 
     def list_deliveries(self, hook: Hook, url: str, query: Mapping[str, str]) -> Response:
         """A page of what it delivered, the newest first. A cursor names the delivery that its page begins with."""
@@ -616,7 +645,8 @@ class GitHubHost:
         match = _ATTEMPTS.fullmatch(path)
         if match is None:
             raise Refusal(404, "Not Found")
-        hook = self.hook(int(match["id"]), int(match["hook"])) if match["id"] else self.hook(None)
+        owner = int(match["id"]) if match["id"] else match["org"]
+        hook = self.hook(owner, int(match["hook"]) if owner else None)
         if self.attempts_refused:
             raise Refusal(self.attempts_refused, "Resource not accessible by personal access token")
         now = self.clock()
@@ -666,9 +696,15 @@ class GitHubHost:
         return {"resources": {"core": rate, "search": rate}, "rate": rate}
 
     def list_page(
-        self, view: View, path: str, query: Mapping[str, str], items: Sequence[Any], show: Callable[[Any], Any]
+        self,
+        view: View,
+        path: str,
+        query: Mapping[str, str],
+        items: Sequence[Any],
+        show: Callable[[Any], Any],
+        under: str = "",
     ) -> Response:
-        """One page of a list, with its `Link` header."""
+        """One page of a list, with its `Link` header; in an object, beside the number of all, where it has a name there."""
         per_page = _number(query, "per_page", 30, self.max_per_page)
         page = _number(query, "page", 1, 1_000_000)
         url = f"{view.base}/repositories/{view.repository.id}{path}"
@@ -679,7 +715,8 @@ class GitHubHost:
         wanted = tuple(rel for rel in wanted if (path, rel) != ("/issues", "last"))
         links = [f'<{url}?{urlencode({**query, "page": pages[rel]})}>; rel="{rel}"' for rel in wanted]
         shown = [show(item) for item in items[(page - 1) * per_page : page * per_page]]
-        return _json(shown, headers={"link": ", ".join(links)} if last > 1 else {})
+        body = {"total_count": len(items), under: shown} if under else shown
+        return _json(body, headers={"link": ", ".join(links)} if last > 1 else {})
 
 
 @dataclass(frozen=True)
@@ -1098,6 +1135,33 @@ def _release(_: GitHubHost, view: View, _query: Mapping[str, str], ident: int) -
     return _json(show_release(view, _one(_let(view, "releases").releases_at(view.now), ident)))
 
 
+def _runs(host: GitHubHost, view: View, query: Mapping[str, str]) -> Response:
+    found = _let_runs(view).search(view.now, query)
+    if found is None:
+        raise Refusal(422, "Validation Failed: created or exclude_pull_requests")
+    show = lambda run: show_run(view, run)  # noqa: E731
+    return host.list_page(view, "/actions/runs", query, found, show, "workflow_runs")
+
+
+def _run(_: GitHubHost, view: View, _query: Mapping[str, str], ident: int) -> Response:
+    return _json(show_run(view, _one(_let_runs(view).runs_at(view.now), ident)))
+
+
+def _attempt(_: GitHubHost, view: View, _query: Mapping[str, str], ident: int, number: int) -> Response:
+    run = _one(_let_runs(view).runs_at(view.now), ident)
+    count = len(attempts_at(run, view.now))
+    if not max(1, count - view.repository.runs.kept_attempts + 1) <= number <= count:
+        raise Refusal(404, "Not Found")
+    return _json(show_run(view, run, number))
+
+
+def _let_runs(view: View) -> Runs:
+    """The workflow runs, for who may read them."""
+    if view.repository.runs.refused:
+        raise Refusal(view.repository.runs.refused, "Resource not accessible by personal access token")
+    return view.repository.runs
+
+
 def _let(view: View, what: str) -> Shipped:
     """What was shipped, for who may read it."""
     if status := view.repository.shipped.refused.get(what):
@@ -1124,7 +1188,7 @@ def _deliveries(host: GitHubHost, view: View, query: Mapping[str, str], number: 
 
 def _show_hook(hook: Hook, url: str) -> dict[str, Any]:
     return {
-        "type": "Repository",
+        "type": "Organization" if isinstance(hook.owner, str) else "Repository",
         "id": hook.id,
         "name": "web",
         "active": hook.active,
@@ -1152,8 +1216,8 @@ def _show_delivery(hook: Hook, delivery: Delivery) -> dict[str, Any]:
         "status_code": delivery.status,
         "event": delivery.event,
         "action": delivery.body.get("action"),
-        "installation_id": None if hook.repository else 123,
-        "repository_id": hook.repository or delivery.body.get("repository", {}).get("id"),
+        "installation_id": None if hook.owner else 123,
+        "repository_id": hook.owner if isinstance(hook.owner, int) else delivery.body.get("repository", {}).get("id"),
         "throttled_at": None,
     }
 
@@ -1163,8 +1227,10 @@ _NONE = frozenset[str]()
 _PAGED = frozenset({"per_page", "page"})
 _BY_CURSOR = frozenset({"per_page", "cursor"})
 _ATTEMPTS = re.compile(
-    r"(?:/app/hook|/repositories/(?P<id>\d+)/hooks/(?P<hook>\d+))/deliveries/(?P<delivery>\d+)/attempts"
+    r"(?:/app/hook|(?:/repositories/(?P<id>\d+)|/orgs/(?P<org>[\w.-]+))/hooks/(?P<hook>\d+))"
+    r"/deliveries/(?P<delivery>\d+)/attempts"
 )
+_ORG_HOOKS = re.compile(r"/orgs/(?P<org>[\w.-]+)/hooks(?:/(?P<hook>\d+)/deliveries)?")
 _ROUTES: Sequence[tuple[str, frozenset[str], Callable[..., Response]]] = (
     (r"", _NONE, _about),
     (r"/issues", _PAGED | {"state", "sort", "direction", "since"}, _issues),
@@ -1180,6 +1246,9 @@ _ROUTES: Sequence[tuple[str, frozenset[str], Callable[..., Response]]] = (
     (r"/deployments", _PAGED, _deployments),
     (r"/deployments/(\d+)", _NONE, _deployment),
     (r"/deployments/(\d+)/statuses", _PAGED, _statuses),
+    (r"/actions/runs", _PAGED | {"branch", "created", "exclude_pull_requests"}, _runs),
+    (r"/actions/runs/(\d+)", _NONE, _run),
+    (r"/actions/runs/(\d+)/attempts/(\d+)", _NONE, _attempt),
     (r"/releases", _PAGED, _releases),
     (r"/releases/(\d+)", _NONE, _release),
     (r"/hooks", _PAGED, _hooks),

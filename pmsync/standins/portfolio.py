@@ -20,6 +20,7 @@ from pmsync.standins.calendar import CalendarHost
 from pmsync.standins.github import GitHubHost
 from pmsync.standins.github import User as GitHubUser
 from pmsync.standins.github_links import Place
+from pmsync.standins.github_runs import Runs
 from pmsync.standins.github_shipped import Shipped
 from pmsync.standins.jira import JiraSite
 from pmsync.standins.server import serve
@@ -329,6 +330,7 @@ def _write_github(host: GitHubHost, repo: str, now: datetime, dice: random.Rando
         host.close(repo, number, done, actor=author)
     host.close_milestone(repo, spring, now - 30 * DAY)
     _write_shipped(host.shipped(repo), begin, now)
+    _write_runs(host.runs(repo), now)
     return made
 
 
@@ -356,6 +358,22 @@ def _write_shipped(shipped: Shipped, begin: datetime, now: datetime) -> None:
             _run(shipped, shipped.deploy(again, "production", tag), again, "success")
         shipped.release(at + DAY + timedelta(hours=4), tag, f"Release {tag}")
     shipped.release(now - 2 * DAY, "v2.0-rc1", "Version 2, to try out", prerelease=True)
+
+
+def _write_runs(runs: Runs, now: datetime) -> None:
+    """Two workflows of the last weeks: one that fails now and then and passes when it is tried again, and one that has been
+    broken for some days."""
+    for days in range(40, 0, -1):
+        at = now - days * DAY
+        fails = days % 9 == 4
+        built = runs.ran(at, at + timedelta(minutes=14), "failure" if fails else "success")
+        if fails:
+            runs.try_again(built, at + HOUR)
+            runs.finish(built, at + HOUR + timedelta(minutes=13))
+        if days % 2 == 0:
+            night = at + 6 * HOUR
+            broken = "failure" if days < 8 else "success"
+            runs.ran(night, night + timedelta(minutes=40), broken, "Nightly", event="schedule", title="Nightly")
 
 
 def _run(shipped: Shipped, deployment: int, at: datetime, end: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from pmsync.core.alerts import Alert
 from pmsync.core.events import rfc3339
 from pmsync.core.measures import Measure
+from pmsync.core.measures.builds import Build
 from pmsync.core.measures.sprints import Course
 from pmsync.core.summary import Due, Series, Summary
 from pmsync.web.words import link
@@ -49,6 +50,7 @@ def project(found: Summary, charts: Series) -> Json:
         "shipped": [
             {"title": s.title, "url": link(s.url), "what": s.what, "at": rfc3339(s.at)} for s in charts.shipped
         ],
+        "builds": [_build(build) for build in charts.builds],
         "sprints": [_sprint(course) for course in charts.sprints],
     }
 
@@ -106,6 +108,27 @@ def _sprint(course: Course) -> Json:
         "removed": course.removed,
         "scope": stand.scope,
         "done": stand.done,
+    }
+
+
+def _build(build: Build) -> Json:
+    last = build.last
+    return {
+        "source": build.source,
+        "container": build.container,
+        "workflow": build.workflow,
+        "name": build.name,
+        "standing": build.standing,
+        "since": rfc3339(build.since) if build.since else None,
+        "since_at_least": build.at_least,
+        "running": build.newest.finished_at is None,
+        "runs": build.runs,
+        "failed": build.failed,
+        "retried": build.retried,
+        "formula": build.formula,
+        "evidence": {"run": last.thing.id, "state": last.state, "sha": last.content.sha, "url": link(last.content.url)}
+        if last
+        else {"reason": "no run has come to success or failure"},
     }
 
 

@@ -55,8 +55,15 @@ def test_the_past_equals_a_run_whose_world_stopped_there(
     world.time = then
     real = run_once(tmp_path, served, then)
     for table, columns in ((table, columns) for table, columns in HISTORY.items() if columns):
-        assert _only(shown[table], columns) == _only(real[table], columns), table
+        assert _only(shown[table], columns) == _only(_left_since(table, real[table]), columns), table
     assert shown["work_items"], "an empty past proves nothing"
+
+
+def _left_since(table: str, lines: str) -> str:
+    """Without the workflow runs that have left their window since then: of those no past is shown (ADR 25)."""
+    edge = f"{NOW - timedelta(days=30):%Y-%m-%d}"
+    kept = (line for line in lines.splitlines() if table != "workflow_runs" or json.loads(line)["created_at"] >= edge)
+    return "\n".join(kept)
 
 
 def _only(lines: str, columns: tuple[str, ...]) -> list[dict[str, Any]]:

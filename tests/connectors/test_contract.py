@@ -129,8 +129,10 @@ class TestGitHub(Served):
         return github.GitHubConnector.connect(configured, lambda: self.time)
 
     def create(self, at: datetime) -> Ref:
-        """Issues, pull requests and deployments in turn; the first two are issues, to be changed and deleted."""
+        """Issues, pull requests, deployments and workflow runs in turn; the first two are issues, to be changed and deleted."""
         self.made += 1
+        if self.made % 5 == 0:
+            return Ref("workflow_run", self._id(self.host.runs(self.container).start(at)))
         if self.made % 4 == 0:
             return Ref("deployment", self._id(self.host.shipped(self.container).deploy(at, "production")))
         if self.made % 3 == 0:

@@ -177,6 +177,8 @@ def a_github(url: str, secret: Path) -> tuple[ASGIApp, Connector, str]:
         host.assign("acme/apollo", number, T0 + timedelta(hours=number), User("ann", 11))
         host.label("acme/apollo", number, T0 + timedelta(hours=number), "blocked")
     host.review("acme/apollo", 3, T0 + timedelta(hours=4), "approved", User("ben", 12))
+    runs = host.runs("acme/apollo")
+    runs.try_again(runs.ran(T0, T0 + timedelta(hours=1), "failure"), T0 + timedelta(hours=2))
     configured = github.GitHubSettings.model_validate(
         {"name": "g", "url": url, "auth": {"token": {"file": secret}}, "page_size": 2}
     )

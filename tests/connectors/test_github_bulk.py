@@ -189,7 +189,7 @@ def test_what_changed_a_moment_ago_is_asked_for_by_itself(connect: Connect) -> N
 def test_a_listing_goes_on_where_it_was_cut_off(connect: Connect) -> None:
     host = a_world(400, lambda: day(60))
     connector = connect(host.app)
-    host.fail("secondary", after=8)  # among the pages of the list
+    host.fail("secondary", after=10)  # among the pages of the list
     with pytest.raises(Retryable):
         everything(connector)
     assert host.requests[-1].path.endswith("/issues/events")

@@ -314,3 +314,76 @@ def test_a_busy_github_is_another_try(world: World, after: int) -> None:
         connector.redeliver([REPO])
     assert connector.redeliver([REPO]) == 1
     assert world.host.attempts(world.hooks[REPO], missed) == [502, 202]
+
+
+# --- of organisations ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def owned(world: World) -> int:
+    """The webhook of the organisation that owns both repositories, which have none of their own."""
+    for hook in world.hooks.values():
+        world.host._hooks[hook].active = False
+    return world.host.add_hook("acme", "https://pm.example.com/webhooks/gh")
+
+
+def test_what_an_organisation_s_webhook_could_not_deliver_is_sent_again(world: World, owned: int) -> None:
+    missed = [world.send(hours=5, hook=owned), world.send(OTHER, "pull_request", hours=2, hook=owned)]
+    world.open()
+    connector = world.connect()
+    assert connector.redeliver([REPO, OTHER]) == 2
+    assert world.taken == [(guid, True) for guid in missed]
+    assert connector.redeliver([REPO, OTHER]) == 0
+    assert world.host.attempts(owned, missed[0]) == [502, 202]
+    assert list(connector.check([REPO, OTHER])) == []
+    assert sum(each.path == "/orgs/acme/hooks" for each in world.host.requests[:9]) == 1, "asked once, for both"
+
+
+def test_of_an_organisation_only_what_is_of_repositories_that_are_configured(world: World, owned: int) -> None:
+    world.send(hook=owned)
+    mine = world.send(OTHER, hook=owned)
+    world.open()
+    assert world.connect().redeliver([OTHER]) == 1
+    assert world.taken == [(mine, True)]
+
+
+def test_an_organisation_s_webhooks_are_looked_at_beside_a_repository_s_own(world: World) -> None:
+    org = world.host.add_hook("acme", "https://pm.example.com/webhooks/gh")
+    missed = {world.send(), world.send(OTHER, hook=org)}
+    world.open()
+    assert world.connect().redeliver([REPO, OTHER]) == 2
+    assert {guid for guid, _ in world.taken} == missed
+
+
+def test_an_organisation_s_webhooks_that_lead_elsewhere_are_left_alone(world: World, owned: int) -> None:
+    world.host._hooks[owned].url = "https://ci.example.com/webhooks/others"
+    world.send(hook=owned)
+    connector = world.connect()
+    assert connector.redeliver([REPO]) == 0
+    assert not world.asked("/deliveries")
+    (said,) = connector.check([REPO])
+    assert said.startswith(f"no webhook of {REPO} that leads to /webhooks/gh can be read")
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_an_organisation_s_webhooks_that_may_not_be_read_keep_nothing_else(
+    world: World, owned: int, status: int
+) -> None:
+    world.host.org_hooks_refused = status
+    world.send(hook=owned)
+    world.host._hooks[world.hooks[REPO]].active = True
+    world.send()
+    connector = world.connect()
+    assert connector.redeliver([REPO, OTHER]) == 1
+    (said,) = connector.check([REPO, OTHER])
+    assert said.startswith(f"no webhook of {OTHER} that leads to /webhooks/gh can be read")
+
+
+def test_a_busy_github_is_another_try_for_an_organisation_s_webhooks_too(world: World, owned: int) -> None:
+    world.send(hook=owned)
+    connector = world.connect()
+    world.host.fail("secondary", after=2)
+    with pytest.raises(Retryable, match="rate limit"):
+        connector.redeliver([REPO])
+    assert world.host.requests[-1].path == "/orgs/acme/hooks"
+    assert connector.redeliver([REPO]) == 1

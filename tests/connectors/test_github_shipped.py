@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from connectors import github_shipped
+from connectors import github_beside, github_shipped
 from connectors.base import Mark, Partial, Read, Ref, Retryable, SecretRef, Withheld
 from connectors.github import GitHubAuth, GitHubConnector, GitHubSettings
 from connectors.github_shipped import kept, read_deployment, read_release, translate_deployment, translate_release
@@ -296,7 +296,7 @@ def test_they_come_among_the_issues_the_oldest_change_first(connect: Connect, wo
 def test_any_listing_is_whole_and_in_order(
     connect: Connect, world: World, monkeypatch: pytest.MonkeyPatch, seed: int, page_size: int
 ) -> None:
-    monkeypatch.setattr(github_shipped, "AT_ONCE", 2)
+    monkeypatch.setattr(github_beside, "AT_ONCE", 2)
     chance = random.Random(seed)
     for at in sorted(chance.uniform(0, 29) for _ in range(20)):
         if chance.random() < 0.5:

@@ -69,6 +69,8 @@ def host(clock: Clock) -> GitHubHost:
     draft = shipped.release(day(8), "v2", "Two", draft=True)
     shipped.update_release(draft, day(9), draft=False)
     shipped.release(day(10), "v3-rc1", prerelease=True)
+    tried = host.runs(REPO).ran(day(9), day(9.1), "failure")
+    host.runs(REPO).try_again(tried, day(9.2))
     host.add_repository(ZEUS)
     host.links.add((REPO, host.open_issue(REPO, day(2), "Part")), day(12), "parent_issue", (REPO, issue))
     host.links.add((REPO, issue), day(12), "blocked_by", (ZEUS, host.open_issue(ZEUS, day(11), "Blocker")))
@@ -143,7 +145,11 @@ def filled(client: Client, path: str) -> str:
     for name in ("hook", "deployment", "release"):
         if name.upper() in path:
             path = path.replace(name.upper(), str(client.get(f"/repos/{REPO}/{name}s").json()[0]["id"]))
-    return path
+    return path.replace("RUN", str(run_id(client))) if "RUN" in path else path
+
+
+def run_id(client: Client) -> int:
+    return int(client.get(f"/repos/{REPO}/actions/runs").json()["workflow_runs"][0]["id"])
 
 
 @pytest.mark.parametrize(
@@ -169,6 +175,10 @@ def filled(client: Client, path: str) -> str:
         ("/deployments/{deployment_id}/statuses", "/deployments/DEPLOYMENT/statuses"),
         ("/releases", "/releases"),
         ("/releases/{release_id}", "/releases/RELEASE"),
+        ("/actions/runs", "/actions/runs"),
+        ("/actions/runs/{run_id}", "/actions/runs/RUN"),
+        # An attempt has the shape of a run (the description that we hold has no path for it).
+        ("/actions/runs/{run_id}", "/actions/runs/RUN/attempts/1"),
         ("/hooks", "/hooks"),
         ("/hooks/{hook_id}/deliveries", "/hooks/HOOK/deliveries"),
     ],
@@ -179,6 +189,19 @@ def test_answers_have_the_published_shape(client: Client, template: str, rest: s
     body = client.get(f"/repos/{REPO}{filled(client, rest)}").json()
     assert body
     Draft202012Validator({**schema, "components": openapi()["components"]}).validate(body)
+
+
+@pytest.mark.parametrize("rest", ["", "/{hook_id}/deliveries"])
+def test_an_organisation_s_webhooks_have_the_published_shape(client: Client, host: GitHubHost, rest: str) -> None:
+    hook = host.add_hook("octo", "https://pm.example.com/webhooks/gh")
+    host.send(hook, "issues", {"action": "edited", "repository": {"id": 7}}, day(29))
+    schema = openapi()["paths"]["/orgs/{org}/hooks" + rest]["get"]["responses"]["200"]["content"]["application/json"][
+        "schema"
+    ]
+    body = client.get(f"/orgs/Octo/hooks{rest.format(hook_id=hook)}").json()
+    assert len(body) == 1
+    Draft202012Validator({**schema, "components": openapi()["components"]}).validate(body)
+    assert client.get("/orgs/someone/hooks").status_code == 404
 
 
 def test_every_query_parameter_that_is_answered_is_published(client: Client) -> None:

@@ -123,6 +123,24 @@ def test_what_github_ships_has_an_id_and_no_number(event: str, key: str, kind: s
 
 
 @pytest.mark.parametrize(
+    ("branch", "default", "hinted"),
+    [("main", "main", True), ("topic", "main", False), (None, "main", True), ("topic", None, True)],
+)
+def test_a_run_of_another_branch_is_none_that_is_read(branch: str | None, default: str | None, hinted: bool) -> None:
+    body = {
+        "repository": {**_repository(), "default_branch": default}, "workflow_run": {"id": 12, "head_branch": branch},
+    }  # fmt: skip
+    hints = (Hint(Ref("workflow_run", "7/12"), "acme/apollo"),) if hinted else ()
+    heard = github("workflow_run", body)
+    assert (heard.hints, bool(heard.ignored)) == (hints, not hinted)
+
+
+def test_a_body_without_its_run_is_refused() -> None:
+    with pytest.raises(Unheard, match="workflow_run"):
+        github("workflow_run", {"repository": {**_repository(), "default_branch": "main"}})
+
+
+@pytest.mark.parametrize(
     ("event", "ours", "other"),
     [
         ("sub_issues", "sub_issue", "parent_issue"),
@@ -260,6 +278,10 @@ def test_what_a_real_body_hints_at_is_what_it_is_about() -> None:
             body = json.loads(file.read_bytes())
             (hint,) = github(event, body).hints
             assert body[key]["url"].endswith(f"{hint.container}/{key}s/{hint.ref.id.split('/')[1]}")
+    for file in sorted((GITHUB / "workflow_run").glob("*.json")):
+        body = json.loads(file.read_bytes())
+        (hint,) = github("workflow_run", body).hints
+        assert body["workflow_run"]["url"].endswith(f"{hint.container}/actions/runs/{hint.ref.id.split('/')[1]}")
     for file in sorted((GITHUB / "deployment_status").glob("*.json")):
         body = json.loads(file.read_bytes())
         moved = body["deployment"]["updated_at"] == body["deployment_status"]["created_at"]

@@ -28,6 +28,7 @@ from pmsync.core.events import (
     Sprint,
     Synced,
     Thing,
+    WorkflowRun,
     WorkItem,
 )
 from pmsync.core.project import ProjectState, fold
@@ -103,13 +104,14 @@ def build(
     releases: Sequence[tuple[Thing, Any]] = (),
     read: bool = True,
     sprints: Sequence[tuple[Thing, Any]] = (),
+    runs: Sequence[tuple[Thing, Any]] = (),
     **values: Any,
 ) -> ProjectState:
     project = Project.model_validate({"key": key, "name": name, "mapping": {"jira": {"APO": 1}}, **values})
     synced = Synced(container="APO", mapped={key: 1}, listed=0, published=0, dead=0)
     things = {
         "work_item": list(items), "change_request": [], "milestone": list(milestones), "sprint": list(sprints),
-        "deployment": list(deployments), "release": list(releases), "calendar_entry": [],
+        "deployment": list(deployments), "release": list(releases), "workflow_run": list(runs), "calendar_entry": [],
         "synced": [(Thing("jira", "synced", "APO"), synced)] if read else [],
     }  # fmt: skip
     return ProjectState(project, things, {}, facts)
@@ -130,6 +132,17 @@ def deployed(ident: str, ref: str, url: str = "", at: datetime = NOW - DAY, **va
 def published(ident: str, title: str, url: str = "", at: datetime = NOW - DAY) -> tuple[Thing, Any]:
     content = {"key": f"v{ident}", "container": "APO", "title": title, "url": url, "created_at": at, "published_at": at}
     return Thing("jira", "release", ident), Release.model_validate(content)
+
+
+def ran(ident: int, state: str, ended: datetime, name: str = "CI", url: str = "") -> tuple[Thing, Any]:
+    """A run of an hour on the default branch, in a workflow of this name."""
+    began = ended - timedelta(hours=1)
+    content = {
+        "container": "APO", "workflow": name, "name": name, "number": ident, "url": url, "branch": "main", "event": "push",
+        "sha": "5ca1ab1e", "created_at": began, "state": state,
+        "attempts": [{"number": 1, "started_at": began, "ended_at": ended, "state": state}],
+    }  # fmt: skip
+    return Thing("jira", "workflow_run", str(ident)), WorkflowRun.model_validate(content)
 
 
 def sprint(ident: str, title: str, state: str, starts: datetime, **values: Any) -> tuple[Thing, Any]:
@@ -173,9 +186,14 @@ def apollo() -> ProjectState:
     runs = [deployed(str(n), f"v1.{n}", "https://ci.example.com/1", NOW - (20 - n) * DAY) for n in range(9)]
     staged = deployed("9", "v2", production=False)
     out = [published("1", "Release 1.8", "https://github.com/acme/apollo/releases/v1.8", NOW - 11 * DAY)]
+    url = "https://github.com/acme/apollo/actions/runs/3"
+    tried = [
+        ran(1, "success", NOW - 9 * DAY), ran(2, "failure", NOW - 7 * DAY), ran(3, "failure", NOW - 6 * DAY, url=url),
+        ran(4, "success", NOW - 40 * DAY, "Docs"), ran(5, "skipped", NOW - DAY, "Nightly"),
+    ]  # fmt: skip
     return build(
         "apollo", "Apollo", items, milestones, time_zone="Europe/Berlin", deadline=date(2027, 1, 29),
-        deployments=[*runs, staged], releases=out,
+        deployments=[*runs, staged], releases=out, runs=tried,
     )  # fmt: skip
 
 
@@ -202,7 +220,8 @@ def hostile() -> ProjectState:
         for n, (title, url) in enumerate(zip(HOSTILE, urls, strict=True))
     ]
     out = [published(str(n), title, url) for n, (title, url) in enumerate(zip(HOSTILE, urls, strict=True))]
-    return build("hostile", HOSTILE[0], [*items, *done, *more], [late], deployments=runs, releases=out)
+    tried = [ran(n, "failure", NOW - DAY, title, url) for n, (title, url) in enumerate(zip(HOSTILE, urls, strict=True))]
+    return build("hostile", HOSTILE[0], [*items, *done, *more], [late], deployments=runs, releases=out, runs=tried)
 
 
 def portfolio() -> dict[str, ProjectState]:
@@ -488,6 +507,34 @@ def test_what_was_shipped_is_there_as_of_then(page: Page, url: str) -> None:
     assert [row.split("\t")[0] for row in page.locator("#shipped tbody tr").all_inner_texts()] == ["v1.1", "v1.0"]
     page.goto(f"{url}/projects/borealis")
     assert page.locator("#shipped").count() == 0, "nothing is shipped there"
+
+
+def _rows(page: Page, table: str) -> list[list[str]]:
+    """The cells of a table, each on one line."""
+    found = page.locator(f"{table} tbody tr").all_inner_texts()
+    return [[" ".join(cell.split()) for cell in row.split("\t")] for row in found]
+
+
+def test_whether_it_builds_is_there_as_of_then(page: Page, url: str) -> None:
+    page.goto(f"{url}/projects/apollo")
+    rows = _rows(page, "#builds")
+    assert rows == [
+        ["CI APO", "broken", "Tue 17 Nov 2026, 10:30 CET", "2 of 3 failed"],
+        ["Docs APO", "passing", "Thu 15 Oct 2026, 11:30 CEST or earlier", "none passed or failed"],
+        ["Nightly APO", "not known: no run has come to success or failure", "", "none passed or failed"],
+    ]
+    link = page.locator("#builds").get_by_role("link", name="CI")
+    assert link.get_attribute("href") == "https://github.com/acme/apollo/actions/runs/3"
+    said = get(f"{url}/api/v1/projects/apollo").json()["builds"]
+    assert [(each["name"], each["standing"]) for each in said] == [
+        ("CI", "broken"),
+        ("Docs", "passing"),
+        ("Nightly", None),
+    ]
+    page.goto(f"{url}/projects/apollo?as_of=2026-11-16T12:00:00Z")
+    assert [row[:2] for row in _rows(page, "#builds")] == [["Docs APO", "passing"], ["CI APO", "passing"]]
+    page.goto(f"{url}/projects/borealis")
+    assert page.locator("#builds").count() == 0, "nothing is built there"
 
 
 def test_what_cannot_be_computed_says_why(url: str) -> None:

@@ -14,7 +14,7 @@ from tests.judge.evidence import Entry, Key, Row
 
 KEPT = {"milestone", "sprint", "release", "calendar_entry", "project"}
 SNAPSHOTS = {
-    "work_item", "change_request", "milestone", "sprint", "deployment", "release", "calendar_entry", "project", "synced",
+    "work_item", "change_request", "milestone", "sprint", "deployment", "release", "workflow_run", "calendar_entry", "project", "synced",
 }  # fmt: skip
 FACTS = {"acknowledgement"}
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from pmsync.core.events import (
     Acknowledgement,
+    Attempt,
     CalendarEntry,
     Change,
     Deployment,
@@ -27,6 +28,7 @@ from pmsync.core.events import (
     Sprint,
     Synced,
     Thing,
+    WorkflowRun,
     WorkItem,
 )
 from pmsync.core.project import ProjectState
@@ -96,6 +98,21 @@ def release(ident: str = "1", published: datetime | None = None, **values: Any) 
     )
 
 
+def workflow_run(
+    ident: str, *attempts: tuple[datetime, datetime | None, str], created: datetime | None = None, **values: Any
+) -> tuple[Thing, WorkflowRun]:
+    """A run of CI with its attempts (begun, ended, state); it was created with the first of them."""
+    tries = [
+        Attempt(number=n, started_at=began, ended_at=ended, state=came_to)
+        for n, (began, ended, came_to) in enumerate(attempts, 1)
+    ]
+    content = {
+        "container": "APO", "workflow": "7", "name": "CI", "number": int(ident), "branch": "main", "event": "push",
+        "sha": "5ca1ab1e", "created_at": created or attempts[0][0], "state": attempts[-1][2], "attempts": tries, **values,
+    }  # fmt: skip
+    return Thing(JIRA, "workflow_run", ident), WorkflowRun.model_validate(content)
+
+
 def sprint(
     ident: str, phase: str, starts: datetime | None = None, ends: datetime | None = None, **values: Any
 ) -> tuple[Thing, Sprint]:
@@ -133,6 +150,7 @@ def state(
     deployments: Iterable[tuple[Thing, Deployment]] = (),
     releases: Iterable[tuple[Thing, Release]] = (),
     sprints: Iterable[tuple[Thing, Sprint]] = (),
+    runs: Iterable[tuple[Thing, WorkflowRun]] = (),
     **values: Any,
 ) -> ProjectState:
     """A state in which every mapped container has been read."""
@@ -150,6 +168,7 @@ def state(
         "change_request": [],
         "deployment": list(deployments),
         "release": list(releases),
+        "workflow_run": list(runs),
         "milestone": list(milestones),
         "sprint": list(sprints),
         "calendar_entry": list(calendar),

@@ -19,6 +19,7 @@ from builders import (
     milestone,
     release,
     state,
+    workflow_run,
 )
 from hypothesis import given, settings
 
@@ -37,6 +38,9 @@ CONTRACT = {
     "change_requests": "source key project state created_at review_requested_at first_review_at merged_at closed_at work_items",
     "deployments": "source id project container environment ref sha url production created_at state finished_at",
     "releases": "source id project container key title url created_at published_at draft prerelease",
+    "workflow_runs": (
+        "source id project container workflow name number title url branch event sha created_at state finished_at attempts"
+    ),
     "alerts": "fingerprint rule project subject state since evidence",
 }
 
@@ -251,6 +255,34 @@ def test_a_release_that_was_read_later_is_there_from_its_publication_on() -> Non
     assert [len(read("releases", known, at(day))) for day in ("2026-01-07", "2026-01-08")] == [0, 1]
 
 
+def test_a_workflow_run_as_of_its_attempts() -> None:
+    tries = [(at("2026-01-06"), at("2026-01-07"), "failure"), (at("2026-01-08"), None, "waiting")]
+    elsewhere = workflow_run("9", (START, None, "queued"), container="elsewhere")
+    known = state(runs=[elsewhere, workflow_run("1", *tries, created=at("2026-01-05"), title="Mend it")])
+
+    def seen(day: str) -> list[tuple[Any, ...]]:
+        return [
+            (
+                r["state"],
+                r["finished_at"],
+                [(each["number"], each["state"], each["ended_at"]) for each in r["attempts"]],
+            )
+            for r in read("workflow_runs", known, at(day))
+        ]
+
+    failed = "2026-01-07T12:00:00Z"
+    assert seen("2026-01-04") == []
+    assert seen("2026-01-05") == [("queued", None, [])]
+    assert seen("2026-01-06") == [("in_progress", None, [(1, "in_progress", None)])]
+    assert seen("2026-01-07") == [("failure", failed, [(1, "failure", failed)])]
+    assert seen("2026-01-08") == [("waiting", None, [(1, "failure", failed), (2, "waiting", None)])]
+    (row,) = read("workflow_runs", known)
+    assert row | {
+        "container": "APO", "workflow": "7", "name": "CI", "number": 1, "title": "Mend it", "branch": "main",
+        "event": "push", "sha": "5ca1ab1e", "created_at": "2026-01-05T12:00:00Z",
+    } == row  # fmt: skip
+
+
 def test_calendar_entries_of_days_and_of_hours() -> None:
     calendar = [
         entry("b", Meaning.holiday, date(2026, 5, 1)),
@@ -281,8 +313,9 @@ def test_alerts_know_answers_given_by_then() -> None:
 def test_rows_are_plain_values_in_an_order_of_their_own(items: list[Item]) -> None:
     due, runs = [milestone("m1", "2026-03-20"), milestone("m2", "2026-05-01")], [deployment("1"), deployment("2")]
     out = [release("1", NOW), release("2", NOW)]
-    known = state(items, due, deployments=runs, releases=out)
-    shuffled = state(items[::-1], due[::-1], deployments=runs[::-1], releases=out[::-1])
+    tried = [workflow_run(ident, (START, NOW, "failure")) for ident in ("1", "2")]
+    known = state(items, due, deployments=runs, releases=out, runs=tried)
+    shuffled = state(items[::-1], due[::-1], deployments=runs[::-1], releases=out[::-1], runs=tried[::-1])
     for table, columns in TABLES.items():
         found = read(table, known)
         assert json.dumps(found) == json.dumps(read(table, shuffled)), table

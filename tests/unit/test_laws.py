@@ -22,6 +22,7 @@ from pmsync.core.events import (
     KEPT,
     KINDS,
     Acknowledgement,
+    Attempt,
     CalendarEntry,
     Change,
     ChangeRequest,
@@ -41,6 +42,7 @@ from pmsync.core.events import (
     Synced,
     Thing,
     Tombstone,
+    WorkflowRun,
     body,
     decode,
     digest,
@@ -109,6 +111,22 @@ deployments = st.builds(
 releases = st.builds(
     Release, key=words, container=st.just("acme/apollo"), title=words, created_at=instants, published_at=maybe(instants)
 )
+runs = st.builds(
+    WorkflowRun,
+    container=st.just("acme/apollo"),
+    workflow=words,
+    name=words,
+    number=st.integers(1, 9),
+    branch=words,
+    event=words,
+    sha=words,
+    created_at=instants,
+    state=words,
+    attempts=st.lists(
+        st.builds(Attempt, number=st.integers(1, 3), started_at=instants, ended_at=maybe(instants), state=words),
+        max_size=2,
+    ).map(tuple),
+)
 sprints = st.builds(
     Sprint,
     key=words,
@@ -163,6 +181,7 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
             st.tuples(st.just(Thing("jira", "milestone", ident)), milestones),
             st.tuples(st.just(Thing("gh", "deployment", ident)), deployments),
             st.tuples(st.just(Thing("gh", "release", ident)), releases),
+            st.tuples(st.just(Thing("gh", "workflow_run", ident)), runs),
             st.tuples(st.just(Thing("jira", "sprint", ident)), sprints),
             st.tuples(st.just(Thing("calendar", "calendar_entry", ident)), calendar),
             st.tuples(st.just(Thing(CONFIGURATION, "project", project)), configured(project)),

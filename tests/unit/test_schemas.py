@@ -22,6 +22,7 @@ from builders import (
     project,
     release,
     sprint,
+    workflow_run,
 )
 from hypothesis import given
 from hypothesis import strategies as st
@@ -98,6 +99,7 @@ ONE_OF_EACH: tuple[Event, ...] = (
     snapshot(*sprint("7", "closed", NOW, NOW, closed_at=NOW)),
     snapshot(*deployment("1", [(NOW, "success")])),
     snapshot(*release("1", NOW)),
+    snapshot(*workflow_run("1", (START, NOW, "success"))),
     snapshot(*entry("e", Meaning.holiday, NOW.date())),
     snapshot(Thing(CONFIGURATION, "project", "apollo"), project(promises=({"key": "m", "title": "M", "due_date": NOW.date()},))),
     snapshot(Thing("jira", "synced", "APO"), Synced(container="APO", mapped={"apollo": 1}, listed=1, published=1, dead=0)),
