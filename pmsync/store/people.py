@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Row, and_, delete, func, select, tuple_, upda
 
 from pmsync.core.events import instant
 from pmsync.core.people import Account
-from pmsync.store.engine import Store, insert_new, micros, replacing, upsert
+from pmsync.store.engine import Store, insert_new, micros, upsert
 from pmsync.store.tables import WAITING, accounts, outbox, people
 
 CHUNK = 5000
@@ -91,8 +91,8 @@ class PeopleStore:
         """Make these the names and links that the configuration gives, and no others (person ids throughout). What was
         linked otherwise stays, unless the configuration gives the account to somebody. Who is not there is left out."""
         with self._writing() as db:
+            # All of them, so that two at once do not leave a mixture of both.
             there = {row.id: row.name for row in db.execute(select(people).order_by(people.c.id).with_for_update())}
-            replacing(db, accounts)  # two at once would leave a mixture of both
             for ident, name in there.items():
                 if name != names.get(ident, ""):
                     db.execute(update(people).where(people.c.id == ident).values(name=names.get(ident, "")))
