@@ -480,7 +480,8 @@ def people_suggest(path: Path, wanted: tuple[str, ...], confirm: bool) -> None:
         persons.show_suggestions(Console(), found)
         certain = {each.account: each.person.id for each in found if each.certain}
         if confirm:
-            app.people.link(certain, How.mail, _now())
+            stands = app.people.link(certain, How.mail, _now())
+            certain = {account: link.person for account, link in stands.items() if link.how is How.mail}
     click.echo(
         f"{counted(len(certain), 'account')} {'linked' if confirm else 'would be linked by --confirm'}; "
         f"{len({each.account for each in found} - certain.keys())} to be looked at: `pmsync people link SOURCE ACCOUNT PERSON`",

@@ -81,7 +81,8 @@ def named(people: Sequence[Person], who: str) -> Person:
         found = [person for person in people if person.mail.casefold() == who.casefold()]
     if len(found) != 1:
         advice = "`pmsync people list` shows who is there; an entry under people in pmsync.yaml adds somebody"
-        raise PersonUnknown(f"{len(found) or 'no'} persons here have the id or address {who!r}; {advice}")
+        who_has = f"{len(found)} persons here have" if found else "nobody here has"
+        raise PersonUnknown(f"{who_has} the id or address {who!r}; {advice}")
     return found[0]
 
 

@@ -633,13 +633,13 @@ FAULTS = (
         "pmsync/people.py",
         "certain=profile.verified and len(same) == 1",
         "certain=len(same) == 1",
-        "tests/unit/test_people.py",
+        "tests/unit/test_whose.py",
     ),
     Fault(
         "a suggestion is linked unasked",
         "pmsync/cli.py",
-        "        if confirm:\n            app.people.link(",
-        "        if True:\n            app.people.link(",
+        "        if confirm:\n            stands = app",
+        "        if True:\n            stands = app",
         f"{PEOPLE} -k confirmed",
     ),
     Fault(

@@ -273,9 +273,9 @@ def test_an_account_is_linked_and_unlinked_by_hand(asked: Folder) -> None:
     ("words", "says"),
     [
         (("link", "gitlab", "1", ADA), "there is no source 'gitlab'; known: jira"),
-        (("link", "jira", "1", "zoe@example.com"), "no persons here have the id or address 'zoe@example.com'"),
+        (("link", "jira", "1", "zoe@example.com"), "nobody here has the id or address 'zoe@example.com'"),
         (("unlink", "jira", "1"), "jira/1 is nobody's"),
-        (("forget", "zoe@example.com", "--yes"), "no persons here have the id or address"),
+        (("forget", "zoe@example.com", "--yes"), "nobody here has the id or address"),
         (("suggest", "--source", "gitlab"), "there is no source 'gitlab'; known: jira"),
     ],
 )

@@ -73,7 +73,7 @@ def test_a_person_is_named_by_id_or_address(who: str) -> None:
 
 @pytest.mark.parametrize("who", ["Ada Lovelace", "person", "", "zoe@example.com"])
 def test_nobody_is_named_by_anything_else(who: str) -> None:
-    with pytest.raises(PersonUnknown, match=r"no persons here have the id or address .*`pmsync people list` shows"):
+    with pytest.raises(PersonUnknown, match=r"nobody here has the id or address .*`pmsync people list` shows"):
         named([ADA, BO], who)
 
 
