@@ -352,6 +352,29 @@ class Calendars(Protocol):
         """All entries of a calendar as they are now."""
 
 
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What a source tells of one of its accounts to who asks for it; nothing of it goes into an event, and only the id is
+    there where the source knows no such account, or tells nothing of it.
+
+    `verified`: the source has made sure that whoever has the account reads what is sent to `mail`. It is true only where
+    the source's documents say so, for by such an address an account is taken for a person's without anybody's say.
+    """
+
+    account: str
+    name: str = ""
+    mail: str | None = None
+    verified: bool = False
+
+
+@runtime_checkable
+class Accounts(Protocol):
+    """A reader whose source tells whose its accounts are. Only a person's command asks it (`pmsync people suggest`)."""
+
+    def accounts(self, ids: Sequence[str]) -> Iterator[Profile]:
+        """A profile for each of these accounts, as they are now, in any order."""
+
+
 class ReadWhole(ABC):
     """What the readers of calendars have in common: a container is read whole, always, for nothing in it has a time of change
     that could be trusted. Its name is the beginning of the ids of all that is in it."""

@@ -31,6 +31,7 @@ from connectors.base import (
     Fatal,
     Mark,
     Names,
+    Profile,
     Read,
     Ref,
     Retryable,
@@ -54,6 +55,7 @@ from connectors.github_things import (
     created_at,
     is_at_home,
     read_milestone,
+    read_profile,
     read_thing,
     reference,
     repository,
@@ -218,6 +220,20 @@ class GitHubConnector:
         query = {"state": "all", "sort": "created", "direction": "asc", "per_page": 100}
         for page in self._client.pages(f"{home.path}/issues", query):
             yield [Mark(reference(home, issue), updated_at(issue)) for issue in page]
+
+    def accounts(self, ids: Sequence[str]) -> Iterator[Profile]:
+        """What these accounts show to everybody. GitHub does not say whether it has verified the address among it."""
+        for ident in ids:
+            found = self._profile(ident)
+            yield found if found and found.account == ident else Profile(ident)
+
+    def _profile(self, ident: str) -> Profile | None:
+        if not _ACCOUNT.fullmatch(ident):
+            return None
+        try:
+            return read_profile(self._client.get(f"/user/{ident}").body)
+        except Missing:
+            return None
 
     def unseen(self, container: str) -> Collection[str]:
         """The kinds that the token may not read here."""
@@ -467,6 +483,7 @@ def _as_app(settings: GitHubSettings, clock: Clock) -> Callable[[], Client] | No
 
 _CONTAINER = re.compile(r"[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+")
 _ID = re.compile(r"(\d{1,18})/(\d{1,18})")
+_ACCOUNT = re.compile(r"[0-9]{1,18}")
 
 
 def latest(items: Iterable[Any]) -> datetime | None:

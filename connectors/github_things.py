@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import ValidationError
 
 from connectors import github_links
-from connectors.base import Read, Ref, Retryable, Withheld, problem
+from connectors.base import Profile, Read, Ref, Retryable, Withheld, problem
 from connectors.github_links import LINKING
 from connectors.github_reviews import ASKING, requests_in, reviews_in
 from connectors.github_shapes import Identified, Raw, Time, raw
@@ -199,6 +199,13 @@ class _Pull(Raw):
     head: _Head
 
 
+class _User(Raw):
+    id: int
+    login: str
+    name: str | None = None
+    email: str | None = None
+
+
 class _Message(Raw):
     message: str
 
@@ -228,6 +235,15 @@ class _Event(Raw):
 
 
 # --- translation ------------------------------------------------------------------------------------------------------
+
+
+def read_profile(body: Any) -> Profile | None:
+    """What an account shows to everybody; None where it cannot be read."""
+    try:
+        user = _User.model_validate(body)
+    except ValidationError:
+        return None
+    return Profile(str(user.id), user.name or user.login, user.email or None)
 
 
 def read_milestone(home: Home, milestone: Any) -> Read:

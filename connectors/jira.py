@@ -21,7 +21,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import Field, field_validator, model_validator
 
 from connectors import base, jira_consent, jira_webhooks, jira_worklogs, webhooks
-from connectors.base import ConnectorError, Fatal, Mark, Names, Read, Ref, Retryable, Withheld
+from connectors.base import ConnectorError, Fatal, Mark, Names, Profile, Read, Ref, Retryable, Withheld
 from connectors.jira_auth import WAYS, JiraAuth, expected, signed_in
 from connectors.jira_client import Client, NotFound
 from connectors.jira_cloud import Cloud
@@ -103,6 +103,8 @@ class Deployment(Protocol):
     def names(self, query: Query) -> Iterator[list[Any]]: ...
 
     def issues(self, ids: Sequence[str], fields: Sequence[str]) -> tuple[list[Issue], Mapping[str, Read]]: ...
+
+    def profiles(self, ids: Sequence[str]) -> Iterator[Profile]: ...
 
 
 class Project(NamedTuple):
@@ -214,6 +216,9 @@ class JiraConnector:
             if ref.kind == "milestone":
                 yield self._version(ref, home, site)
         yield from self._sprints.by_id([ref.id for ref in refs if ref.kind == "sprint"], home)
+
+    def accounts(self, ids: Sequence[str]) -> Iterator[Profile]:
+        return self._deployment.profiles(ids)
 
     def register(self, containers: Iterable[str]) -> int:
         """Dynamic webhooks of these projects, in which one that is not to be had would be a fault."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 from urllib.parse import urlsplit
@@ -33,7 +33,7 @@ BURST_SECONDS = 1.0
 
 
 class NotFound(Withheld):
-    """Jira has no such project, version or issue, or none that this account may see."""
+    """Jira has no such project, version, issue or user, or none that this account may see."""
 
 
 class Refused(Fatal):
@@ -68,14 +68,15 @@ class Client:
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, BoundedAdapter(max_retries=0))
 
-    def get(self, path: str, **query: str) -> Any:
+    def get(self, path: str, **query: str | Sequence[str]) -> Any:
+        """What is at a path. Of several values for a name each is sent under that name."""
         return self.read(lambda: self._session.get(f"{self._root}/{path}", params=query).json())
 
     def agile(self, path: str, **query: str) -> Any:
         """What is at a path of the API of Jira Software, which knows boards and sprints."""
         return self.read(lambda: self._session.get(f"{self._agile}/{path}", params=query).json())
 
-    def find(self, path: str, **query: str) -> dict[str, Any] | None:
+    def find(self, path: str, **query: str | Sequence[str]) -> dict[str, Any] | None:
         """The thing at `path`, or None where Jira says that there is none."""
         try:
             answer = self.get(path, **query)
@@ -134,7 +135,7 @@ def failure(response: Response) -> Retryable | NotFound | Refused:
         limit = LIMITS.get(response.headers.get("RateLimit-Reason", "")) if status == 429 else None
         why = f": {limit.words}" if limit else ""
         return Retryable(f"Jira answered {status} to {doing}{why}", _wait(response.headers, limit))
-    if status == 404 and re.search(r"/(project|version|board)/|/issue/\d+(/worklog)?$", doing):
+    if status == 404 and re.search(r"/(project|version|board)/|/issue/\d+(/worklog)?$|/user$", doing):
         return NotFound(f"Jira has nothing at {doing}, or this account may not see it; check the key and permissions")
     advice = {
         400: "a project in the configuration may be gone or hidden from this account; run `pmsync doctor`",

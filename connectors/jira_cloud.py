@@ -9,15 +9,17 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
-from connectors.base import Read, Retryable
+from connectors.base import Profile, Read, Retryable
 from connectors.jira_client import MAX_PAGES, Client
 from connectors.jira_query import Query
 from connectors.jira_things import Issue, failures
-from connectors.jira_values import identity, maybe, take
+from connectors.jira_values import Unreadable, identity, maybe, take
 
 IDS_PER_PAGE = 5000
 HISTORIES_PER_PAGE = 1000
 MAX_EMPTY_PAGES = 5
+PROFILES_PER_PAGE = 50
+"""So many account ids, of 128 characters at the most, an address can hold."""
 
 
 class Cloud:
@@ -49,6 +51,24 @@ class Cloud:
         answer = self._client.post("issue/bulkfetch", {"issueIdsOrKeys": list(ids), "fields": list(fields)})
         issues, failed = read(lambda: (take(answer, "issues", list), failures(answer)))
         return self._with_changelogs(issues), failed
+
+    def profiles(self, ids: Sequence[str]) -> Iterator[Profile]:
+        """What these accounts' people let be seen; an account that Jira does not answer with has its id alone."""
+        for start in range(0, len(ids), PROFILES_PER_PAGE):
+            wanted = ids[start : start + PROFILES_PER_PAGE]
+            found = {profile.account: profile for profile in map(profile_of, self._users(wanted)) if profile}
+            yield from (found.get(ident, Profile(ident)) for ident in wanted)
+
+    def _users(self, ids: Sequence[str]) -> Iterator[Any]:
+        start = 0
+        for _ in ids:  # each page has one at least
+            page = {"startAt": str(start), "maxResults": str(PROFILES_PER_PAGE)}
+            answer = self._client.get("user/bulk", accountId=ids, **page)
+            users = self._client.read(take, answer, "values", list)
+            yield from users
+            start += len(users)
+            if not users or self._client.read(maybe, answer, "isLast", bool) is not False:
+                return
 
     def _with_changelogs(self, issues: Sequence[Any]) -> list[Issue]:
         changelogs = self._changelogs([ident for issue in issues if (ident := identity(issue))])
@@ -91,6 +111,18 @@ class Cloud:
                 break
             seen.add(token)
         raise Retryable(f"Jira's pages of {items} do not come to an end")
+
+
+def profile_of(user: Any) -> Profile | None:
+    """A user of Cloud; None where it cannot be read. An Atlassian account has to answer a mail before its address changes
+    ("Changing Atlassian account email addresses"); of customers of a help desk, and of who is no more, that is not known."""
+    try:
+        ident, name = take(user, "accountId", str), maybe(user, "displayName", str)
+        kind, is_active = maybe(user, "accountType", str), maybe(user, "active", bool)
+        mail = maybe(user, "emailAddress", str) or None
+    except Unreadable:
+        return None
+    return Profile(ident, name or "", mail, verified=bool(mail and kind == "atlassian" and is_active))
 
 
 def next_token(answer: Any) -> str | None:

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any, ClassVar
 from urllib.parse import quote
 
-from connectors.base import Read, Retryable
+from connectors.base import Profile, Read, Retryable
 from connectors.jira_client import MAX_PAGES, Client
 from connectors.jira_query import Query
 from connectors.jira_things import Issue, updated_at
@@ -62,6 +62,13 @@ class DataCenter:
             left = [ident for ident in left if ident not in there]
         return [self._whole(issue) for issue in found], {}
 
+    def profiles(self, ids: Sequence[str]) -> Iterator[Profile]:
+        """Addresses are what an administrator, a directory or the user wrote down; the server has sent nothing there to see
+        whether it arrives."""
+        for ident in ids:
+            user = self._client.find("user", key=ident)
+            yield (profile_of(ident, user) if user else None) or Profile(ident)
+
     def _pages(self, query: Query, fields: Sequence[str], size: int, expand: Sequence[str] = ()) -> Iterator[list[Any]]:
         start, stuck = 0, 0
         last: str | None = None
@@ -107,6 +114,14 @@ class DataCenter:
             if alone is not None:  # else it was deleted since
                 histories, is_cut = _changelog(alone)
         return Issue(issue, histories, is_cut)
+
+
+def profile_of(ident: str, user: Any) -> Profile | None:
+    """A user of a server; None where it cannot be read."""
+    try:
+        return Profile(ident, maybe(user, "displayName", str) or "", maybe(user, "emailAddress", str) or None)
+    except Unreadable:
+        return None
 
 
 def _changelog(issue: Any) -> tuple[list[Any], bool]:

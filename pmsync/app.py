@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -30,6 +30,7 @@ from connectors.base import (
 )
 from connectors.pump import Counts, LeaseLost, Progress, Pump, Routes
 from connectors.webhooks import Hint
+from pmsync import people
 from pmsync.aggregator import Aggregator, Batch, check_log
 from pmsync.bus.port import EVENTS, Bus, BusUnavailable
 from pmsync.bus.publisher import Publisher
@@ -49,6 +50,7 @@ from pmsync.store.engine import Store, StoreUnavailable
 from pmsync.store.freshness import Freshness
 from pmsync.store.ledger import SqlLedger
 from pmsync.store.outbox import Outbox
+from pmsync.store.people import PeopleStore
 from pmsync.store.state import Fenced, StateStore
 from pmsync.tracing import trace
 
@@ -146,6 +148,7 @@ class App:
             raise
         self.state = StateStore(self.store)
         self.projects = ConfigurationStore(self.store)
+        self.people = PeopleStore(self.store)
         self.outbox = Outbox(self.store)
         self.ledger = SqlLedger(self.store, self.store.now)
         self._is_checked = False
@@ -196,13 +199,18 @@ class App:
     def plan(self) -> Plan:
         """What `apply` would do."""
         known = self.projects.known_person_ids(mails(self.config))
-        people = {mail: known.get(mail, f"new:{mail}") for mail in mails(self.config)}
-        return plan(self.config, self.projects.projects(), people, self._clock())
+        ids = {mail: known.get(mail, f"new:{mail}") for mail in mails(self.config)}
+        planned = plan(self.config, self.projects.projects(), ids, self._clock())
+        return replace(planned, lines=(*planned.lines, *people.differences(self.config, self.people.people())))
 
     def apply(self) -> Plan:
         """Make this configuration the applied one, and publish it, unless another process is just about that."""
         self.check_log()
+        changes = people.differences(self.config, self.people.people())
         planned = apply(self.config, self.projects, self._clock())
+        if changes:
+            ids = self.projects.person_ids(mails(self.config))
+            people.apply(self.config, self.people, ids, self._clock())
         self._step("applied")
         try:
             self.read(CONFIGURATION)
@@ -210,7 +218,7 @@ class App:
             log.info(
                 "configuration.left", to="the worker that is reading the configuration publishes it at its next round"
             )
-        return planned
+        return replace(planned, lines=(*planned.lines, *changes))
 
     def read(self, source: str, sweep_every: timedelta = timedelta(0)) -> Counts:
         """One round over a source. Only now is it connected to: to look at what was read needs no secrets."""

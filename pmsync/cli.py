@@ -24,11 +24,12 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from connectors.base import LONGEST_WAIT, Calendars, ConnectorError, Consenting, Ref
+from connectors.base import LONGEST_WAIT, Accounts, Calendars, ConnectorError, Consenting, Ref
 from connectors.pump import WHOLE, LeaseLost
 from connectors.pump import Progress as Pumping
 from connectors.webhooks import Hint
 from pmsync import answers, dead_letters, doctor, export, importing, preview
+from pmsync import people as persons
 from pmsync import reconcile as reconciling
 from pmsync.app import App, Outcome
 from pmsync.bus.letters import open_letters
@@ -37,7 +38,9 @@ from pmsync.buses import layout, place
 from pmsync.config import Config, ConfigError, connector_kinds, load
 from pmsync.core.events import rfc3339
 from pmsync.core.exports import TABLES
+from pmsync.core.people import Account
 from pmsync.core.project import local_day
+from pmsync.core.rules.episode import counted
 from pmsync.crash import crash_points
 from pmsync.health import Health
 from pmsync.logs import configure
@@ -49,6 +52,7 @@ from pmsync.sign_in import CALLBACK, code_of, listening
 from pmsync.status import show_status, status_json
 from pmsync.store.engine import StoreUnavailable, StoreUnusable
 from pmsync.store.moves import AWAY, MoveStore
+from pmsync.store.people import How, Person
 from pmsync.store.rebuilds import RebuildRefused, RebuildStore
 from pmsync.store.state import Fenced
 from pmsync.web.serve import CannotListen
@@ -61,7 +65,6 @@ LATER = {
     "backtest": "show how early and how right the warnings would have been",
     "report": "write a status report",
     "rules": "try a rule on the past",
-    "people": "link and forget people",
 }
 """Commands of the contract that are not there yet."""
 
@@ -99,7 +102,7 @@ def main() -> None:
     except click.ClickException as error:
         _say(_one_line(error))
         sys.exit(UNUSABLE)
-    except (ConfigError, StoreUnusable) as error:
+    except (ConfigError, StoreUnusable, persons.PersonUnknown) as error:
         _say(str(error))
         sys.exit(UNUSABLE)
     except EXPECTED as error:
@@ -473,6 +476,149 @@ def calendar_preview(
         click.echo(json.dumps(preview.as_json(source, found), indent=2, ensure_ascii=False))
     else:
         preview.show(Console(), found, zone)
+
+
+@cli.group()
+def people() -> None:
+    """See whose the accounts of the sources are, say so, and forget a person."""
+
+
+@people.command("list")
+@click.pass_obj
+def people_list(path: Path) -> None:
+    """Everybody who is known here, with names and mail addresses."""
+    with _app(load(path), _now) as app:
+        persons.show_people(Console(), app.people.people())
+
+
+@people.command("suggest")
+@click.option("--source", "wanted", multiple=True, metavar="SOURCE", help="Only this one (may be repeated).")
+@click.option("--confirm", is_flag=True, help="Link the accounts whose address the source vouches for.")
+@click.pass_obj
+def people_suggest(path: Path, wanted: tuple[str, ...], confirm: bool) -> None:
+    """Ask the sources whose the accounts are that are nobody's yet, and say who of the people here that may be.
+
+    What a source tells is shown, and kept nowhere. Nothing is linked but by --confirm, and nothing by a name. Exit code 1
+    if a source could not be asked.
+    """
+    config = load(path)
+    if unknown := sorted(set(wanted).difference(config.source_names)):
+        raise click.UsageError(f"there is no source {unknown[0]!r}; known: {', '.join(config.source_names) or 'none'}")
+    with _app(config, _now) as app, _bars() as progress:
+        known = app.people.people()
+        unlinked = persons.unlinked(export.states(app.state, None), known)
+        found, failed = list[persons.Suggestion](), False
+        for source in wanted or config.source_names:
+            if not unlinked.get(source):
+                continue
+            try:
+                found += _suggested(app, source, unlinked[source], known, progress)
+            except ConnectorError as error:
+                _say(f"{source}: {error}")
+                failed = True
+        persons.show_suggestions(Console(), found)
+        certain = {each.account: each.person.id for each in found if each.certain}
+        if confirm:
+            stands = app.people.link(certain, How.mail, _now())
+            certain = {account: link.person for account, link in stands.items() if link.how is How.mail}
+    click.echo(
+        f"{counted(len(certain), 'account')} {'linked' if confirm else 'would be linked by --confirm'}; "
+        f"{len({each.account for each in found} - certain.keys())} to be looked at: `pmsync people link SOURCE ACCOUNT PERSON`",
+        err=True,
+    )
+    if failed:
+        raise click.exceptions.Exit(FAILED)
+
+
+def _suggested(
+    app: App, source: str, unlinked: Sequence[str], known: Sequence[Person], progress: Callable[[str, int, int], None]
+) -> list[persons.Suggestion]:
+    """Who the accounts of a source may be; what is not told of them is said."""
+    if source not in app.sources:
+        _say(f"{source}: is not asked (live: false); {counted(len(unlinked), 'account')} without a person")
+        return []
+    reader = app.reader(source)
+    if not isinstance(reader, Accounts):
+        _say(
+            f"{source}: its connector cannot ask whose accounts are; {counted(len(unlinked), 'account')} without a person"
+        )
+        return []
+    answer = persons.ask(reader, unlinked, lambda done, of: progress(source, done, of))
+    if answer.silent:
+        _say(f"{source}: nothing is told of {answer.silent} of {counted(answer.asked, 'account')}")
+    if answer.left:
+        _say(f"{source}: {counted(answer.left, 'account')} more were not asked for this time; link some and look again")
+    return persons.suggestions(source, answer.profiles, known)
+
+
+@people.command("link")
+@click.argument("source")
+@click.argument("account")
+@click.argument("who", metavar="PERSON|MAIL")
+@click.pass_obj
+def people_link(path: Path, source: str, account: str, who: str) -> None:
+    """Say whose an account is, by its id at the source."""
+    config = load(path)
+    if source not in config.source_names:
+        raise click.UsageError(f"there is no source {source!r}; known: {', '.join(config.source_names) or 'none'}")
+    with _app(config, _now) as app:
+        person, wanted = persons.named(app.people.people(), who), Account(source, account)
+        stands = app.people.link({wanted: person.id}, How.confirmed, _now()).get(wanted)
+    if stands is None or stands.person != person.id:
+        whose = f"is {stands.person}'s already, by {stands.how.value}" if stands else "has nobody to belong to any more"
+        raise click.UsageError(f"{source}/{account} {whose}; `pmsync people unlink` takes it from them")
+    click.echo(f"{source}/{account} is {person.id}'s, by {stands.how.value}")
+
+
+@people.command("unlink")
+@click.argument("source")
+@click.argument("account")
+@click.pass_obj
+def people_unlink(path: Path, source: str, account: str) -> None:
+    """Have an account be nobody's."""
+    with _app(load(path), _now) as app:
+        wanted = Account(source, account)
+        link = app.people.linked([wanted]).get(wanted)
+        if link is None:
+            raise click.UsageError(
+                f"{source}/{account} is nobody's; `pmsync people list` shows all that are somebody's"
+            )
+        if link.how is How.configuration:
+            raise click.UsageError(
+                f"pmsync.yaml says whose {source}/{account} is; take it out there, and `pmsync apply`"
+            )
+        app.people.unlink(wanted)
+    click.echo(f"{source}/{account} is nobody's any more")
+
+
+@people.command("forget")
+@click.argument("who", metavar="PERSON|MAIL")
+@click.option("--dry-run", is_flag=True, help="Only say what would be reached.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def people_forget(path: Path, who: str, dry_run: bool, yes: bool) -> None:
+    """Erase a person: name, mail address, and which accounts are theirs."""
+    config = load(path)
+    with _app(config, _now) as app:
+        person = persons.named(app.people.people(), who)
+        for line in persons.reach(person, app.projects.projects().values(), app.people.waiting(person.id)):
+            click.echo(line)
+        if places := persons.still_named(config, person.mail):
+            _say(
+                f"{path} still has this address ({', '.join(places)}): the next `pmsync apply` or start of `pmsync run` would "
+                "bring the person back, under a new id; take it out first, and have that applied"
+            )
+        if dry_run:
+            return
+        if not yes:
+            click.confirm("Erase them for good?", abort=True, err=True)
+        app.people.forget(person.id)
+        click.echo(f"{person.id} is forgotten")
+        if not app.people.is_scrubbed():
+            _say(
+                "the database shows nothing of them any more, but its files may hold it for a while: docs/operations.md says "
+                "how long, and what to do about backups"
+            )
 
 
 @cli.group("dead-letters")

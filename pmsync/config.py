@@ -66,8 +66,24 @@ def mail_address(address: str) -> str:
     return address
 
 
+def _account(given: Any) -> Any:
+    """YAML takes the id of an account for a number where it looks like one, and might write that another way."""
+    if isinstance(given, int | float):
+        raise ValueError("the id of an account is text; put quotes around it")
+    if given == "":
+        raise ValueError("the id of an account is empty; take it out")
+    return given
+
+
+def _one_line(name: str) -> str:
+    if not name.isprintable():
+        raise ValueError("should be one line of text")
+    return name.strip()
+
+
 Zone = Annotated[str, AfterValidator(_zone)]
 Mail = Annotated[str, AfterValidator(mail_address)]
+AccountId = Annotated[str, BeforeValidator(_account, json_schema_input_type=str)]
 Key = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 
 
@@ -270,6 +286,14 @@ class ProjectConfig(_Section):
         return days
 
 
+class PersonConfig(_Section):
+    """Somebody whom the projects or the sources know: a name, and which accounts of which sources are theirs."""
+
+    mail: Mail
+    name: Annotated[str, Field(max_length=200), AfterValidator(_one_line)] = ""
+    accounts: Mapping[str, tuple[AccountId, ...]] = {}
+
+
 class Config(_Section):
     """All of `pmsync.yaml`. `sources` holds each source's own settings, checked by its connector."""
 
@@ -277,6 +301,7 @@ class Config(_Section):
     store: StoreConfig = StoreConfig()
     sources: tuple[Any, ...] = ()
     projects: tuple[ProjectConfig, ...] = ()
+    people: tuple[PersonConfig, ...] = ()
     notify: NotifyConfig = NotifyConfig()
     outputs: OutputsConfig = OutputsConfig()
     poll: PollConfig = PollConfig()
@@ -323,8 +348,42 @@ def _faults(config: Config) -> Iterator[tuple[tuple[str | int, ...], str]]:
         titles = [promise.title.casefold() for promise in project.milestones]
         yield from _twice("milestone", titles, "projects", n, "milestones")
         for source in (source for source in project.sources if source not in names):
-            words = f"there is no source {source!r}; known: {', '.join(names) or 'none'}"
-            yield ("projects", n, "from", source), f"project {project.key}: {words}"
+            yield ("projects", n, "from", source), f"project {project.key}: {_unknown(source, names)}"
+    yield from _faults_of_people(config, names)
+
+
+def _faults_of_people(config: Config, names: list[str]) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """An address and an account are one person's. Neither is repeated: what is said here ends in logs."""
+    written = {
+        mail.casefold(): (n, mail)
+        for n, project in enumerate(config.projects)
+        for mail in (project.leader, *project.notify)
+        if mail
+    }
+    mails: dict[str, int] = {}
+    owners: dict[tuple[str, str], int] = {}
+    for n, person in enumerate(config.people):
+        first = mails.setdefault(person.mail.casefold(), n)
+        if first != n:
+            yield ("people", n, "mail"), f"this address is that of people.{first}, too; make one person of the two"
+        project, mail = written.get(person.mail.casefold(), (0, person.mail))
+        if mail != person.mail:
+            words = f"projects.{project} writes this address in letters of another case; write it alike in both places"
+            yield ("people", n, "mail"), words
+        for source, accounts in person.accounts.items():
+            if source not in names:
+                yield ("people", n, "accounts", source), _unknown(source, names)
+            for i, account in enumerate(accounts):
+                place = ("people", n, "accounts", source, i)
+                if (source, account) in owners:
+                    whose = owners[source, account]
+                    other = "is there twice" if whose == n else f"is that of people.{whose}, too"
+                    yield place, f"this account {other}; an account is one person's: take it out here or there"
+                owners.setdefault((source, account), n)
+
+
+def _unknown(source: str, names: list[str]) -> str:
+    return f"there is no source {source!r}; known: {', '.join(names) or 'none'}"
 
 
 def _twice(what: str, names: list[str], *place: str | int) -> Iterator[tuple[tuple[str | int, ...], str]]:

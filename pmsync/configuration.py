@@ -38,8 +38,9 @@ def plan(config: Config, applied: Mapping[str, Project], people: Mapping[str, st
 
 
 def mails(config: Config) -> set[str]:
-    """Every mail address that the projects name."""
-    return {mail for each in config.projects for mail in (each.leader, *each.notify) if mail}
+    """Every mail address that the projects name, and those of the people."""
+    named = {mail for each in config.projects for mail in (each.leader, *each.notify) if mail}
+    return named | {person.mail for person in config.people}
 
 
 def apply(config: Config, store: ConfigurationStore, now: datetime) -> Plan:

@@ -46,7 +46,9 @@ def run_demo(*, once: bool, as_json: bool, port: int, browser: bool, now: dateti
             if not once:
                 app.health.works(STARTING)
                 with serve(
-                    create_app(StoreReader(app.state, app.bus.partitions, app.freshness), lambda: now, app.health),
+                    create_app(
+                        StoreReader(app.state, app.bus.partitions, app.freshness, app.people), lambda: now, app.health
+                    ),
                     "127.0.0.1",
                     port,
                 ) as url:

@@ -83,7 +83,7 @@ def work(
         app, workers = started
         settle()
         stack.callback(_close, app)
-        read.reader = StoreReader(app.state, app.bus.partitions, app.freshness)
+        read.reader = StoreReader(app.state, app.bus.partitions, app.freshness, app.people)
         if pages:
             say(f"pages: {url}")
         with app.running(workers):

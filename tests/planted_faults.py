@@ -69,6 +69,7 @@ EXAMPLE = "docs/examples/pmsync-gitlab/pmsync_gitlab.py"
 THIRD_PARTY = "tests/connectors/test_third_party.py"
 IMAGE = "tests/deploy/test_image.py"
 OUTPUTS = "tests/integration/test_topics_for_others.py"
+PEOPLE = "tests/integration/test_people.py"
 CRASHES = "tests/acceptance/test_crash_points.py"
 FAULTS = (
     Fault(
@@ -688,6 +689,57 @@ FAULTS = (
         f"{STORE} -k person_id",
     ),
     Fault(
+        "an address that nobody vouches for is certain",
+        "pmsync/people.py",
+        "certain=profile.verified and len(same) == 1",
+        "certain=len(same) == 1",
+        "tests/unit/test_whose.py",
+    ),
+    Fault(
+        "a suggestion is linked unasked",
+        "pmsync/cli.py",
+        "        if confirm:\n            stands = app",
+        "        if True:\n            stands = app",
+        f"{PEOPLE} -k confirmed",
+    ),
+    Fault(
+        "who is forgotten keeps the accounts",
+        "pmsync/store/people.py",
+        "            db.execute(delete(accounts).where(accounts.c.person == person))\n",
+        "",
+        f"{PEOPLE} -k forgotten",
+    ),
+    Fault(
+        "who is forgotten keeps the name",
+        "pmsync/store/people.py",
+        "            db.execute(delete(people).where(people.c.id == person))\n",
+        "",
+        f"{PEOPLE} -k forgotten",
+    ),
+    Fault(
+        "an account is given to who was forgotten",
+        "pmsync/store/people.py",
+        "{a: p for a, p in links.items() if p in known}",
+        "dict(links)",
+        f"{PEOPLE} -k meanwhile",
+    ),
+    Fault(
+        "what is erased stays in the file",
+        "pmsync/store/people.py",
+        "PRAGMA secure_delete = ON",
+        "PRAGMA secure_delete = OFF",
+        f"{PEOPLE} -k leaves_the_file",
+    ),
+    Fault(
+        "pages keep the names that they read",
+        "pmsync/web/reader.py",
+        "        return self._people.owners(accounts) if accounts else {}\n",
+        "        kept = self.__dict__.setdefault('kept', {})\n"
+        "        kept |= self._people.owners(accounts)\n"
+        "        return kept\n",
+        f"{PEOPLE} -k on_no_page",
+    ),
+    Fault(
         "two configurations are mixed",
         "pmsync/store/configuration.py",
         "            replacing(db, configuration)  # two at once would leave a mixture of both\n",
@@ -998,7 +1050,7 @@ FAULTS = (
     Fault(
         "a change of projects restarts every role",
         "deploy/chart/templates/_helpers.tpl",
-        'omit $root.Values.config "projects" | toJson',
+        'omit $root.Values.config "projects" "people" | toJson',
         "$root.Values.config | toJson",
         f"{CHART} -k starts_nothing_anew",
     ),

@@ -45,6 +45,14 @@ class User(NamedTuple):
     id: int
 
 
+class Shown(NamedTuple):
+    """What an account shows to everybody."""
+
+    user: User
+    name: str | None = None
+    email: str | None = None
+
+
 class Team(NamedTuple):
     """A team of an organisation, with its members."""
 
@@ -224,6 +232,8 @@ class GitHubHost:
         """The status by which it is refused to read webhooks, those of organisations, or to have one send again; 0: it is
         not."""
         self.requests: list[Requested] = []
+        self.profiles: dict[int, Shown] = {}
+        """What accounts show, by their id."""
         self.links = Links(self._refer, self._tell)
         """How its issues are linked, to add to."""
         self.app = Starlette(routes=[Route("/{path:path}", self._answer, methods=["GET", "POST"])])
@@ -574,6 +584,9 @@ class GitHubHost:
         if path == "/rate_limit":
             _check_query(query, frozenset())
             return _json(self._limits())
+        if (account := re.fullmatch(r"/user/([0-9]+)", path)) is not None:
+            _check_query(query, _NONE)
+            return self._profile(int(account[1]), base)
         if path.startswith("/app/hook/"):
             return self._route_app(path.removeprefix("/app/hook/"), query, base)
         if (found := _ORG_HOOKS.fullmatch(path)) is not None:
@@ -588,6 +601,24 @@ class GitHubHost:
                 lagging = pattern in ("/issues", "/issues/events")
                 return render(self, view.before(self.index_lag) if lagging else view, query, *map(int, found.groups()))
         raise Refusal(404, "Not Found")
+
+    def _profile(self, ident: int, base: str) -> Response:
+        if ident not in self.profiles:
+            raise Refusal(404, "Not Found")
+        shown = self.profiles[ident]
+        url = f"{base}/users/{shown.user.login}"
+        return _json(
+            {
+                "login": shown.user.login,
+                "id": ident,
+                "node_id": f"U_{ident}",
+                "url": url,
+                **{f"{key}_url": f"{url}/{key}" for key in _USER_URLS},
+                "type": "User",
+                "name": shown.name,
+                "email": shown.email,
+            }
+        )
 
     def _route_app(self, rest: str, query: dict[str, str], base: str) -> Response:
         hook = self.hook(None)

@@ -77,6 +77,15 @@ SYSTEM_FIELDS = (
 )  # fmt: skip
 
 
+class Person(NamedTuple):
+    """Who has an account, as far as they let it be seen."""
+
+    name: str
+    mail: str | None = None
+    type: str = "atlassian"
+    active: bool = True
+
+
 class Linked(NamedTuple):
     """A link as one of its issues has it; `side` is that of the other one, inward or outward."""
 
@@ -211,6 +220,7 @@ class JiraSite:
         self.statuses: dict[str, StandinStatus] = dict(STATUSES)
         self.boards = Boards()
         self.hooks = DynamicHooks()
+        self.people: dict[str, Person] = {}
         self.faults: deque[Fault] = deque()
         self.requests: list[tuple[str, str]] = []
         self.app = Starlette(routes=[Route("/{path:path}", self._answer, methods=["GET", "POST", "PUT", "DELETE"])])
@@ -664,6 +674,21 @@ class JiraSite:
     def _user(self, ident: str) -> dict[str, Any]:
         return {"accountId": ident, "active": True}
 
+    def _profiles(self, accountId: Sequence[str] = (), startAt: str = "0", maxResults: str = "10") -> Any:  # noqa: N803
+        """Those of these accounts that there are."""
+        if not accountId:
+            raise Refusal(400, "At least one accountId must be given.")
+        size, start = self._size(maxResults), int(startAt)
+        found = [ident for ident in accountId if ident in self.people]
+        users = [self._profile(ident, self.people[ident]) for ident in found[start : start + size]]
+        is_last = start + size >= len(found)
+        return {"startAt": start, "maxResults": size, "total": len(found), "isLast": is_last, "values": users}
+
+    def _profile(self, ident: str, person: Person) -> dict[str, Any]:
+        shown = {"accountId": ident, "accountType": person.type, "displayName": person.name, "active": person.active}
+        where = {"self": f"https://jira.example.com/rest/api/3/user?accountId={ident}"}
+        return where | shown | ({"emailAddress": person.mail} if person.mail else {})
+
     def _rich(self, text: str) -> Any:
         """A text as Cloud shows it, in Atlassian's document format."""
         return {
@@ -805,6 +830,7 @@ JiraSite.routes = (
     ("DELETE", "/rest/api/3/webhook", {"webhookIds"}, JiraSite._delete_webhooks),
     ("PUT", "/rest/api/3/webhook/refresh", {"webhookIds"}, JiraSite._refresh_webhooks),
     ("GET", "/rest/api/3/webhook/failed", {"after", "maxResults"}, JiraSite._failed_webhooks),
+    ("GET", "/rest/api/3/user/bulk", {"accountId", "startAt", "maxResults"}, JiraSite._profiles),
     ("GET", "/rest/api/3/status", set(), JiraSite._statuses),
     ("GET", "/rest/api/3/field", set(), JiraSite._field_list),
     ("GET", "/rest/api/3/myself", set(), JiraSite._myself),
@@ -898,6 +924,8 @@ def _query(request: Request) -> dict[str, Any]:
         values = request.query_params.getlist(name)
         if name == "fields":
             sent[name] = [part for value in values for part in value.split(",")]
+        elif name == "accountId":
+            sent[name] = values
         elif len(values) > 1:
             raise Refusal(400, f"Parameter {name} given twice.")
         else:

@@ -13,6 +13,7 @@ from pmsync.core.events import instant, rfc3339
 from pmsync.owners import is_dead, is_here
 from pmsync.store.engine import Store, StoreUnavailable, micros, upsert
 from pmsync.store.tables import (
+    accounts,
     alert_log,
     configuration,
     cursors,
@@ -33,7 +34,7 @@ from pmsync.store.tables import (
 )
 
 CARRIED: Sequence[Table] = (
-    configuration, people, ledger, ledger_containers, pending, hints, cursors, reads, alert_log, outbox, due
+    configuration, people, accounts, ledger, ledger_containers, pending, hints, cursors, reads, alert_log, outbox, due
 )  # fmt: skip
 """The tables whose rows go along. `state` is folded from the log; leases, troubles, partitions and rebuilds are of those who run."""
 CHUNK = 500

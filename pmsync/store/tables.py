@@ -298,3 +298,15 @@ people = Table(
     UniqueConstraint("mail", name="people_mail"),
 )
 """Names and mail addresses live here and nowhere else."""
+
+accounts = Table(
+    "accounts",
+    metadata,
+    _text("source", primary_key=True),
+    _text("account", primary_key=True),
+    _text("person"),
+    _text("how"),
+    _number("at"),
+    Index("accounts_by_person", "person"),
+)
+"""Whose the accounts of the sources are, how that is known (`pmsync.store.people.How`), and since when."""

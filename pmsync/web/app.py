@@ -22,7 +22,9 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from pmsync.core.alerts import Alert
 from pmsync.core.events import rfc3339
+from pmsync.core.people import assignees
 from pmsync.core.project import ProjectState
 from pmsync.core.summary import Series, Summary, all_alerts, at_a_glance, series, worst_first
 from pmsync.health import Health
@@ -135,6 +137,7 @@ class _Pages:
             charts=_charts(found, values),
             finishes=charts.finishes(values.whole, values.today),
             limit=DEADLINES,
+            **self._people(state, found.alerts, at),
         )
 
     def alert(self, request: Request) -> Response:
@@ -146,7 +149,8 @@ class _Pages:
             raise HTTPException(404, UNKNOWN_ALERT)
         found.sort(key=lambda known: known.since, reverse=True)
         links = {content.key: content.url for _, content in state.things["work_item"]}
-        return self._page(request, "alert.html", at=at, past=past, project=state.project, episodes=found, links=links)
+        shown = {"project": state.project, "episodes": found, "links": links, **self._people(state, found[:1], at)}
+        return self._page(request, "alert.html", at=at, past=past, **shown)
 
     # --- for programs -------------------------------------------------------------------------------------------------
 
@@ -215,6 +219,16 @@ class _Pages:
         found = self._summaries.get(key, at, past=past, state=state)
         assert found is not None
         return found, state
+
+    def _people(self, state: ProjectState, known: Sequence[Alert], at: datetime) -> dict[str, Any]:
+        """The names of who took alerts on (by person id) and of who has the items that they are about (by thing), read anew
+        for each page."""
+        having = assignees(state, {alert.episode.subject for alert in known}, at)
+        owners = self._read.owners(set(having.values()))
+        return {
+            "names": self._read.names({alert.by for alert in known if alert.by}),
+            "owners": {thing: owners[account] for thing, account in having.items() if account in owners},
+        }
 
     def _page(self, request: Request, name: str, *, at: datetime, past: bool, **values: Any) -> Response:
         root = request.scope.get("root_path", "")

@@ -97,7 +97,10 @@ def installed(world: World, folder: Path, poll: int) -> Iterator[tuple[App, Call
         app = stack.enter_context(closing(App(Config.model_validate(values), lambda: world.now, write=lambda _: None)))
         intake = intake_routes(hooks(app.config.sources), app.ledger.hint, app.health)
         pages = create_app(
-            StoreReader(app.state, app.bus.partitions, app.freshness), lambda: world.now, app.health, intake=intake
+            StoreReader(app.state, app.bus.partitions, app.freshness, app.people),
+            lambda: world.now,
+            app.health,
+            intake=intake,
         )
         url = world.pages = stack.enter_context(serve(pages))
 

@@ -102,6 +102,13 @@ class JiraServer(JiraSite):
     def _user(self, ident: str) -> dict[str, Any]:
         return {"key": ident, "name": f"{ident}.name", "displayName": "Somebody"}
 
+    def _profile_by_key(self, key: str = "") -> Any:
+        if key not in self.people:
+            raise Refusal(404, f"The user with the key '{key}' does not exist")
+        person = self.people[key]
+        shown = {"displayName": person.name, "active": person.active, "emailAddress": person.mail or ""}
+        return {"key": key, "name": f"{key}.name"} | shown
+
     def _rich(self, text: str) -> Any:
         return text
 
@@ -131,6 +138,7 @@ JiraServer.routes = (
     ("GET", "/rest/api/2/project/([^/]+)", set(), JiraServer._project),
     ("GET", "/rest/api/2/version/([^/]+)", set(), JiraServer._version),
     *BOARDS,
+    ("GET", "/rest/api/2/user", {"key"}, JiraServer._profile_by_key),
     ("GET", "/rest/api/2/status", set(), JiraServer._statuses),
     ("GET", "/rest/api/2/field", set(), JiraServer._field_list),
     ("GET", "/rest/api/2/myself", set(), JiraServer._myself),

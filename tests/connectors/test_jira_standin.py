@@ -14,7 +14,7 @@ import pytest
 import requests
 from jsonschema import Draft202012Validator
 
-from pmsync.standins.jira import HTML, TRUNCATED, Fault, JiraSite
+from pmsync.standins.jira import HTML, TRUNCATED, Fault, JiraSite, Person
 from pmsync.standins.server import serve
 
 OPENAPI = Path(__file__).parents[2].parent / "shared" / "data" / "jira-openapi" / "platform-swagger.v3.json"
@@ -453,6 +453,7 @@ COVERED = [
     ("project/APO/versions", {"type": "array", "items": of("Version")}),
     ("version/20001", of("Version")),
     ("issue/30002/worklog", of("PageOfWorklogs")),
+    ("user/bulk?accountId=acc-1&accountId=acc-2&accountId=acc-0", of("PageBeanUser")),
 ]
 TEXT = {"type": ["string", "null"]}
 HISTORY = {
@@ -511,6 +512,7 @@ def populate(site: JiraSite) -> list[str]:
     site.log_work(made, minutes(5), 600)
     site.link_issue(epic, minutes(5), made)
     site.move_issue(made, minutes(6), "ZEU")
+    site.people |= {"acc-1": Person("Ada", "ada@example.com"), "acc-2": Person("Bo")}
     return [epic, made]
 
 

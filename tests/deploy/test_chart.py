@@ -293,7 +293,7 @@ def test_only_the_pages_are_behind_a_service(helm: Helm) -> None:
     assert others == ["pm-pmsync-aggregator"]
 
 
-def test_a_change_of_projects_starts_nothing_anew(helm: Helm) -> None:
+def test_a_change_of_projects_or_people_starts_nothing_anew(helm: Helm) -> None:
     """They are applied; whatever else changes in the file is read when a process starts."""
 
     def templates(values: Values) -> list[Manifest]:
@@ -301,6 +301,7 @@ def test_a_change_of_projects_starts_nothing_anew(helm: Helm) -> None:
 
     before = templates(MINIMAL)
     assert templates(merged(MINIMAL, {"config": {"projects": []}})) == before
+    assert templates(merged(MINIMAL, {"config": {"people": [{"mail": "ada@example.com"}]}})) == before
     assert templates(merged(MINIMAL, {"config": {"poll": {"every_seconds": 90}}})) != before
 
 

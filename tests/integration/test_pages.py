@@ -3,7 +3,7 @@
 import json
 import random
 import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -31,11 +31,13 @@ from pmsync.core.events import (
     WorkflowRun,
     WorkItem,
 )
+from pmsync.core.people import Account
 from pmsync.core.project import ProjectState, fold
 from pmsync.core.rules import episodes
 from pmsync.health import Health
 from pmsync.store.engine import Store, StoreUnavailable
 from pmsync.store.freshness import Freshness
+from pmsync.store.people import PeopleStore
 from pmsync.store.state import StateStore
 from pmsync.web.app import create_app
 from pmsync.web.reader import PortfolioReader, StoreReader
@@ -245,6 +247,8 @@ class Memory:
         self.current = 0
         self.asked = 0
         self.unread: dict[str, datetime] = {}
+        self.named: dict[str, str] = {}
+        self.owned: dict[Account, str] = {}
 
     def projects(self) -> Sequence[str]:
         return sorted(self.states)
@@ -258,6 +262,12 @@ class Memory:
 
     def stale(self, now: datetime) -> Mapping[str, datetime]:
         return self.unread
+
+    def names(self, persons: Collection[str]) -> Mapping[str, str]:
+        return {person: self.named[person] for person in persons if person in self.named}
+
+    def owners(self, accounts: Collection[Account]) -> Mapping[Account, str]:
+        return {account: self.owned[account] for account in accounts if account in self.owned}
 
 
 @contextmanager
@@ -427,6 +437,28 @@ def test_what_was_taken_on_is_still_wrong_and_what_was_missed_is_called_so() -> 
     assert "none in what has been read" in text
     assert "Part has no deadline ahead in what has been read." in page.replace("</bdi>", "")
     assert "Nothing critical, no warning in what has been read." in page
+
+
+def test_names_are_on_pages_and_in_no_answer_to_a_program() -> None:
+    known = hostile()
+    blocked = next(e for e in episodes(known, NOW) if e.rule == "blocked")
+    thing = next(thing for thing, _ in known.things["work_item"] if thing == blocked.subject)
+    items = [(t, c.model_copy(update={"assignee": f"a{t.id}"})) for t, c in known.things["work_item"]]
+    fact = Fact(project="hostile", id="f", at=NOW, content=Acknowledgement(fingerprint=blocked.fingerprint, by="p1"))
+    read = Memory({"hostile": ProjectState(known.project, {**known.things, "work_item": items}, {}, (fact,))})
+    read.named = {"p1": "Ada <b>"}
+    read.owned = {Account("jira", f"a{thing.id}"): "Bo & Co"}
+    with served(read) as base:
+        alert = get(f"{base}/alerts/hostile/{blocked.fingerprint}").text
+        page, answer = get(f"{base}/projects/hostile").text, get(f"{base}/api/v1/projects/hostile").text
+        read.named, read.owned = {}, {}
+        nobody = get(f"{base}/alerts/hostile/{blocked.fingerprint}").text
+    assert "acknowledged by <bdi>Ada &lt;b&gt;</bdi> · assigned to <bdi>Bo &amp; Co</bdi>" in alert
+    assert "; acknowledged by <bdi>Ada &lt;b&gt;</bdi>; assigned to <bdi>Bo &amp; Co</bdi>" in page
+    assert page.count("assigned to") == sum(e.subject == thing for e in episodes(known, NOW) if e.until is None)
+    assert not [name for name in ("Ada", "Bo &") if name in answer]
+    assert "acknowledged by <bdi>p1</bdi>" in nobody
+    assert "assigned to" not in nobody
 
 
 def test_page_and_api_say_the_same(url: str) -> None:
@@ -694,7 +726,7 @@ def test_the_store_is_read(tmp_path: Path) -> None:
     store = Store(f"sqlite:///{tmp_path / 'pmsync.db'}")
     store.migrate()
     states = StateStore(store)
-    read = StoreReader(states, 1, Freshness(store, ["jira"], timedelta(minutes=10)))
+    read = StoreReader(states, 1, Freshness(store, ["jira"], timedelta(minutes=10)), PeopleStore(store))
     project = Project(key="apollo", name="Apollo")
     event = Snapshot(project="apollo", thing=Thing(CONFIGURATION, "project", "apollo"), version=1, content=project)
     epoch = states.take(0, "me")

@@ -58,6 +58,11 @@ def kafka(more: str, servers: str = "kafka-0:9092") -> str:
     return f"{GOOD}bus:\n  kind: kafka\n  bootstrap_servers: {servers}\n{more}"
 
 
+def people(*entries: str) -> str:
+    """A good file with people, the first of them in line 28."""
+    return GOOD + "people:\n" + "".join(f"  - {entry}\n" for entry in entries)
+
+
 def loaded(folder: Path, text: str, environment: dict[str, str] | None = None) -> Config:
     path = folder / "pmsync.yaml"
     path.write_text(text, encoding="utf-8")
@@ -84,6 +89,14 @@ def test_a_good_file_loads(tmp_path: Path) -> None:
     assert (apollo.thresholds.stale_days, apollo.thresholds.blocked_days) == (5, 2)
     assert config.web.port == 8081
     assert config.web.host == "127.0.0.1"
+
+
+def test_people_have_accounts_at_sources(tmp_path: Path) -> None:
+    entry = '{mail: ada@example.com, name: " Ada L ", accounts: {company-jira: ["5b10", "557058:x"], team: ["5b10"]}}'
+    (ada, lead) = loaded(tmp_path, people(entry, "{mail: lead@example.com}")).people
+    assert (ada.name, ada.accounts) == ("Ada L", {"company-jira": ("5b10", "557058:x"), "team": ("5b10",)})
+    assert (lead.name, lead.accounts) == ("", {})
+    assert mails(loaded(tmp_path, people(entry))) == {"ada@example.com", "lead@example.com"}
 
 
 BAD = {
@@ -133,6 +146,18 @@ BAD = {
     "a CA without TLS": (kafka("  security: {ca: a.pem}\n"), "pmsync.yaml:30: bus.security: ca, certificate and key go with SSL and SASL_SSL"),
     "an unknown mechanism": (kafka("  security: {mechanism: GSSAPI}\n"), "pmsync.yaml:30: bus.security.mechanism: Input should be 'PLAIN', 'SCRAM-SHA-256', 'SCRAM-SHA-512' or 'OAUTHBEARER'"),
     "a password of Kafka in the clear": (kafka("  security: {password: hunter2}\n"), "pmsync.yaml:30: bus.security.password: a secret is given as {env: NAME} or as {file: PATH}"),
+    "a person without an address": (people("{name: Ada}"), "pmsync.yaml:28: people.0.mail: is missing"),
+    "a person with a bad address": (people("{mail: ada}"), "pmsync.yaml:28: people.0.mail: 'ada' is no mail address"),
+    "an unknown key of a person": (people("{mail: a@b.c, acounts: {}}"), "pmsync.yaml:28: people.0.acounts: there is no such key"),
+    "a name of two lines": (people('{mail: a@b.c, name: "Ada\\nL"}'), "pmsync.yaml:28: people.0.name: should be one line of text"),
+    "an address of two persons": (people("{mail: a@b.c}", "{mail: A@b.c}"), "pmsync.yaml:29: people.1.mail: this address is that of people.0, too; make one person of the two"),
+    "an address in other letters": (people("{mail: Lead@example.com}"), "pmsync.yaml:28: people.0.mail: projects.0 writes this address in letters of another case; write it alike in both places"),
+    "an account of two persons": (people("{mail: a@b.c, accounts: {company-jira: [x, y]}}", "{mail: b@b.c, accounts: {company-jira: [z, y]}}"), "pmsync.yaml:29: people.1.accounts.company-jira.1: this account is that of people.0, too; an account is one person's: take it out here or there"),
+    "an account twice": (people("{mail: a@b.c, accounts: {company-jira: [x, x]}}"), "pmsync.yaml:28: people.0.accounts.company-jira.1: this account is there twice; an account is one person's: take it out here or there"),
+    "an account of an unknown source": (people("{mail: a@b.c, accounts: {jira: [x]}}"), "pmsync.yaml:28: people.0.accounts.jira: there is no source 'jira'; known: company-jira, team"),
+    "an account that is a number": (people("{mail: a@b.c, accounts: {company-jira: [583231]}}"), "pmsync.yaml:28: people.0.accounts.company-jira.0: the id of an account is text; put quotes around it"),
+    "an account without an id": (people('{mail: a@b.c, accounts: {company-jira: [""]}}'), "pmsync.yaml:28: people.0.accounts.company-jira.0: the id of an account is empty; take it out"),
+    "accounts that are a word": (people("{mail: a@b.c, accounts: {company-jira: x}}"), "pmsync.yaml:28: people.0.accounts.company-jira: should be a list"),
     "a key twice": (GOOD + "web: {port: 1}\n", "pmsync.yaml:27: web: the key is there twice"),
     "a key twice, deep": (swapped("    name: Apollo\n", "    name: Apollo\n    name: Apollo\n"), "pmsync.yaml:10: name: the key is there twice"),
     "not YAML": ("sources: [\n", "pmsync.yaml:2: not YAML: expected the node content, but found '<stream end>'"),
@@ -304,7 +329,7 @@ def test_the_password_of_the_store_is_a_reference(tmp_path: Path, monkeypatch: p
     assert loaded(tmp_path, "store: {url: 'sqlite:///a:b@c.db'}\n").store.secret() is None
 
 
-@pytest.mark.parametrize("fault", ["unknown key", "unknown key of a source", "missing key", "bad port", "projects are keys", "unknown threshold"])  # fmt: skip
+@pytest.mark.parametrize("fault", ["unknown key", "unknown key of a source", "missing key", "bad port", "projects are keys", "unknown threshold", "a person without an address", "an unknown key of a person", "an account that is a number", "accounts that are a word"])  # fmt: skip
 def test_the_schema_finds_what_the_loader_finds(fault: str) -> None:
     values = json.loads(json.dumps(yaml.safe_load(BAD[fault][0]), default=str))
     with pytest.raises(jsonschema.ValidationError):

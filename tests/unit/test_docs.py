@@ -55,7 +55,7 @@ def table(text: str) -> Rows:
 
 SCHEMA: Mapping[str, Any] = json.loads(json_schema())
 SECTIONS = {
-    "bus: embedded": "EmbeddedBusConfig", "bus: kafka": "KafkaBusConfig", "store": "StoreConfig", "projects": "ProjectConfig", "notify": "NotifyConfig",
+    "bus: embedded": "EmbeddedBusConfig", "bus: kafka": "KafkaBusConfig", "store": "StoreConfig", "projects": "ProjectConfig", "people": "PersonConfig", "notify": "NotifyConfig",
     "outputs": "OutputsConfig", "poll": "PollConfig", "web": "WebConfig", "health": "HealthConfig", "sources: jira": "JiraSettings", "sources: github": "GitHubSettings",
     "sources: calendar": "CalendarSettings",
 }  # fmt: skip

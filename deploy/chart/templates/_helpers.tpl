@@ -39,7 +39,7 @@ helm.sh/chart: {{ printf "%s-%s" (index . 0).Chart.Name (index . 0).Chart.Versio
 {{/*
 The metadata and spec of a pod: (root, component, source's label, args, resources, secrets, extra).
 `extra`: serves (it has health), pages, member (a name among those that share the work), job, first (args of what runs before).
-Pods start anew when what they read at their start has changed: all of the configuration but the projects.
+Pods start anew when what they read at their start has changed: all of the configuration but projects and people.
 */}}
 {{- define "pmsync.pod" -}}
 {{- $root := .root -}}
@@ -47,7 +47,7 @@ metadata:
   labels:
     {{- include "pmsync.selector" (list $root .component .label) | nindent 4 }}
   annotations:
-    checksum/config: {{ omit $root.Values.config "projects" | toJson | sha256sum }}
+    checksum/config: {{ omit $root.Values.config "projects" "people" | toJson | sha256sum }}
 spec:
   {{- if not .job }}
   serviceAccountName: {{ include "pmsync.fullname" $root }}
