@@ -4,7 +4,8 @@ deployments and releases; workflow runs.
 What to ask for, and when, is here; how GitHub is spoken to in `connectors/github_client.py`, what its answers mean in
 `connectors/github_things.py`, how many things are told at once in `connectors/github_bulk.py`, what was shipped in
 `connectors/github_shipped.py`, whether it builds in `connectors/github_runs.py`, how issues are linked in
-`connectors/github_links.py`, and how webhooks are had sent again in `connectors/github_redelivery.py`.
+`connectors/github_links.py`, what boards add to them in `connectors/github_boards.py`, and how webhooks are had sent again in
+`connectors/github_redelivery.py`.
 
 Next on the way of an event: `connectors/pump.py`.
 """
@@ -15,7 +16,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any, ClassVar, Literal, NamedTuple, Self
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 from github import Auth
 from pydantic import (
@@ -41,6 +42,8 @@ from connectors.base import (
     usable_token,
 )
 from connectors.github_beside import Changed
+from connectors.github_boards import BOARDED, Boards
+from connectors.github_cards import BoardFields, Card, plan
 from connectors.github_client import MAX_PAGES, Client, Missing, Page, Query, answered_at, failure
 from connectors.github_links import Telling, has_blockers, telling
 from connectors.github_redelivery import Redelivery
@@ -54,6 +57,7 @@ from connectors.github_things import (
     Parts,
     created_at,
     is_at_home,
+    read_at,
     read_milestone,
     read_profile,
     read_thing,
@@ -63,6 +67,7 @@ from connectors.github_things import (
     unsettled,
     updated_at,
 )
+from pmsync.core.events import StatusCategory
 
 MAX_READINGS = 3
 LINK_EVENTS = 30
@@ -96,6 +101,11 @@ class GitHubSettings(webhooks.HookedSettings):
     """For how long a workflow run is read and shown from its creation on. A busy repository has many."""
     webhook_redeliver: bool = False
     """Whether GitHub is asked to send webhooks again that it could not deliver; a token needs another right for it."""
+    boards: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+/[1-9][0-9]{0,8}$")], ...] = ()
+    """GitHub Projects in which these issues are planned, as owner/number."""
+    board_fields: BoardFields = BoardFields()
+    board_statuses: Mapping[str, StatusCategory] = {}
+    """Where a status of these boards stands, beyond what is usual."""
 
     @model_validator(mode="after")
     def _signs_in(self) -> Self:
@@ -126,6 +136,7 @@ class GitHubConnector:
         self._told: dict[int, github_bulk.Told] = {}
         self._shipped = Shipped(client)
         self._runs = Runs(client, settings.workflow_run_days, clock)
+        self._boards = Boards(client, settings.boards, plan(settings.board_fields, settings.board_statuses), clock)
         self._redelivery: Redelivery | None = None
         if settings.webhook_redeliver:
             self._redelivery = Redelivery(settings.name, client, _as_app(settings, clock), clock)
@@ -152,6 +163,8 @@ class GitHubConnector:
         for home in found:
             yield from self._shipped.check(home)
             yield from self._runs.check(home)
+        if found:
+            yield from self._boards.check()
         if self._redelivery and (unseen := self._redelivery.without_hook(found)):
             yield (
                 f"no webhook of {unseen} that leads to /webhooks/{self.name} can be read, so GitHub is not asked to send "
@@ -170,19 +183,29 @@ class GitHubConnector:
         return answered_at(self._client.get("/rate_limit", {}, accept=(200, 404)).headers, self._clock())
 
     def changed(self, container: str, since: datetime | None) -> Iterator[Sequence[Read]]:
-        """All milestones and releases, then pages of the issues, pull requests, deployments and workflow runs that changed at
-        or after `since`. Of releases, deployments and runs the newest are listed, but from the beginning on all.
+        """All milestones, iterations and releases, then pages of the issues, pull requests, deployments and workflow runs that
+        changed at or after `since`. Of releases, deployments and runs the newest are listed, but from the beginning on all.
 
         The pump asks for its last minutes again each time. What was read as a whole and taken is then left out: to read
         the parts of every such issue, each minute, would eat the quota of a repository in which nothing happens.
         """
         home, milestones = self._with_titles(self._home(container))
+        self._boards.refresh()
+        differing = self._boards.differing(home)
         beside = Changed([*self._shipped.changed(home, since), *self._runs.changed(home, since)])
         releases, left = self._shipped.releases(home, since), self._runs.left(home)
-        yield [*(read_milestone(home, milestone) for milestone in milestones), *releases, *left, *beside.timeless()]
+        yield [
+            *(read_milestone(home, milestone) for milestone in milestones),
+            *self._boards.sprints(home).values(),
+            *releases,
+            *left,
+            *beside.timeless(),
+        ]
         self._runs.note_left(home)
         known = self._taken[container] = still_listed(self._taken.get(container, {}), since)
-        linked = [each for each in self._links_told(home, since) if each.stamp not in known]
+        told = [*self._links_told(home, since), *self._boards.moved(home, since)]
+        waiting = sorted(each for each in told if each.stamp not in known)
+        held: list[Found] = []
         things: int | None = None
         for page in self._updated(home, since):
             new = [issue for issue in page.items if stamp(issue) not in known]
@@ -191,27 +214,37 @@ class GitHubConnector:
             # An empty page lets the pump look after what happens meanwhile.
             yield from ([] for _ in self._tell(home, things))
             many = Many(self._told.get(home.id), self._pulls(new))
-            reads = [(issue, read) for issue in new for read in self._still_there(home, issue, many)]
             newest = END if page.next is None else latest(page.items) or BEGINNING
-            relinked = list(self._relinked(home, [each for each in linked if each.at <= newest], new, newest))
-            linked = [each for each in linked if each.at > newest]
-            found = [*(read for _, read in relinked), *(read for _, read in reads)]
+            held += self._listed(home, new, many, page.at)
+            listed = {each.read.ref for each in held}
+            due = [each for each in waiting if each.at <= newest and home.issue(each.number) not in listed]
+            held += self._relinked(home, due, newest, page.at)
+            waiting = [each for each in waiting if each.at > newest]
+            # What changed on a board after that would move the cursor beyond what is not listed yet: it waits for its time.
+            taken = [each for each in held if is_by(each.read, newest)]
+            held = [each for each in held if not is_by(each.read, newest)]
+            found = [each.read for each in taken]
             for others in beside.until(newest):
-                yield in_time([*others, *(read for read in found if is_by(read, others[-1]))])
-                found = [read for read in found if not is_by(read, others[-1])]
-            yield found
+                at = others[-1].time
+                yield in_time([*others, *(read for read in found if is_by(read, at))])
+                found = [read for read in found if not is_by(read, at)]
+            yield in_time(found)
             # Only now is it taken: a page that could not be published is asked for again.
-            note_taken(known, [(change(issue), read) for issue, read in reads], page.at)
-            note_taken(known, [(Change(each.stamp, each.at), read) for each, read in relinked], page.at)
+            for each in taken:
+                note_taken(known, [(why, each.read) for why in each.changes], each.at)
         self._told.pop(home.id, None)
+        self._boards.handed_on(home, differing)
+        self._boards.complain()
 
     def count(self, container: str, since: datetime | None) -> int | None:
         """How many issues and pull requests, which is most of it; known of all of them only."""
         return None if since else self._total(self._home(container))
 
     def sweep(self, container: str) -> Iterator[Sequence[Mark]]:
-        """Names every milestone, release, deployment, workflow run, issue and pull request from the lists alone."""
+        """Names every milestone, iteration, release, deployment, workflow run, issue and pull request from the lists alone."""
         home = self._home(container)
+        self._boards.refresh()
+        yield [Mark(ref, None) for ref in self._boards.sprints(home)]
         for page in self._client.pages(f"{home.path}/milestones", {"state": "all", "per_page": 100}):
             yield [Mark(reference(home, milestone, "milestone"), None) for milestone in page]
         yield from self._shipped.sweep(home)
@@ -219,7 +252,7 @@ class GitHubConnector:
         # In order of creation nothing moves from page to page while it is changed.
         query = {"state": "all", "sort": "created", "direction": "asc", "per_page": 100}
         for page in self._client.pages(f"{home.path}/issues", query):
-            yield [Mark(reference(home, issue), updated_at(issue)) for issue in page]
+            yield [Mark(reference(home, issue), read_at(issue, self._card(home, issue))) for issue in page]
 
     def accounts(self, ids: Sequence[str]) -> Iterator[Profile]:
         """What these accounts show to everybody. GitHub does not say whether it has verified the address among it."""
@@ -246,15 +279,20 @@ class GitHubConnector:
                 self._home(container)
         homes: dict[int, Home] = {}
         for ref in refs:
-            match = _ID.fullmatch(ref.id)
+            match = (_SPRINT_ID if ref.kind == "sprint" else _ID).fullmatch(ref.id)
             if match is None:
                 yield Read(ref)
                 continue
-            repository, number = int(match[1]), int(match[2])
+            repository = int(match[1])
             if repository not in homes:
                 homes[repository], _ = self._with_titles(self._home_by_id(repository))
+            if ref.kind in BOARDED:
+                self._boards.refresh()
+            if ref.kind == "sprint":
+                yield self._boards.sprints(homes[repository]).get(ref, Read(ref))
+                continue
             try:
-                read = self._fetch(homes[repository], ref.kind, number)
+                read = self._fetch(homes[repository], ref.kind, int(match[2]))
             except Missing:
                 # Not the thing but the whole repository, or all of a kind, may be out of reach: that is no deletion.
                 self._home_by_id(repository)
@@ -334,7 +372,7 @@ class GitHubConnector:
         if not isinstance(issue, dict) or not isinstance(issue.get("number"), int):
             return Parts(issue)
         number = issue["number"]
-        pull = github_bulk.Pull(None)
+        pull, card = github_bulk.Pull(None), self._card(home, issue)
         if issue.get("pull_request") is not None:
             pull = (many.pull(number) if many else None) or self._pull(home, number)
         # Before the events, which find out if it is gone meanwhile.
@@ -342,7 +380,12 @@ class GitHubConnector:
         events = many.events(issue) if many else None
         if events is None:
             events = self._client.all(f"{home.path}/issues/{number}/events")
-        return Parts(issue, events, *pull, blockers)
+        return Parts(issue, events, *pull, blockers, card)
+
+    def _card(self, home: Home, issue: Any) -> Card | None:
+        """What a board shows of a listed thing; of a pull request nothing."""
+        number = issue.get("number") if isinstance(issue, dict) else None
+        return self._boards.card(home, number) if isinstance(number, int) else None
 
     def _blockers(self, home: Home, number: int) -> Sequence[Any] | None:
         """What blocks an issue; None where GitHub has no such list after all."""
@@ -390,7 +433,7 @@ class GitHubConnector:
         told.end()
 
     def _links_told(self, home: Home, since: datetime | None) -> list[Telling]:
-        """The events since then that tell of links, the oldest first. A link moves no issue's time, so no listing of issues
+        """The events since then that tell of links. A link moves no issue's time, so no listing of issues
         shows it. From the beginning all of them are read anyway."""
         found = list[Telling]()
         if since is None:
@@ -400,19 +443,26 @@ class GitHubConnector:
                 found += telling(events)
                 if any(at < since for at in map(created_at, events) if at):
                     break
-        return sorted((each for each in found if each.at >= since), key=lambda each: (each.at, each.id))
+        return [each for each in found if each.at >= since]
 
-    def _relinked(
-        self, home: Home, events: Iterable[Telling], listed: Collection[Any], newest: datetime
-    ) -> Iterator[tuple[Telling, Read]]:
-        """The issues that these events are of, but for those that are listed: in this page, or later."""
-        seen = {issue.get("number") for issue in listed if isinstance(issue, dict)}
-        for event in events:
-            if event.number not in seen:
-                with suppress(Missing):
-                    read = self._read(home, self._issue(home, event.number))
-                    if read.time is None or read.time <= newest:
-                        yield event, read
+    def _relinked(self, home: Home, due: Iterable[Telling], newest: datetime, at: datetime | None) -> Iterator[Found]:
+        """The issues that these tell of, each once, but for those that are listed later."""
+        reasons: dict[int, list[Change]] = {}
+        for each in due:
+            reasons.setdefault(each.number, []).append(Change(each.stamp, each.at))
+        for number, changes in reasons.items():
+            with suppress(Missing):
+                issue = self._issue(home, number)
+                changed_at = updated_at(issue)
+                if changed_at is None or changed_at <= newest:
+                    yield Found((*changes, *self._boards.changes(home, number)), self._read(home, issue), at)
+
+    def _listed(self, home: Home, issues: Iterable[Any], many: Many, at: datetime | None) -> Iterator[Found]:
+        """These listed issues and pull requests, read whole."""
+        for issue in issues:
+            card = self._card(home, issue)
+            changes = (change(issue), *(self._boards.changes(home, issue["number"]) if card else ()))
+            yield from (Found(changes, read, at) for read in self._still_there(home, issue, many))
 
     def _told_bytes(self) -> int:
         return sum(told.size for told in self._told.values())
@@ -484,6 +534,7 @@ def _as_app(settings: GitHubSettings, clock: Clock) -> Callable[[], Client] | No
 _CONTAINER = re.compile(r"[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+")
 _ID = re.compile(r"(\d{1,18})/(\d{1,18})")
 _ACCOUNT = re.compile(r"[0-9]{1,18}")
+_SPRINT_ID = re.compile(r"(\d{1,18})/([A-Za-z0-9_=-]{1,100}/[A-Za-z0-9_?-]{1,64})")
 
 
 def latest(items: Iterable[Any]) -> datetime | None:
@@ -491,14 +542,22 @@ def latest(items: Iterable[Any]) -> datetime | None:
     return max((time for time in map(updated_at, items) if time), default=None)
 
 
-def is_by(read: Read, other: Read) -> bool:
-    """Whether a thing changed no later than another one."""
-    return read.time is None or (other.time is not None and read.time <= other.time)
+def is_by(read: Read, time: datetime | None) -> bool:
+    """Whether a thing changed no later than that."""
+    return read.time is None or (time is not None and read.time <= time)
 
 
 def in_time(reads: Iterable[Read]) -> list[Read]:
     """The oldest change first."""
     return sorted(reads, key=lambda read: (read.time is not None, read.time))
+
+
+class Found(NamedTuple):
+    """A thing that was read: for which changes, and when these were listed."""
+
+    changes: Sequence[Change]
+    read: Read
+    at: datetime | None
 
 
 class Many(NamedTuple):

@@ -147,6 +147,21 @@ class Client:
             raise failure(status, headers, text, "/graphql", self._clock())
         return answer
 
+    def ask(self, query: str, variables: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The answer of the GraphQL API, with its errors, for what is to be had in no other way. Its quota is one of its own, so
+        that where that is spent nothing is said of how long to wait with all else."""
+        status, headers, text = self.post(self._requester.graphql_url, {"query": query, "variables": dict(variables)})
+        if status != 200:
+            self._doubts(status)
+            raise failure(status, headers, text, "/graphql", self._clock())
+        try:
+            answer = parsed(text)
+        except (ValueError, RecursionError):
+            answer = None
+        if not isinstance(answer, dict):
+            raise Retryable("GitHub's answer to /graphql is no JSON object: it was cut short, or comes from a proxy")
+        return answer
+
     def _doubts(self, status: int) -> None:
         """A token of an hour that is refused within it was withdrawn; the next try asks for another one."""
         if status == 401 and isinstance(self._requester.auth, github_app.Installation):

@@ -46,15 +46,11 @@ class Named(NamedTuple):
 
 
 class Telling(NamedTuple):
-    """An event that tells of a link: of which issue, and when."""
+    """What tells that an issue changed although its time did not move: an event of a link, say."""
 
-    id: int
     at: datetime
     number: int
-
-    @property
-    def stamp(self) -> str:
-        return f"event {self.id}"
+    stamp: str
 
 
 # --- GitHub's shapes --------------------------------------------------------------------------------------------------
@@ -146,7 +142,7 @@ def telling(events: Iterable[Any]) -> list[Telling]:
                 told = _Told.model_validate(event)
             except ValidationError:
                 continue
-            found.append(Telling(told.id, told.created_at, told.issue.number))
+            found.append(Telling(told.created_at, told.issue.number, f"event {told.id}"))
     return found
 
 

@@ -11,12 +11,14 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from heapq import merge
 from typing import Any, Literal, NamedTuple
 
 from pydantic import ValidationError
 
 from connectors import github_links
 from connectors.base import Profile, Read, Ref, Retryable, Withheld, problem
+from connectors.github_cards import MOVED, UNTOLD, Card, Plan, Planned, planned
 from connectors.github_links import LINKING
 from connectors.github_reviews import ASKING, requests_in, reviews_in
 from connectors.github_shapes import Identified, Raw, Time, raw
@@ -44,6 +46,7 @@ class Parts(NamedTuple):
     reviews: Sequence[Any] = ()
     commits: Sequence[Any] = ()
     blockers: Sequence[Any] | None = None
+    card: Card | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,10 @@ class Home:
     def thing(self, number: int) -> str:
         """The id of the thing with this number."""
         return f"{self.id}/{number}"
+
+    def issue(self, number: int) -> Ref:
+        """The reference of the issue with this number."""
+        return Ref("work_item", self.thing(number))
 
     def key(self, full_name: str, number: int) -> str:
         """What the issue with this number is called; those of this repository by its configured name."""
@@ -119,6 +126,12 @@ def updated_at(item: Any) -> datetime | None:
         return _Listed.model_validate(item).updated_at
     except ValidationError:
         return None
+
+
+def read_at(item: Any, card: Card | None) -> datetime | None:
+    """The time of a listed item that is on a board: of its last change here or there."""
+    time = updated_at(item)
+    return max(time, card.at) if time and card else time
 
 
 def created_at(item: Any) -> datetime | None:
@@ -225,13 +238,15 @@ class _Milestone(Raw):
 
 
 class _Event(Raw):
-    id: int
+    id: int | str
     event: str
     created_at: Time
     state_reason: str | None = None
     assignee: Identified | None = None
     label: _Named | None = None
     milestone: _Titled | None = None
+    left: str | None = None
+    column: str | None = None
 
 
 # --- translation ------------------------------------------------------------------------------------------------------
@@ -257,20 +272,24 @@ def read_milestone(home: Home, milestone: Any) -> Read:
 
 def read_thing(home: Home, parts: Parts) -> Read:
     """An issue or a pull request as read; what cannot be translated says so and keeps what came."""
-    ref, time = reference(home, parts.issue), updated_at(parts.issue)
+    ref, time = reference(home, parts.issue), read_at(parts.issue, parts.card)
     try:
         if parts.pull is not None:
             content: WorkItem | ChangeRequest = translate_pull(home, parts)
         else:
-            content = translate_issue(home, parts.issue, parts.events, parts.blockers)
+            content = translate_issue(home, parts.issue, parts.events, parts.blockers, parts.card)
     except ValidationError as error:
-        return Read(ref, time, problem=problem(error), raw=raw(parts._asdict()))
+        came = {**parts._asdict(), "card": parts.card and parts.card.node}
+        return Read(ref, time, problem=problem(error), raw=raw(came))
     return Read(ref, time, content)
 
 
 def unsettled(read: Read) -> bool:
-    """Whether the events of a thing do not add up to its present state."""
-    return isinstance(read.content, WorkItem | ChangeRequest) and bool(read.content.untracked)
+    """Whether the events of a thing do not add up to its present state, but for what a board says: that never may."""
+    if not isinstance(read.content, WorkItem | ChangeRequest):
+        return False
+    untracked = set(read.content.untracked)
+    return bool(untracked - {*UNTOLD, "status", "status_category"} if untracked.issuperset(UNTOLD) else untracked)
 
 
 def translate_milestone(home: Home, milestone: Any) -> Milestone:
@@ -289,17 +308,21 @@ def translate_milestone(home: Home, milestone: Any) -> Milestone:
     )
 
 
-def translate_issue(home: Home, issue: Any, events: Sequence[Any], blockers: Sequence[Any] | None = None) -> WorkItem:
-    """An issue with its history; raises `ValidationError` if it is not in GitHub's shape."""
-    found = _Issue.model_validate(issue)
+def translate_issue(
+    home: Home, issue: Any, events: Sequence[Any], blockers: Sequence[Any] | None = None, card: Card | None = None
+) -> WorkItem:
+    """An issue with its history; raises `ValidationError` if it, or its card, is not in GitHub's shape."""
+    found, planning = _Issue.model_validate(issue), planned(card) if card else None
     labels = tuple(label if isinstance(label, str) else label.name for label in found.labels)
     lanes = {
         "status": (_closed(found.state_reason) if found.state == "closed" else "open",),
         "assignees": tuple(str(user.id) for user in found.assignees),
         "milestones": (home.thing(found.milestone.number),) if found.milestone else (),
         "blocked": tuple(filter(None, map(_blocking, labels))),
+        "column": (planning.status,) if planning and planning.status else (),
     }
-    past = history(home, events, lanes, _ISSUE_FIELDS)
+    fields = _issue_fields(planning)
+    past = _issue_history(home, events, lanes, planning)
     linked = github_links.links(home.key, issue, events, blockers)
     return WorkItem(
         key=f"{home.container}#{found.number}",
@@ -308,10 +331,13 @@ def translate_issue(home: Home, issue: Any, events: Sequence[Any], blockers: Seq
         title=found.title,
         url=found.html_url,
         created_at=found.created_at,
-        status=_status(lanes),
-        status_category=_category(lanes),
+        status=str(fields["status"].value(lanes)),
+        status_category=StatusCategory(str(fields["status_category"].value(lanes))),
         assignee=_first(lanes["assignees"]),
+        due_date=planning.due_date if planning else None,
+        estimate=planning.estimate if planning else None,
         milestone=_last(lanes["milestones"]),
+        sprint=planning.sprint if planning else None,
         blocked=bool(lanes["blocked"]),
         parent=github_links.parent(home.key, issue),
         labels=labels,
@@ -319,7 +345,7 @@ def translate_issue(home: Home, issue: Any, events: Sequence[Any], blockers: Seq
         links_cut=len(linked) > MAX_LINKS,
         history=past.changes,
         history_cut=past.cut,
-        untracked=past.untracked,
+        untracked=(*past.untracked, *(UNTOLD if planning else ())),
     )
 
 
@@ -433,6 +459,19 @@ def _category(lanes: Lanes) -> StatusCategory:
     return StatusCategory.done if _status(lanes) == "closed" else StatusCategory.dropped
 
 
+def _on_board(lanes: Lanes) -> str:
+    """What an open issue is called by its column; of a closed one its own words count, whatever its board says."""
+    return (_first(lanes["column"]) or "open") if _status(lanes) == "open" else _status(lanes)
+
+
+def _category_on_board(plan: Plan) -> Callable[[Lanes], Scalar]:
+    def category(lanes: Lanes) -> Scalar:
+        column = _first(lanes["column"]) if _status(lanes) == "open" else None
+        return ((plan.category(column) if column else None) or _category(lanes)).value
+
+    return category
+
+
 def _closed(reason: str | None) -> str:
     return {"not_planned": "closed (not planned)", "duplicate": "closed (duplicate)"}.get(reason or "", "closed")
 
@@ -477,6 +516,10 @@ def _close(values: tuple[str, ...], value: str) -> tuple[str, ...]:
     return values if values == ("merged",) else (value,)
 
 
+def _put(_: tuple[str, ...], value: str) -> tuple[str, ...]:
+    return (value,) if value else ()
+
+
 def _assignee(_: Home, event: _Event) -> str | None:
     if event.assignee is None:
         raise _Gap
@@ -507,6 +550,7 @@ _STEPS: Mapping[str, _Step] = {
     "demilestoned": _Step("milestones", _leave, _milestone),
     "labeled": _Step("blocked", _add, _label),
     "unlabeled": _Step("blocked", _remove, _label),
+    MOVED: _Step("column", _put, lambda _, event: event.column),
     "convert_to_draft": _Step("draft", _add, _always("draft")),
     "converted_to_draft": _Step("draft", _add, _always("draft")),
     "ready_for_review": _Step("draft", _remove, _always("draft")),
@@ -520,6 +564,21 @@ _ISSUE_FIELDS: Mapping[str, _Field] = {
     "milestone": _Field(frozenset({"milestones"}), lambda lanes: _last(lanes["milestones"])),
     "blocked": _Field(frozenset({"blocked"}), lambda lanes: bool(lanes["blocked"])),
 }
+BOARD_FIELDS = ("status", "status_category")
+"""The fields that a board has a say in."""
+
+
+def _issue_fields(planning: Planned | None) -> Mapping[str, _Field]:
+    """How the fields of an issue are read off its lanes, on a board or not."""
+    if planning is None:
+        return _ISSUE_FIELDS
+    return {
+        **_ISSUE_FIELDS,
+        "status": _Field(frozenset({"status", "column"}), _on_board),
+        "status_category": _Field(frozenset({"status", "assignees", "column"}), _category_on_board(planning.plan)),
+    }
+
+
 _PULL_FIELDS: Mapping[str, _Field] = {
     "state": _Field(frozenset({"status"}), _status),
     "draft": _Field(frozenset({"draft"}), lambda lanes: bool(lanes["draft"])),
@@ -527,17 +586,36 @@ _PULL_FIELDS: Mapping[str, _Field] = {
 }
 
 
-def history(home: Home, events: Sequence[Any], present: Lanes, fields: Mapping[str, _Field]) -> History:
-    """The changes that these events made, from the thing's creation to `present`.
+def _issue_history(home: Home, events: Sequence[Any], lanes: Lanes, planning: Planned | None) -> History:
+    """The history of an issue. Where that of its card has gaps, its own stands, if it leads to the present value."""
+    fields = _issue_fields(planning)
+    if planning and planning.moves is not None:
+        whole = history(home, events, lanes, fields, planning.moves)
+        if not set(whole.untracked) & set(BOARD_FIELDS):
+            return whole
+    own = history(home, events, {**lanes, "column": ()}, _ISSUE_FIELDS)
+    lost = [name for name in BOARD_FIELDS if fields[name].value(lanes) != _ISSUE_FIELDS[name].value(lanes)]
+    untracked = tuple(name for name in fields if name in {*own.untracked, *lost})
+    return own._replace(changes=tuple(each for each in own.changes if each.field not in untracked), untracked=untracked)
+
+
+def history(
+    home: Home, events: Sequence[Any], present: Lanes, fields: Mapping[str, _Field], moves: Sequence[Any] = ()
+) -> History:
+    """The changes that these events made, from the thing's creation to `present`. `moves` are events of another list.
 
     A field is left out, and named as untracked, where its events do not lead to the present value or one of them
     cannot follow on the one before: then the source's history is not whole, and we do not guess.
     """
-    told = [
-        _Event.model_validate(event)
-        for event in events
-        if not isinstance(event, dict) or str(event.get("event")) in _STEPS
-    ]
+    own, others = (
+        [
+            _Event.model_validate(event)
+            for event in each
+            if not isinstance(event, dict) or str(event.get("event")) in _STEPS
+        ]
+        for each in (events, moves)
+    )
+    told = list(merge(own, others, key=lambda event: event.created_at))
     told = [event for event in told if _STEPS[event.event].lane in present]
     end, gaps, changes = _replay(home, told, _beginning(told, present), fields)
     alias = _renamed(end, present)
@@ -566,6 +644,8 @@ def _replay(
     for event in events:
         step = _STEPS[event.event]
         try:
+            if event.left is not None and lanes[step.lane] != _put((), event.left):
+                raise _Gap
             value = step.value(home, event)
             after = lanes if value is None else {**lanes, step.lane: step.act(lanes[step.lane], value)}
         except _Gap:

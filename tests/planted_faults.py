@@ -58,6 +58,7 @@ DELIVERIES = "tests/connectors/test_github_deliveries.py"
 CONSENT = "tests/connectors/test_jira_consent.py"
 REGISTRATION = "tests/connectors/test_jira_registration.py"
 SIGN_IN = "tests/integration/test_sign_in.py"
+BOARDS = "tests/connectors/test_github_boards.py"
 HINTED = "tests/acceptance/test_webhooks.py -k mended"
 CLEAN_STARTS = "tests/acceptance/test_clean_starts.py -k takes_no_time"
 CLOUDEVENTS = "tests/unit/test_cloudevents.py"
@@ -1728,6 +1729,55 @@ FAULTS = (
         "    return Plan(before=_ids(moved), register",
         "    return Plan(register",
         f"{REGISTRATION} -k another_address",
+    ),
+    Fault(
+        "boards: a card that changed last moves the cursor over issues that no page has shown",
+        "connectors/github.py",
+        "            taken = [each for each in held if is_by(each.read, newest)]\n",
+        "            taken, held = held, []\n",
+        BOARDS,
+    ),
+    Fault(
+        "boards: a right that is lost blanks dates",
+        "connectors/github_boards.py",
+        "                if name not in self._known or (isinstance(error, Retryable) and error.after is not None):\n",
+        "                if isinstance(error, Retryable):\n",
+        BOARDS,
+    ),
+    Fault(
+        "boards: a right that is lost keeps issues from being read",
+        "connectors/github_boards.py",
+        "                if name not in self._known or (isinstance(error, Retryable) and error.after is not None):\n",
+        "                if True:\n",
+        BOARDS,
+    ),
+    Fault(
+        "boards: what is missing in one reading is gone",
+        "connectors/github_boards.py",
+        "            if board.pages == 1 or gone == set() or (gone is not None and gone == missing):\n",
+        "            if gone is not None or board.pages == 1:\n",
+        BOARDS,
+    ),
+    Fault(
+        "boards: what left one is not noticed",
+        "connectors/github_boards.py",
+        "            self._differing.setdefault(repository, set()).update(differing)\n",
+        "            self._differing.setdefault(repository, set())\n",
+        BOARDS,
+    ),
+    Fault(
+        "boards: a status' history with gaps is believed",
+        "connectors/github_things.py",
+        "lanes[step.lane] != _put((), event.left)",
+        "not lanes",
+        BOARDS,
+    ),
+    Fault(
+        "sprints: without a history everything was committed",
+        "pmsync/core/measures/sprints.py",
+        "    began = sprint.starts_at if is_told and stage.state",
+        "    began = sprint.starts_at if stage.state",
+        "tests/unit/test_sprints.py",
     ),
     Fault(
         "reconcile: what is older here is equal",

@@ -242,7 +242,8 @@ class Milestone(_Value):
 
 
 class Sprint(_Value):
-    """A Jira sprint as one project sees it: a sprint of a board that shows several projects is a thing of each of them.
+    """A Jira sprint as one project sees it, or an iteration of a GitHub board as one repository does: a sprint of a board that
+    shows several is a thing of each of them.
 
     `sprint` is the id by which work items name it. `starts_at` is when it was started, or is planned to be; `ends_at` is
     planned; `closed_at` is when it was completed. Its source keeps no history, so every version read of it is kept.

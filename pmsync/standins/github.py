@@ -25,6 +25,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from pmsync.standins.github_boards import Boards
 from pmsync.standins.github_links import Links, Place, Reference, show_links, show_reference
 from pmsync.standins.github_runs import Runs, attempts_at, show_run
 from pmsync.standins.github_shipped import Shipped, show_deployment, show_release, show_status, statuses_at
@@ -236,6 +237,8 @@ class GitHubHost:
         """What accounts show, by their id."""
         self.links = Links(self._refer, self._tell)
         """How its issues are linked, to add to."""
+        self.boards = Boards(self._refer)
+        """The boards on which its issues are planned, to add to."""
         self.app = Starlette(routes=[Route("/{path:path}", self._answer, methods=["GET", "POST"])])
         self._repositories: dict[int, Repository] = {}
         self._hooks: dict[int, Hook] = {}
@@ -689,10 +692,12 @@ class GitHubHost:
         return _json({}, 202)
 
     def _ask(self, path: str, body: bytes) -> Response:
-        """The GraphQL API, as far as the one query goes that we know; its quota is another one than that of REST."""
+        """The GraphQL API, as far as the few queries go that we know; its quota is another one than that of REST."""
         if path != "/graphql":
             raise Refusal(404, "Not Found")
         asked = json.loads(body)
+        if (told := self.boards.answer(asked, self.clock())) is not None:
+            return _json(told)
         views = [View(each, self.clock(), "") for each in self._repositories.values()]
         if asked["query"].split() == _TOTAL_QUERY.split():
             name = "{owner}/{name}".format_map(asked["variables"])

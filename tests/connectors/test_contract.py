@@ -160,6 +160,30 @@ class TestGitHub(Served):
         self.host.fail(cast("Any", faults[kind]))
 
 
+class TestGitHubOnABoard(TestGitHub):
+    """The same, and its issues are planned on a board, of which the first changed after all issues did."""
+
+    def build(self) -> ASGIApp:
+        app = super().build()
+        self.board = self.host.boards.add("acme", self.start)
+        self.host.boards.iterate(self.board, "Sprint 1", date(2026, 3, 2))
+        return app
+
+    def open(self, secret: dict[str, Path]) -> Connector:
+        settings = {"name": self.name, "url": self.stage.url, "auth": {"token": secret}, "page_size": self.page_size}
+        configured = github.GitHubSettings.model_validate({**settings, "boards": ["acme/1"]})
+        return github.GitHubConnector.connect(configured, lambda: self.time)
+
+    def create(self, at: datetime) -> Ref:
+        ref = super().create(at)
+        if ref.kind == "work_item":
+            late = timedelta(minutes=self.made == 1)
+            place = (self.container, int(ref.id.partition("/")[2]))
+            iteration = self.board.iterations[0].id
+            self.host.boards.put(self.board, place, at + late, status="Todo", iteration=iteration, estimate=3)
+        return ref
+
+
 class TestCalendar(Served):
     name = "team"
     container = "deadlines"

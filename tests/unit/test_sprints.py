@@ -178,3 +178,10 @@ def test_what_is_in_it_is_what_was_and_came_and_did_not_leave(items: list[Item])
     found = course(in_it, phase="active", closed=None)
     kept = (found.committed or 0) + (found.added or 0) - (found.removed or 0)
     assert kept == found.progress.scope + found.progress.dropped
+
+
+def test_without_a_history_nobody_knows_what_was_in_it_when_it_began() -> None:
+    thing, content = item("1", created=EARLY, sprint="7")
+    untold = content.model_copy(update={"untracked": ("sprint",)})
+    assert told(course([(thing, untold)])) == (None, None, None, 1, 0)
+    assert told(course([(thing, untold), item("2", created=EARLY)])) == (None, None, None, 1, 0)

@@ -81,7 +81,9 @@ class Stage(NamedTuple):
 
 def _course(thing: Thing, sprint: Sprint, ever: Sequence[Past], shown: set[tuple[str, str]], at: datetime) -> Course:
     stage = _stage(sprint, at)
-    began = None if stage.state == "future" else sprint.starts_at
+    # Where a source keeps no history of the sprint, nobody knows what was in it when it began.
+    is_told = not any("sprint" in each.content.untracked for each in ever)
+    began = sprint.starts_at if is_told and stage.state != "future" else None
     inside = [each for each in ever if each.was_in(sprint, shown, stage.inside)]
     now, was = {each.thing for each in inside}, set[Thing]()
     if began is not None:
