@@ -386,6 +386,18 @@ class ReadWhole(ABC):
     def entries(self, container: str) -> Iterable[Read]:
         return self._read(container).values()
 
+    def check(self, containers: Sequence[str]) -> Iterator[str]:
+        """What keeps a calendar, or some of its entries, from being read."""
+        for container in containers:
+            try:
+                reads = self._read(container).values()
+            except (Fatal, Retryable) as error:
+                yield str(error)
+                continue
+            problems = sorted(read.problem for read in reads if read.problem)
+            for reason, same in groupby(problems):
+                yield f"{container}: {len(list(same))} of {len(reads)} entries cannot be read: {reason}"
+
     def changed(self, container: str, since: datetime | None) -> Iterator[Sequence[Read]]:  # noqa: ARG002
         """One page of everything."""
         yield list(self.entries(container))

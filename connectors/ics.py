@@ -4,7 +4,8 @@ A feed comes from strangers. It is cut into components before anything is parsed
 only the properties that tell time are parsed, so that no text can leak; and every walk through a recurrence rule is
 metered, because an impossible rule (each 30 February) would otherwise be followed to the year 9999.
 
-Next on the way of an event: `connectors/calendar.py`, the connector that hands on what is read here.
+Next on the way of an event: `connectors/calendar.py` and `connectors/caldav.py`, the connectors that hand on what is read
+here.
 """
 
 from __future__ import annotations
@@ -144,15 +145,16 @@ def window_at(now: datetime) -> Window:
     return Window(date(now.year - 1, 1, 1), date(now.year + 3, 1, 1))
 
 
-def read_feed(body: bytes, scope: Scope) -> Iterator[Read]:
-    """Every entry of a feed, in order of its first line; raises where the feed as a whole is not to be trusted."""
+def read_feed(body: bytes, scope: Scope, feed: Meter | None = None) -> Iterator[Read]:
+    """Every entry of a feed, in order of its first line; raises where the feed as a whole is not to be trusted. `feed` is the
+    budget of steps where several bodies share one."""
+    feed = feed or feed_meter()
     parts = split(unfold(body), scope.container)
     zones = Zones([part for part in parts if part.kind == "VTIMEZONE"])
     groups: dict[str, list[Part]] = {}
     for part in parts:
         if part.kind in {"VEVENT", "VTODO"}:
             groups.setdefault(part.uid, []).append(part)
-    feed = Meter(FEED_STEPS, "the rules of the feed need too many steps together")
     for uid, group in groups.items():
         ref = Ref("calendar_entry", f"{scope.container}/{uid}")
         try:
@@ -484,6 +486,11 @@ class Meter:
         self.left -= steps
         if self.left < 0:
             raise Unreadable(self.reason)
+
+
+def feed_meter() -> Meter:
+    """The budget of all entries of a feed together."""
+    return Meter(FEED_STEPS, "the rules of the feed need too many steps together")
 
 
 class _Beyond(Exception):

@@ -45,13 +45,6 @@ class HolidayConnector(ReadWhole):
     def connect(cls, settings: HolidaySettings, clock: Clock) -> Self:
         return cls(settings, clock)
 
-    def check(self, containers: Sequence[str]) -> Iterator[str]:
-        for container in containers:
-            try:
-                self._read(container)
-            except Withheld as error:
-                yield str(error)
-
     def now(self) -> datetime:
         return self._clock()
 

@@ -71,6 +71,8 @@ THIRD_PARTY = "tests/connectors/test_third_party.py"
 IMAGE = "tests/deploy/test_image.py"
 OUTPUTS = "tests/integration/test_topics_for_others.py"
 PEOPLE = "tests/integration/test_people.py"
+CALDAV = "tests/connectors/test_caldav.py"
+GUARD = "tests/connectors/test_guard.py"
 CRASHES = "tests/acceptance/test_crash_points.py"
 FAULTS = (
     Fault(
@@ -1824,6 +1826,118 @@ FAULTS = (
     ),
     Fault("the example follows a redirect", EXAMPLE, "allow_redirects=False", "allow_redirects=True", THIRD_PARTY),
     Fault("the example believes half a history", EXAMPLE, "whole = states", "whole = True or states", THIRD_PARTY),
+    Fault(
+        "only the first address of a host is looked at",
+        "connectors/guard.py",
+        "    for each in found:\n",
+        "    for each in found[:1]:\n",
+        GUARD,
+    ),
+    Fault(
+        "a guarded name is looked up again to connect",
+        "connectors/guard.py",
+        "create_connection((place, self.port)",
+        "create_connection((self.host, self.port)",
+        GUARD,
+    ),
+    Fault(
+        "an IPv4 address in an IPv6 one is not looked at",
+        "connectors/guard.py",
+        "return refusal(IPv4Address(int(address) & 0xFFFFFFFF))",
+        "return None",
+        GUARD,
+    ),
+    Fault(
+        "a guarded request goes by a proxy",
+        "connectors/guard.py",
+        '{**options, "proxies": None}',
+        "options",
+        GUARD,
+    ),
+    Fault(
+        "any port is asked because an answer says so",
+        "connectors/guard.py",
+        "    if port not in PORTS:\n",
+        "    if port == 0:\n",
+        GUARD,
+    ),
+    Fault(
+        "a redirect to another host is not guarded",
+        "connectors/ways.py",
+        "(self.own if at_home else self.strange)",
+        "self.own",
+        GUARD,
+    ),
+    Fault(
+        "a redirect to another host takes the password along",
+        "connectors/ways.py",
+        "auth=auth if at_home else anonymous",
+        "auth=auth",
+        "tests/connectors/test_calendar.py",
+    ),
+    Fault(
+        "a list of changes is taken for a whole one",
+        "connectors/caldav.py",
+        "left = self.entries.keys() - listing.entries.keys() if whole else listing.gone",
+        "left = self.entries.keys() - listing.entries.keys()",
+        CALDAV,
+    ),
+    Fault(
+        "the place in the list of changes is not kept",
+        "connectors/caldav.py",
+        "self.token = listing.token or self.token",
+        "self.token = self.token",
+        CALDAV,
+    ),
+    Fault(
+        "an entry that changed is not read again",
+        "connectors/caldav.py",
+        "due=known.due or not same)",
+        "due=known.due)",
+        CALDAV,
+    ),
+    Fault(
+        "a sweep believes the list of changes",
+        "connectors/caldav.py",
+        "        if plainly or not kept.follows:\n",
+        "        if not kept.follows:\n",
+        CALDAV,
+    ),
+    Fault(
+        "an entry at which the server fails fails the calendar",
+        "connectors/caldav.py",
+        "            if kept.entries[path].strikes < STRIKES:\n",
+        "            if True:\n",
+        CALDAV,
+    ),
+    Fault(
+        "a list of changes that is cut off is taken for whole",
+        "connectors/caldav_server.py",
+        "                more = True\n",
+        "                more = False\n",
+        CALDAV,
+    ),
+    Fault(
+        "nothing said to a beginner is believed",
+        "connectors/caldav.py",
+        "            if plain.entries:\n",
+        "            if not plain:\n",
+        CALDAV,
+    ),
+    Fault(
+        "a DTD in an answer is read",
+        "connectors/caldav_xml.py",
+        "forbid_dtd=True",
+        "forbid_dtd=False",
+        CALDAV,
+    ),
+    Fault(
+        "an entry on another host is asked for",
+        "connectors/caldav_xml.py",
+        "same = parts.hostname == here.hostname and",
+        "same =",
+        CALDAV,
+    ),
 )
 
 GATE = {

@@ -20,10 +20,11 @@ import requests
 from pydantic import ValidationError
 from requests.adapters import BaseAdapter
 
-import connectors.calendar as module
+from connectors import guard, ways
 from connectors.base import ConnectorError, Fatal, Mark, Read, Ref, Retryable, Withheld
 from connectors.calendar import CalendarConnector, CalendarSettings
 from connectors.ics import MAX_COMPONENTS, MAX_TITLE
+from connectors.ways import Ways
 from pmsync.core.events import CalendarEntry, Meaning
 from pmsync.standins.calendar import CalendarHost, Fault, Override
 from pmsync.standins.server import serve
@@ -307,7 +308,7 @@ def test_two_calendars_in_one_file_are_read_together(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("body", "says"),
     [
-        (b"BEGIN:VCALENDAR\r\n" + b"X" * module.MAX_BYTES, "larger than"),
+        (b"BEGIN:VCALENDAR\r\n" + b"X" * ways.MAX_BYTES, "larger than"),
         (FEED.format(EVENT.format("a") * (MAX_COMPONENTS + 1)).encode(), "more than 20000 components"),
     ],
     ids=["bytes", "components"],
@@ -546,6 +547,8 @@ def test_an_address_that_is_none_is_fatal_or_retryable(url: str) -> None:
 
 def test_redirects_keep_the_password_at_home(canned: Canned, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOKEN", "hush")
+    monkeypatch.setattr(guard, "DENIED", {})  # the other host of this test is on loopback too
+    monkeypatch.setattr(guard, "PORTS", {canned.port})
     canned.answers["/1"] = (302, {"Location": "/2"}, b"")
     canned.answers["/2"] = (307, {"Location": canned.url("/3", "localhost")}, b"")
     canned.answers["/3"] = (200, {}, WHOLE.encode())
@@ -568,6 +571,8 @@ def test_redirects_keep_the_password_at_home(canned: Canned, monkeypatch: pytest
         ("http://a:99999999/", "cannot be read"),
         ("http://\x7f/", "cannot be read"),
         ("//", "redirects more than 3 times"),
+        ("http://[::1]/a", "is not asked: an answer led there and not the configuration, and its address is loopback"),
+        ("http://8.8.8.8:25/a", "8.8.8.8 is not asked at port 25"),
     ],
 )
 def test_redirects_are_bounded(canned: Canned, location: str, says: str) -> None:
@@ -604,7 +609,7 @@ def test_a_redirect_from_https_to_http_is_refused() -> None:
     session.mount("https://", Downgrading())
     settings = CalendarSettings(name="cal", ics="webcal://calendar.example.com/a.ics")
     with pytest.raises(Fatal, match=r"calendar\.example\.com redirects to another scheme"):
-        everything(CalendarConnector(settings, Clock(), session))
+        everything(CalendarConnector(settings, Clock(), Ways(Clock(), "ics", own=session)))
 
 
 def test_a_body_shorter_than_promised_is_retryable(canned: Canned) -> None:
@@ -615,7 +620,7 @@ def test_a_body_shorter_than_promised_is_retryable(canned: Canned) -> None:
 
 @pytest.mark.parametrize("encoding", ["identity", "gzip"])
 def test_a_body_that_is_too_large_is_refused_while_it_comes(canned: Canned, encoding: str) -> None:
-    body = b"X" * (module.MAX_BYTES + 1)
+    body = b"X" * (ways.MAX_BYTES + 1)
     body = gzip.compress(body) if encoding == "gzip" else body
     canned.answers["/a"] = (200, {"Content-Encoding": encoding}, body)
     with canned_reader(canned.url("/a")) as connector, pytest.raises(Fatal, match="larger than"):
@@ -623,7 +628,7 @@ def test_a_body_that_is_too_large_is_refused_while_it_comes(canned: Canned, enco
 
 
 def test_a_body_that_trickles_is_given_up(canned: Canned, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "TOTAL_SECONDS", -1.0)
+    monkeypatch.setattr(ways, "TOTAL_SECONDS", -1.0)
     canned.answers["/a"] = (200, {}, WHOLE.encode())
     with canned_reader(canned.url("/a")) as connector, pytest.raises(Retryable, match="was not read within"):
         everything(connector)

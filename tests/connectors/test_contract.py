@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from starlette.types import ASGIApp
 
-from connectors import calendar, github, github_client, jira, jira_client, jira_tokens
+from connectors import calendar, github, github_client, jira, jira_client, jira_tokens, ways
 from connectors.base import Connector, Ref
 from pmsync.standins.atlassian import CLIENT_ID, Atlassian
 from pmsync.standins.calendar import CalendarHost
@@ -224,6 +224,6 @@ class TestCalendar(Served):
     def break_next(self, kind: str) -> None:
         if kind == "silent":
             self.stage.silent = True
-            self.monkeypatch.setattr(calendar, "READ_SECONDS", IMPATIENT)
+            self.monkeypatch.setattr(ways, "READ_SECONDS", IMPATIENT)
             return
         self.host.faults.append(CalendarFault(cast("Any", kind), 7 if kind == "busy" else None))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -20,13 +21,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from connectors import calendar, github, ics, jira
+from connectors import caldav, calendar, github, ics, jira
 from connectors.base import Connector, ConnectorError, Counting, Read, Ref
 from pmsync.core.events import Meaning
 from pmsync.standins.calendar import CalendarHost
 from pmsync.standins.github import GitHubHost, User
 from pmsync.standins.jira import JiraSite
 from pmsync.standins.server import serve
+from tests.connectors.caldav_standin import CalDavHost
 from tests.connectors.jira_data_center_standin import JiraServer
 
 T0 = datetime(2026, 3, 2, 9, tzinfo=UTC)
@@ -72,6 +74,10 @@ HEADERS: Mapping[str, Sequence[str]] = {
     "content-type": ("", "text/html", "application/json; charset=nonsense"),
     "content-encoding": ("gzip", "br", "nonsense"),
 }
+MARKUP = (
+    b"", b"x", b"0", b"\x00", b"\xff\xfe", b"<a>", b"</a>", b"<a/>", b"&x;", b"&#0;", b"<!DOCTYPE x>", b"<![CDATA[", b"http://[bad", b"x" * 70_000,
+    b"HTTP/1.1 507 x", b"HTTP/1.1 404 x", b"HTTP/1.1 999 x", b"/../..", b"%2e%2e/%00", b"//elsewhere.invalid/", b"ftp://x/", b"BEGIN:VCALENDAR",
+)  # fmt: skip
 STATUSES = (200, 204, 206, 301, 302, 304, 400, 401, 403, 404, 410, 418, 429, 451, 500, 503, 599)
 
 
@@ -93,6 +99,13 @@ def spoil(value: Any, choose: Callable[[Sequence[Any]], Any]) -> Any:
         else:
             holder[key] = copy.deepcopy(choose(VALUES))
     return spoilt[0] if spoilt else None
+
+
+def spoil_markup(body: bytes, choose: Callable[[Sequence[Any]], Any]) -> bytes:
+    """The same with something else in place of one tag, or of what is between two."""
+    pieces = re.split(rb"(<[^>]*>)", body)
+    pieces[choose(range(len(pieces)))] = choose(MARKUP)
+    return b"".join(pieces)
 
 
 class Spoiling:
@@ -132,6 +145,8 @@ def answer(messages: list[Message], choose: Callable[[Sequence[Any]], Any]) -> l
             body = json.dumps(spoil(json.loads(body), choose)).encode()
         except ValueError:
             kind = "half"
+            if body.startswith(b"<?xml"):
+                body, kind = spoil_markup(body, choose), "value"
     if kind == "half":
         body = body[: len(body) // 2]
     if kind == "status":
@@ -194,6 +209,16 @@ def a_calendar(url: str, secret: Path) -> tuple[ASGIApp, Connector, str]:
     return host.app, calendar.CalendarConnector.connect(configured, lambda: NOW), "team"
 
 
+def a_caldav(url: str, secret: Path) -> tuple[ASGIApp, Connector, str]:
+    host = CalDavHost(page=2)
+    for name in "abcde":
+        host.add("team").put(
+            f"{name}.ics", f"BEGIN:VCALENDAR\nBEGIN:VEVENT\nUID:{name}\nDTSTART:20260401\nEND:VEVENT\nEND:VCALENDAR\n"
+        )
+    configured = caldav.CalDavSettings.model_validate({"name": "d", "kind": "caldav", "url": url})
+    return host.app, caldav.CalDavConnector.connect(configured, lambda: NOW), "team"
+
+
 def reads(connector: Connector, container: str) -> Iterator[Read]:
     """Everything that a connector does; each part may be refused."""
     found: list[Read] = []
@@ -223,7 +248,7 @@ def refusal(part: Callable[[], Any]) -> Exception | None:
     return None
 
 
-@pytest.mark.parametrize("source", [a_jira, a_jira_of_ones_own, a_github, a_calendar])
+@pytest.mark.parametrize("source", [a_jira, a_jira_of_ones_own, a_github, a_calendar, a_caldav])
 def test_a_spoilt_answer_is_a_problem_or_an_error_of_ours(
     source: Callable[[str, Path], tuple[ASGIApp, Connector, str]], served: tuple[Spoiling, str], tmp_path: Path
 ) -> None:

@@ -57,7 +57,7 @@ SCHEMA: Mapping[str, Any] = json.loads(json_schema())
 SECTIONS = {
     "bus: embedded": "EmbeddedBusConfig", "bus: kafka": "KafkaBusConfig", "store": "StoreConfig", "projects": "ProjectConfig", "people": "PersonConfig", "notify": "NotifyConfig",
     "outputs": "OutputsConfig", "poll": "PollConfig", "web": "WebConfig", "health": "HealthConfig", "sources: jira": "JiraSettings", "sources: github": "GitHubSettings",
-    "sources: calendar": "CalendarSettings",
+    "sources: calendar": "CalendarSettings", "sources: caldav": "CalDavSettings",
 }  # fmt: skip
 SHARED = {"name", "kind", "live", "things_per_minute"}
 WHOLE = {"SecretRef", "Basic", "Token", "Meaning", "JiraAuth", "GitHubAuth"}
