@@ -14,7 +14,7 @@ import hashlib
 import re
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, timezone
 from fnmatch import fnmatchcase
 from math import prod
 from typing import Any, Literal, NamedTuple
@@ -83,6 +83,8 @@ PERIODS = frozenset({"HOURLY", "DAILY", "WEEKLY", "MONTHLY", "YEARLY"})
 _SPLIT = {"VEVENT", "VTODO", "VJOURNAL", "VFREEBUSY", "VTIMEZONE", "VAVAILABILITY"}
 _NAME = re.compile(r"[A-Za-z0-9-]+(?=[:;])")
 _ZONE = re.compile(r"[\w+\-/ .()&:,]{1,64}", re.ASCII)
+_OFFSET = re.compile(r"\(?(?:UTC|GMT) ?([+-])(0?\d|1[0-4])(?::?([0-5]\d))?\)?", re.ASCII)
+"""Zones whose names say how far they are from UTC, all year; east of it is plus."""
 _BROKEN = (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError)
 """What icalendar and recurring-ical-events raise on bad input, besides their own errors (all of them ValueErrors)."""
 
@@ -632,7 +634,8 @@ def _instant(moment: Moment, zone: ZoneInfo) -> datetime:
 
 
 class Zones:
-    """The zones that a feed may name: those of tzdata, their Windows names, and those that it defines itself.
+    """The zones that a feed may name: those of tzdata, their Windows names, those that it defines itself, and else those
+    whose names are offsets.
 
     Each feed has its own, since icalendar's own registry would let one feed define a zone for another.
     """
@@ -648,7 +651,8 @@ class Zones:
 
     def of(self, name: str, tzid: str) -> Any:
         """The zone that the property `name` is in; raises `Unreadable` for one that nobody knows."""
-        zone = self._find(tzid)
+        tzid = tzid.strip()
+        zone = self._find(tzid) or _fixed(tzid)
         if zone is None:
             shown = tzid if _ZONE.fullmatch(tzid) else "that it names"
             raise Unreadable(f"{name}: the time zone {shown} is unknown")
@@ -670,8 +674,10 @@ class Zones:
     def _define(self, part: Part) -> None:
         text = "\r\n".join(("BEGIN:VTIMEZONE", *part.lines, "END:VTIMEZONE", ""))
         zone = Timezone.from_ical(text)
-        if self._find(str(zone["TZID"])) is not None:
+        tzid = str(zone["TZID"]).strip()
+        if self._find(tzid) is not None:
             return
+        zone["TZID"] = vText(tzid)
         for observance in zone.subcomponents:
             rules: Any = observance.get("RRULE", [])
             start: Any = observance["DTSTART"]
@@ -686,3 +692,13 @@ class Zones:
             raise Unreadable(f"the feed has more than {MAX_ZONE_RULES} rules of time zones")
         check_rule(rule, {"YEARLY"})
         next(metered(rrulestr(rule, dtstart=start, ignoretz=True), Meter(20 * 366), LAST_YEAR * 366), None)
+
+
+def _fixed(tzid: str) -> timezone | None:
+    """The zone of a name such as UTC+01 or (GMT -03:30)."""
+    match = _OFFSET.fullmatch(tzid)
+    if match is None:
+        return None
+    sign, hours, minutes = match.groups()
+    offset = timedelta(hours=int(hours), minutes=int(minutes or 0))
+    return timezone(-offset if sign == "-" else offset)

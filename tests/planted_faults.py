@@ -73,6 +73,7 @@ OUTPUTS = "tests/integration/test_topics_for_others.py"
 PEOPLE = "tests/integration/test_people.py"
 CALDAV = "tests/connectors/test_caldav.py"
 GUARD = "tests/connectors/test_guard.py"
+BY_HAND = "tests/unit/test_recurrence.py -k rfc"
 CRASHES = "tests/acceptance/test_crash_points.py"
 FAULTS = (
     Fault(
@@ -1937,6 +1938,27 @@ FAULTS = (
         "same = parts.hostname == here.hostname and",
         "same =",
         CALDAV,
+    ),
+    Fault(
+        "an offset's zone is west instead of east",
+        "connectors/ics.py",
+        'timezone(-offset if sign == "-" else offset)',
+        'timezone(-offset if sign == "+" else offset)',
+        BY_HAND,
+    ),
+    Fault(
+        "a change of this and the future changes one",
+        "connectors/ics.py",
+        '        single.params["RANGE"] = "THISANDFUTURE"\n',
+        "        pass\n",
+        BY_HAND,
+    ),
+    Fault(
+        "what begins just at UNTIL is left out",
+        "connectors/ics.py",
+        "moment > _comparable(until, moment.tzinfo)",
+        "moment >= _comparable(until, moment.tzinfo)",
+        BY_HAND,
     ),
 )
 

@@ -155,6 +155,12 @@ CASES = [
     Case("a Windows zone", [event('DTSTART;TZID="W. Europe Standard Time":20260701T100000')], ["07-01 08:00Z"]),
     Case("a globally unique zone", [event("DTSTART;TZID=/example.org/Europe/Berlin:20260701T100000")], ["07-01 08:00Z"]),
     Case("a zone of its own", [OURS, event("DTSTART;TZID=Ours:20260701T100000")], ["07-01 06:30Z"]),
+    Case("a zone of its own, with a blank before its name",
+         [OURS.replace("Ours", " 1"), event("DTSTART;TZID= 1:20260701T100000")], ["07-01 06:30Z"]),
+    Case("the same, in quotes", [OURS.replace("Ours", " 1"), event('DTSTART;TZID=" 1":20260701T100000')], ["07-01 06:30Z"]),
+    Case("an offset, with blanks around it", [event('DTSTART;TZID=" UTC+01 ":20260701T100000')], ["07-01 09:00Z"]),
+    Case("a zone of its own, whatever offset its name says",
+         [SUMMER.replace("Summery", "UTC+01"), event("DTSTART;TZID=UTC+01:20260701T100000")], ["07-01 08:00Z"]),
     Case("a zone of its own, after its use", [event("DTSTART;TZID=Ours:20260701T100000"), OURS], ["07-01 06:30Z"]),
     Case("a zone of its own with summer time",
          [SUMMER, event("DTSTART;TZID=Summery:20260323T100000\nRRULE:FREQ=WEEKLY;COUNT=2")],
@@ -398,3 +404,176 @@ def test_the_meter_and_the_horizon_change_no_answer(freq: str, parts: dict[str, 
     got = takewhile(lambda moment: moment <= LAST, metered(near, Meter(10**9), days))
     want = takewhile(lambda moment: moment <= LAST, metered(far, Meter(10**9), 3 * days))
     assert list(got) == list(want)
+
+
+# ---- rules, worked out from RFC 5545 without a computer ----
+
+
+class Rule(NamedTuple):
+    """A recurrence set and why it is that: `lines` of the entry, the starts that are wanted, and the RFC's reason."""
+
+    lines: str
+    want: str
+    why: str
+    zone: str = "UTC"
+    more: Sequence[str] = ()
+
+
+def day(start: str, rule: str, *more: str) -> str:
+    return "\n".join((f"DTSTART;VALUE=DATE:{start}", f"RRULE:{rule}", *more))
+
+
+def at(start: str, rule: str, *more: str, zone: str = "") -> str:
+    return "\n".join((f"DTSTART{zone and f';TZID={zone}'}:{start}", f"RRULE:{rule}", *more))
+
+
+BERLIN, NEW_YORK = "Europe/Berlin", "America/New_York"
+DECADES = Window(date(1990, 1, 1), date(2040, 1, 1))
+"""Facts that the answers rest on: 1 January is a Wednesday in 1997, a Monday in 2024, a Wednesday in 2025, a Thursday in 2026, a
+Friday in 2027, a Saturday in 2028; 2000, 2024 and 2028 are leap years."""
+BY_HAND = [
+    # FREQ, INTERVAL, COUNT, UNTIL
+    Rule(day("20260105", "FREQ=DAILY;COUNT=3"), "2026-01-05 2026-01-06 2026-01-07", "DTSTART is the first that COUNT counts (3.3.10)"),
+    Rule(day("20260105", "FREQ=DAILY;INTERVAL=10;COUNT=5"), "2026-01-05 2026-01-15 2026-01-25 2026-02-04 2026-02-14",
+         "every tenth day; January has 31"),
+    Rule(day("20260105", "FREQ=DAILY;UNTIL=20260107"), "2026-01-05 2026-01-06 2026-01-07", "UNTIL is inclusive (3.3.10)"),
+    Rule(day("20280228", "FREQ=DAILY;COUNT=3"), "2028-02-28 2028-02-29 2028-03-01", "2028 is a leap year"),
+    Rule(day("20260106", "FREQ=WEEKLY;COUNT=3"), "2026-01-06 2026-01-13 2026-01-20", "without BYDAY the day of DTSTART (3.3.10)"),
+    Rule(at("20260105T100000Z", "FREQ=WEEKLY;UNTIL=20260118T000000Z"), "2026-01-05T10:00 2026-01-12T10:00", "the 19th is after UNTIL"),
+    Rule(at("20260105T200000", "FREQ=DAILY;UNTIL=20260107T010000Z", zone=NEW_YORK), "2026-01-06T01:00 2026-01-07T01:00",
+         "20:00 at -5 h is 01:00Z of the next day, the second just at UNTIL, which is in UTC (3.3.10)"),
+    Rule(at("20260105T090000Z", "FREQ=HOURLY;INTERVAL=3;UNTIL=20260105T170000Z"), "2026-01-05T09:00 2026-01-05T12:00 2026-01-05T15:00",
+         "18:00 is after UNTIL; an example of 3.8.5.3"),
+    Rule(day("20260131", "FREQ=MONTHLY;COUNT=4"), "2026-01-31 2026-03-31 2026-05-31 2026-07-31",
+         "dates that do not exist are ignored, and not counted (3.3.10)"),
+    Rule(day("20240229", "FREQ=YEARLY;COUNT=3"), "2024-02-29 2028-02-29 2032-02-29", "the same, in years without a 29 February"),
+    # BYMONTH, BYMONTHDAY
+    Rule(day("20260129", "FREQ=DAILY;BYMONTH=1,3;COUNT=5"), "2026-01-29 2026-01-30 2026-01-31 2026-03-01 2026-03-02",
+         "BYMONTH limits DAILY (table of 3.3.10)"),
+    Rule(day("20260131", "FREQ=DAILY;BYMONTHDAY=-1;COUNT=3"), "2026-01-31 2026-02-28 2026-03-31", "-1 is the last day of the month"),
+    Rule(day("20260129", "FREQ=MONTHLY;BYMONTHDAY=-3;COUNT=3"), "2026-01-29 2026-02-26 2026-03-29", "31, 30, 29; 28, 27, 26"),
+    Rule(day("20260101", "FREQ=MONTHLY;BYMONTHDAY=-31;COUNT=3"), "2026-01-01 2026-03-01 2026-05-01",
+         "the 31st from the end is the first of the months that have 31"),
+    Rule(day("20260129", "FREQ=MONTHLY;BYMONTHDAY=29,30,31;COUNT=6"),
+         "2026-01-29 2026-01-30 2026-01-31 2026-03-29 2026-03-30 2026-03-31", "February 2026 has none of them"),
+    Rule(day("19970910", "FREQ=MONTHLY;INTERVAL=18;COUNT=10;BYMONTHDAY=10,11,12,13,14,15"),
+         "1997-09-10 1997-09-11 1997-09-12 1997-09-13 1997-09-14 1997-09-15 1999-03-10 1999-03-11 1999-03-12 1999-03-13",
+         "18 months after September 1997 is March 1999; an example of 3.8.5.3"),
+    Rule(day("20260101", "FREQ=YEARLY;BYMONTHDAY=1;COUNT=3"), "2026-01-01 2026-02-01 2026-03-01",
+         "BYMONTHDAY expands YEARLY: the first of each month (table of 3.3.10)"),
+    Rule(day("20240229", "FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=-1;COUNT=3"), "2024-02-29 2025-02-28 2026-02-28", "the last of February"),
+    # BYDAY, with and without a number
+    Rule(day("20260105", "FREQ=DAILY;BYDAY=MO,FR;COUNT=4"), "2026-01-05 2026-01-09 2026-01-12 2026-01-16", "5 January is a Monday"),
+    Rule(day("20260213", "FREQ=DAILY;BYMONTHDAY=13;BYDAY=FR;COUNT=3"), "2026-02-13 2026-03-13 2026-11-13",
+         "a 13th is a Friday where the first is a Sunday: February, March and November 2026"),
+    Rule(day("20260202", "FREQ=WEEKLY;BYMONTH=2;BYDAY=MO;COUNT=5"), "2026-02-02 2026-02-09 2026-02-16 2026-02-23 2027-02-01",
+         "BYMONTH limits WEEKLY; 1 February 2027 is a Monday"),
+    Rule(day("20260102", "FREQ=MONTHLY;BYDAY=1FR;COUNT=3"), "2026-01-02 2026-02-06 2026-03-06", "the first Friday of each month"),
+    Rule(day("20260330", "FREQ=MONTHLY;BYDAY=5MO;COUNT=3"), "2026-03-30 2026-06-29 2026-08-31",
+         "months with five Mondays begin with Sunday (March, of 31), Monday (June), Saturday (August, of 31)"),
+    Rule(day("20260104", "FREQ=MONTHLY;INTERVAL=2;BYDAY=1SU,-1SU;COUNT=6"),
+         "2026-01-04 2026-01-25 2026-03-01 2026-03-29 2026-05-03 2026-05-31", "first and last Sunday of every second month"),
+    Rule(day("19970913", "FREQ=MONTHLY;BYDAY=SA;BYMONTHDAY=7,8,9,10,11,12,13;COUNT=3"), "1997-09-13 1997-10-11 1997-11-08",
+         "BYDAY limits where BYMONTHDAY is there (note 1 of 3.3.10); an example of 3.8.5.3"),
+    Rule(day("20261126", "FREQ=YEARLY;BYMONTH=11;BYDAY=4TH;COUNT=2"), "2026-11-26 2027-11-25",
+         "with BYMONTH the number counts within the month (note 2 of 3.3.10); Novembers begin on Sunday and Monday"),
+    Rule(day("20261225", "FREQ=YEARLY;BYDAY=-1FR;COUNT=3"), "2026-12-25 2027-12-31 2028-12-29",
+         "without it, within the year; 31 December is a Thursday, a Friday, a Sunday"),
+    Rule(day("19970519", "FREQ=YEARLY;BYDAY=20MO;COUNT=3"), "1997-05-19 1998-05-18 1999-05-17", "an example of 3.8.5.3"),
+    Rule(day("19970313", "FREQ=YEARLY;BYMONTH=3;BYDAY=TH;UNTIL=19970331"), "1997-03-13 1997-03-20 1997-03-27", "an example of 3.8.5.3"),
+    Rule(day("19961105", "FREQ=YEARLY;INTERVAL=4;BYMONTH=11;BYDAY=TU;BYMONTHDAY=2,3,4,5,6,7,8;COUNT=3"),
+         "1996-11-05 2000-11-07 2004-11-02", "the Tuesday after the first Monday; an example of 3.8.5.3"),
+    # BYYEARDAY, BYWEEKNO
+    Rule(day("19970101", "FREQ=YEARLY;INTERVAL=3;COUNT=5;BYYEARDAY=1,100,200"),
+         "1997-01-01 1997-04-10 1997-07-19 2000-01-01 2000-04-09", "the 100th day is a day earlier in a leap year; of 3.8.5.3"),
+    Rule(day("20241231", "FREQ=YEARLY;BYYEARDAY=366;COUNT=2"), "2024-12-31 2028-12-31", "only leap years have it"),
+    Rule(day("20240301", "FREQ=YEARLY;BYYEARDAY=-306;COUNT=3"), "2024-03-01 2025-03-01 2026-03-01",
+         "306 days from 1 March to the end, in every year; 3.3.10 says so"),
+    Rule(day("19970512", "FREQ=YEARLY;BYWEEKNO=20;BYDAY=MO;COUNT=3"), "1997-05-12 1998-05-11 1999-05-17", "an example of 3.8.5.3"),
+    Rule(day("20201228", "FREQ=YEARLY;BYWEEKNO=53;BYDAY=MO;COUNT=2"), "2020-12-28 2026-12-28",
+         "a year has a week 53 if it begins with Thursday, or, a leap year, with Wednesday"),
+    Rule(day("20251222", "FREQ=YEARLY;BYWEEKNO=-1;BYDAY=MO;COUNT=2"), "2025-12-22 2026-12-28", "the last weeks are 52 and 53"),
+    Rule(day("20241230", "FREQ=YEARLY;BYWEEKNO=1;BYDAY=MO;COUNT=2"), "2024-12-30 2025-12-29",
+         "week 1 is the first with four days in its year, so it may begin in the year before"),
+    # WKST
+    Rule(day("19970805", "FREQ=WEEKLY;INTERVAL=2;COUNT=4;BYDAY=TU,SU;WKST=MO"), "1997-08-05 1997-08-10 1997-08-19 1997-08-24",
+         "the Sunday ends the week of the Tuesday before; an example of 3.8.5.3"),
+    Rule(day("19970805", "FREQ=WEEKLY;INTERVAL=2;COUNT=4;BYDAY=TU,SU;WKST=SU"), "1997-08-05 1997-08-17 1997-08-19 1997-08-31",
+         "it begins the week of the Tuesday after; the same example"),
+    Rule(day("19970901", "FREQ=WEEKLY;INTERVAL=2;UNTIL=19971001;WKST=SU;BYDAY=MO,WE,FR"),
+         "1997-09-01 1997-09-03 1997-09-05 1997-09-15 1997-09-17 1997-09-19 1997-09-29 1997-10-01", "every other week, of 3.8.5.3"),
+    # BYSETPOS
+    Rule(day("20260109", "FREQ=WEEKLY;BYDAY=MO,TU,WE,TH,FR;BYSETPOS=-1;COUNT=2"), "2026-01-09 2026-01-16", "the last of a week"),
+    Rule(day("20260101", "FREQ=MONTHLY;BYDAY=MO,TU,WE,TH,FR;BYSETPOS=1;COUNT=3"), "2026-01-01 2026-02-02 2026-03-02",
+         "the first working day; 1 February and 1 March are Sundays"),
+    Rule(day("19970904", "FREQ=MONTHLY;COUNT=3;BYDAY=TU,WE,TH;BYSETPOS=3"), "1997-09-04 1997-10-07 1997-11-06", "of 3.8.5.3"),
+    Rule(day("19970929", "FREQ=MONTHLY;BYDAY=MO,TU,WE,TH,FR;BYSETPOS=-2;COUNT=3"), "1997-09-29 1997-10-30 1997-11-27", "of 3.8.5.3"),
+    Rule(day("20260105", "FREQ=YEARLY;BYMONTH=1,7;BYDAY=MO;BYSETPOS=1,-1;COUNT=4"), "2026-01-05 2026-07-27 2027-01-04 2027-07-26",
+         "first and last of all Mondays of both months, since the set is the year's"),
+    # hours and minutes
+    Rule(at("20260105T090000Z", "FREQ=DAILY;BYHOUR=9,17;COUNT=4"), "2026-01-05T09:00 2026-01-05T17:00 2026-01-06T09:00 2026-01-06T17:00",
+         "BYHOUR expands DAILY"),
+    Rule(at("20260105T173000Z", "FREQ=DAILY;BYHOUR=9,17;BYMINUTE=0,30;BYSETPOS=-1;COUNT=2"), "2026-01-05T17:30 2026-01-06T17:30",
+         "the last of the four of each day"),
+    Rule(at("20260105T090000Z", "FREQ=HOURLY;BYHOUR=9,10;COUNT=3"), "2026-01-05T09:00 2026-01-05T10:00 2026-01-06T09:00",
+         "BYHOUR limits HOURLY"),
+    # zones: hours that do not exist, or twice
+    Rule(at("20260328T023000", "FREQ=DAILY;COUNT=3", zone=BERLIN), "2026-03-28T01:30 2026-03-29T01:30 2026-03-30T00:30",
+         "02:30 of 29 March does not exist: it is told with the offset before the gap (3.3.5)"),
+    Rule(at("20260307T023000", "FREQ=DAILY;COUNT=3", zone=NEW_YORK), "2026-03-07T07:30 2026-03-08T07:30 2026-03-09T06:30", "the same"),
+    Rule(at("20261024T023000", "FREQ=DAILY;COUNT=3", zone=BERLIN), "2026-10-24T00:30 2026-10-25T00:30 2026-10-26T01:30",
+         "02:30 of 25 October comes twice: the first is meant (3.3.5)"),
+    Rule(at("20261031T013000", "FREQ=DAILY;COUNT=3", zone=NEW_YORK), "2026-10-31T05:30 2026-11-01T05:30 2026-11-02T06:30", "the same"),
+    Rule(at("20260329T010000", "FREQ=HOURLY;COUNT=4", zone=BERLIN), "2026-03-29T00:00 2026-03-29T01:00 2026-03-29T02:00",
+         "02:00 with the offset before is the instant of 03:00, and a set has each instant once"),
+    # zones that are named by their offset; east of UTC is plus
+    Rule(at("20260105T100000", "FREQ=DAILY;COUNT=1", zone="UTC+01"), "2026-01-05T09:00", "an hour before UTC's, as Exchange writes it"),
+    Rule(at("20260705T100000", "FREQ=DAILY;COUNT=1", zone='"(GMT -03:30)"'), "2026-07-05T13:30", "west of it, in summer too"),
+    Rule(at("20260105T100000", "FREQ=DAILY;COUNT=1", zone="UTC-02"), "2026-01-05T12:00", "a zone of Windows, with the same sign"),
+    Rule(at("20260105T100000", "FREQ=DAILY;COUNT=1", zone="Etc/GMT+1"), "2026-01-05T11:00", "tzdata's own name has POSIX's sign"),
+    # floating times
+    Rule(at("20260105T100000", "FREQ=DAILY;UNTIL=20260106T100000"), "2026-01-05T01:00 2026-01-06T01:00",
+         "a time without a zone is local to who reads it (3.3.5), and so is its UNTIL", zone="Asia/Tokyo"),
+    Rule(at("20260328T120000", "FREQ=DAILY;COUNT=2"), "2026-03-28T11:00 2026-03-29T10:00", "noon there, whatever the offset", zone=BERLIN),
+    Rule(day("20260328", "FREQ=DAILY;COUNT=2"), "2026-03-28 2026-03-29", "a day has no zone (3.3.4)", zone=BERLIN),
+    # RDATE, EXDATE
+    Rule(day("20260105", "FREQ=DAILY;COUNT=2", "RDATE;VALUE=DATE:20260106,20260301"), "2026-01-05 2026-01-06 2026-03-01",
+         "RRULE and RDATE together; what both have is there once (3.8.5.2)"),
+    Rule(day("20260105", "FREQ=DAILY;COUNT=3", "EXDATE;VALUE=DATE:20260106"), "2026-01-05 2026-01-07",
+         "exceptions are taken out of the whole set, so COUNT counts them (3.8.5.1)"),
+    Rule(day("20260105", "FREQ=DAILY;COUNT=1", "RDATE;VALUE=DATE:20260301,20260302", "EXDATE;VALUE=DATE:20260301"),
+         "2026-01-05 2026-03-02", "an EXDATE is stronger than an RDATE (3.8.5.1)"),
+    Rule(at("20260105T100000Z", "FREQ=DAILY;COUNT=3", "EXDATE;TZID=America/New_York:20260106T050000"), "2026-01-05T10:00 2026-01-07T10:00",
+         "05:00 at -5 h is the same instant"),
+    Rule(at("20260105T100000Z", "FREQ=DAILY;COUNT=2", "EXDATE:20260106T100001Z"), "2026-01-05T10:00 2026-01-06T10:00",
+         "a second later is another instant"),
+    Rule(at("20260105T100000Z", "FREQ=DAILY;COUNT=1", "RDATE;VALUE=PERIOD:20260201T120000Z/PT2H"), "2026-01-05T10:00 2026-02-01T12:00",
+         "a period's start is the occurrence (3.8.5.2)"),
+    # RECURRENCE-ID
+    Rule(at("20260105T100000Z", "FREQ=DAILY;COUNT=3"), "2026-01-05T10:00 2026-01-07T10:00 2026-01-09T08:00",
+         "the occurrence that RECURRENCE-ID names is replaced (3.8.4.4)",
+         more=["RECURRENCE-ID:20260106T100000Z\nDTSTART:20260109T080000Z"]),
+    Rule(at("20260105T100000Z", "FREQ=DAILY;COUNT=4"), "2026-01-05T10:00 2026-01-06T11:30 2026-01-07T11:30 2026-01-08T11:30",
+         "THISANDFUTURE moves those after it by as much (3.2.13)",
+         more=["RECURRENCE-ID;RANGE=THISANDFUTURE:20260106T100000Z\nDTSTART:20260106T113000Z"]),
+    Rule(at("20260105T100000Z", "FREQ=DAILY;COUNT=4"), "2026-01-05T10:00 2026-01-06T11:30 2026-01-07T12:00 2026-01-08T12:00",
+         "of two, the later one from its own occurrence on",
+         more=["RECURRENCE-ID;RANGE=THISANDFUTURE:20260107T100000Z\nDTSTART:20260107T120000Z",
+               "RECURRENCE-ID;RANGE=THISANDFUTURE:20260106T100000Z\nDTSTART:20260106T113000Z"]),
+    Rule(at("20260105T100000Z", "FREQ=DAILY;COUNT=4"), "2026-01-05T10:00 2026-01-06T11:30 2026-01-07T08:00 2026-01-08T11:30",
+         "one that is moved for itself within those",
+         more=["RECURRENCE-ID;RANGE=THISANDFUTURE:20260106T100000Z\nDTSTART:20260106T113000Z",
+               "RECURRENCE-ID:20260107T100000Z\nDTSTART:20260107T080000Z"]),
+]  # fmt: skip
+
+
+def told(moment: date) -> str:
+    return f"{moment:%Y-%m-%dT%H:%M}" if isinstance(moment, datetime) else f"{moment:%Y-%m-%d}"
+
+
+@pytest.mark.parametrize("rule", BY_HAND, ids=lambda rule: rule.lines.replace("\n", " ")[:80])
+def test_a_rule_means_what_the_rfc_says(rule: Rule) -> None:
+    assert len(BY_HAND) >= 40
+    (entry,) = read(event(rule.lines), *map(event, rule.more), window=DECADES, zone=rule.zone)
+    assert isinstance(entry.content, CalendarEntry), entry.problem
+    assert " ".join(told(each.start) for each in entry.content.occurrences) == rule.want, rule.why
