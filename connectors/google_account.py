@@ -40,7 +40,9 @@ class GoogleAuth(BaseModel):
     def _is_one_way(self) -> Self:
         keys = frozenset(self.model_dump(exclude_none=True))
         if keys not in ({"service_account"}, {"service_account", "subject"}, PERSON):
-            raise ValueError("give {service_account}, with a subject or without, or {client_id, client_secret, refresh_token}")
+            raise ValueError(
+                "give {service_account}, with a subject or without, or {client_id, client_secret, refresh_token}"
+            )
         return self
 
 
@@ -51,12 +53,14 @@ class Key(BaseModel):
 
     client_email: str = Field(pattern=r"^[\x21-\x7e]{3,320}$")
     private_key: str = Field(repr=False)
-    token_uri: str = Field(TOKENS, pattern=r"^https?://[\x21-\x7e]+$")
+    token_uri: str = Field(default=TOKENS, pattern=r"^https?://[\x21-\x7e]+$")
 
 
 def signed_in(auth: GoogleAuth, clock: Clock) -> Renewed:
     """How each request is signed. No request is sent yet."""
-    exchange: Callable[[], Grant] = (lambda: _as_service(auth, clock)) if auth.service_account else lambda: _as_person(auth)
+    exchange: Callable[[], Grant] = (
+        (lambda: _as_service(auth, clock)) if auth.service_account else lambda: _as_person(auth)
+    )
     return Renewed(exchange, "auth of this source", clock)
 
 
@@ -82,7 +86,9 @@ def assertion(key: Key, subject: str | None, clock: Clock) -> str:
     try:
         return jwt.encode(claims | ({"sub": subject} if subject else {}), key.private_key, algorithm="RS256")
     except Exception:  # whatever the library says, it may show the key
-        raise Fatal("the private_key in the file of auth.service_account is no RSA key in PEM; have a new key made") from None
+        raise Fatal(
+            "the private_key in the file of auth.service_account is no RSA key in PEM; have a new key made"
+        ) from None
 
 
 def _as_person(auth: GoogleAuth) -> Grant:
@@ -94,4 +100,6 @@ def _as_person(auth: GoogleAuth) -> Grant:
         "client_secret": auth.client_secret.reveal(),
         "refresh_token": auth.refresh_token.reveal(),
     }
-    return granted(TOKENS, form, "the consent may have been revoked, or have expired: have it given again (auth.refresh_token)")
+    return granted(
+        TOKENS, form, "the consent may have been revoked, or have expired: have it given again (auth.refresh_token)"
+    )
