@@ -190,6 +190,7 @@ HOSTILE: Sequence[tuple[str, Raw, str]] = (
     ("no rule", event(recurrence=["RRULE:FREQ=SECONDLY"]), "FREQ"),
     ("a rule of another kind", event(recurrence=["EXRULE:FREQ=DAILY"]), "EXRULE"),
     ("an unknown zone", event("e1", "2026-04-01T10:00:00", "2026-04-01T11:00:00", "Mars/Olympus"), "zone"),
+    ("a series in an unknown zone", event("e1", "2026-04-01T10:00:00Z", "2026-04-01T11:00:00Z", "Mars/Olympus", recurrence=["RRULE:FREQ=DAILY"]), "zone"),
     ("a zone that is a path", event("e1", "2026-04-01T10:00:00", "2026-04-01T11:00:00", "../../etc/passwd"), "zone"),
     ("no date", event("e1", "2026-13-01"), "DTSTART is no date"),
     ("before all time", event("e1", "0001-01-01T00:00:00+10:00"), "before year 1"),
