@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -543,6 +545,33 @@ def test_it_can_be_previewed(office: Office) -> None:
     found = preview(connector, ["team"], NOON.date(), 7, scope().zone)
     assert [(day.day, day.means) for day in found.days] == [(date(2026, 3, 3), "time_off")]
     assert window_at(NOON).start == date(2025, 1, 1)
+
+
+def test_the_command_previews_calendars_of_no_project_too(office: Office) -> None:
+    office.clock.now = datetime.now(UTC) + timedelta(minutes=1)  # the command has a clock of its own
+    tomorrow = office.clock.now.date() + timedelta(days=1)
+    office.team.put(event("e1", tomorrow.isoformat(), (tomorrow + timedelta(days=1)).isoformat()))
+    office.connect()  # writes the key
+    source = {
+        "name": "google",
+        "kind": "google_calendar",
+        "url": office.stage.url + API,
+        "calendars": {"team": TEAM, "deadlines": TEAM},
+        "auth": {"service_account": {"file": str(office.folder / "key.json")}},
+    }
+    project = {"key": "apollo", "leader": "a@example.com", "deadline": "2027-03-31", "from": {"google": ["team"]}}
+    config = office.folder / "pmsync.yaml"
+    config.write_text(json.dumps({"sources": [source], "projects": [project]}))
+    asked = ["--config", str(config), "calendar", "preview", "google", "--json"]
+    run = subprocess.run(
+        [sys.executable, "-m", "pmsync", *asked], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    assert SECRET not in run.stdout
+    assert [(day["container"], day["means"]) for day in json.loads(run.stdout)["days"]] == [
+        ("deadlines", "deadline"),
+        ("team", "meeting"),
+    ]
 
 
 def test_the_stand_in_speaks_as_the_discovery_document_says(office: Office) -> None:
