@@ -21,7 +21,7 @@ from pydantic import field_validator
 from connectors.base import Clock, ConnectorError, Mark, Read, ReadWhole, Ref, Retryable, Settings, Withheld
 from connectors.caldav_server import Broken, Gone, Listing, Refused, Server
 from connectors.caldav_xml import GONE, Response
-from connectors.calendar_settings import EntrySettings
+from connectors.calendar_settings import ServerSettings
 from connectors.ics import Meter, Part, Scope, Window, feed_meter, read_feed, structure, unfold
 from connectors.ways import TooLarge, Ways
 
@@ -42,7 +42,7 @@ ASTRAY = "the server lists it at an address outside of the calendar"
 NO_CALENDAR = "what the server keeps there is no whole calendar"
 
 
-class CalDavSettings(EntrySettings):
+class CalDavSettings(ServerSettings):
     """`url` is a server, a collection of calendars, of which a container names one, or a single calendar."""
 
     kind: Literal["caldav"] = "caldav"

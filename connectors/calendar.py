@@ -20,12 +20,12 @@ from urllib.parse import urlsplit
 from pydantic import model_validator
 
 from connectors.base import Clock, Read, ReadWhole, Ref, Retryable, Settings, Withheld
-from connectors.calendar_settings import EntrySettings
+from connectors.calendar_settings import ServerSettings
 from connectors.ics import Window, read_feed
 from connectors.ways import MAX_BYTES, Answer, Asked, Ways, failure
 
 
-class CalendarSettings(EntrySettings):
+class CalendarSettings(ServerSettings):
     """`ics` is one URL or path for every container, or one for each."""
 
     kind: Literal["calendar"] = "calendar"

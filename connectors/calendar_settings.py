@@ -54,7 +54,6 @@ class EntrySettings(Settings):
     titles: bool = False
     meaning: Mapping[str, Meaning | tuple[Pattern, ...]] = {}
     time_zone: str = Field(default="UTC", description="the zone of times that name none")
-    auth: Basic | Token | None = None
 
     @field_validator("time_zone")
     @classmethod
@@ -77,6 +76,12 @@ class EntrySettings(Settings):
             titles=self.titles,
             patterns=() if isinstance(meant, Meaning) else meant,
         )
+
+
+class ServerSettings(EntrySettings):
+    """The same of a server that anybody may run: who asks has a password there, a token, or neither."""
+
+    auth: Basic | Token | None = None
 
     def signs_in(self) -> Auth:
         """What authenticates a request; raises `Fatal` where a secret is not to be had."""

@@ -460,7 +460,7 @@ def calendar_preview(
     config = _with_source(path, source)
     projects = [project for project in config.projects if source in project.sources]
     settings = next(each for each in config.sources if each.name == source)
-    named = getattr(settings, "ics", {})  # a feed need not be of a project yet
+    named = getattr(settings, "ics", getattr(settings, "calendars", {}))  # a calendar need not be of a project yet
     known = {container for project in projects for container in project.sources[source]}
     chosen = _chosen(source, known | (set(named) if isinstance(named, Mapping) else set()), containers)
     if titles and "titles" in type(settings).model_fields:

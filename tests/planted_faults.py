@@ -72,6 +72,7 @@ IMAGE = "tests/deploy/test_image.py"
 OUTPUTS = "tests/integration/test_topics_for_others.py"
 PEOPLE = "tests/integration/test_people.py"
 CALDAV = "tests/connectors/test_caldav.py"
+GOOGLE = "tests/connectors/test_google_calendar.py"
 GUARD = "tests/connectors/test_guard.py"
 BY_HAND = "tests/unit/test_recurrence.py -k rfc"
 CRASHES = "tests/acceptance/test_crash_points.py"
@@ -1875,6 +1876,125 @@ FAULTS = (
         "auth=auth if at_home else anonymous",
         "auth=auth",
         "tests/connectors/test_calendar.py",
+    ),
+    Fault(
+        "google: a whole list forgets nothing",
+        "connectors/google_calendar.py",
+        "merged({} if whole else self.series,",
+        "merged(self.series,",
+        GOOGLE,
+    ),
+    Fault(
+        "google: a series outlives its deletion",
+        "connectors/google_calendar.py",
+        "            parts.clear()\n",
+        "            parts.pop(each.id, None)\n",
+        GOOGLE,
+    ),
+    Fault(
+        "google: a lost place stays lost",
+        "connectors/google_calendar.py",
+        "answer.status in {400, 410} and",
+        "answer.status in {400} and",
+        GOOGLE,
+    ),
+    Fault(
+        "google: half the pages count",
+        "connectors/google_calendar.py",
+        "            listing.events |= {each.id: each for each in map(told, got.items)}\n",
+        "            listing.events |= {each.id: each for each in map(told, got.items)}\n            self._kept[container].take(container, listing, False, scope, feed_meter()) if since else None\n",
+        GOOGLE,
+    ),
+    Fault(
+        "google: everything is read again",
+        "connectors/google_calendar.py",
+        "            if parts == self.series.get(name)\n",
+        "            if not parts\n",
+        GOOGLE,
+    ),
+    Fault(
+        "google: the window of last year",
+        "connectors/google_calendar.py",
+        "if kept is None or kept.window != scope.window:",
+        "if kept is None:",
+        GOOGLE,
+    ),
+    Fault(
+        "google: a sweep trusts the list of changes",
+        "connectors/google_calendar.py",
+        "self._found(container, whole=True)]",
+        "self._found(container)]",
+        GOOGLE,
+    ),
+    Fault(
+        "google: titles are always asked for",
+        "connectors/google_calendar.py",
+        "{',' + TITLE if titles else ''}",
+        ",{TITLE}",
+        GOOGLE,
+    ),
+    Fault(
+        "google: a quota is a refusal",
+        "connectors/google_calendar.py",
+        "if BUSY.intersection(reasons):",
+        "if not reasons:",
+        GOOGLE,
+    ),
+    Fault(
+        "google: any object is a list",
+        "connectors/google_calendar.py",
+        '    kind: Literal["calendar#events"]\n',
+        '    kind: str = ""\n',
+        GOOGLE,
+    ),
+    Fault(
+        "google: no bound on events",
+        "connectors/google_calendar.py",
+        "    if events > MAX_EVENTS:\n",
+        "    if events > 10 * MAX_EVENTS:\n",
+        GOOGLE,
+    ),
+    Fault(
+        "google: a line of recurrence may be two",
+        "connectors/google_entries.py",
+        "        if not _RULE.fullmatch(rule):\n",
+        "        if not _RULE.match(rule):\n",
+        GOOGLE,
+    ),
+    Fault(
+        "google: series recur by UTC",
+        "connectors/google_entries.py",
+        "    own = zone if event.recurrence else None\n",
+        "    own = None\n",
+        GOOGLE,
+    ),
+    Fault(
+        "google: a title is not escaped",
+        "connectors/google_entries.py",
+        'yield f"SUMMARY:{_escaped(event.summary)}"',
+        'yield f"SUMMARY:{event.summary}"',
+        GOOGLE,
+    ),
+    Fault(
+        "google: a cancelled occurrence happens",
+        "connectors/google_entries.py",
+        "    yield f\"STATUS:{event.status.upper() if event.status.isalpha() and event.status.isascii() else 'CONFIRMED'}\"\n",
+        '    yield "STATUS:CONFIRMED"\n',
+        GOOGLE,
+    ),
+    Fault(
+        "google: a refused token is kept",
+        "connectors/grants.py",
+        "        if response.status_code == 401:\n            self._until = None\n",
+        "        return\n",
+        GOOGLE,
+    ),
+    Fault(
+        "google: a token is used to its end and beyond",
+        "connectors/grants.py",
+        "or now >= self._until - MARGIN:",
+        "or now >= self._until + MARGIN:",
+        GOOGLE,
     ),
     Fault(
         "a list of changes is taken for a whole one",

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import base64
+import json
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
+from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from connectors import calendar, github, github_client, jira, jira_client, jira_tokens, ways
+from connectors import calendar, github, github_client, google_calendar, grants, jira, jira_client, jira_tokens, ways
 from connectors.base import Connector, Ref
 from pmsync.standins.atlassian import CLIENT_ID, Atlassian
 from pmsync.standins.calendar import CalendarHost
@@ -17,6 +19,7 @@ from pmsync.standins.calendar import Fault as CalendarFault
 from pmsync.standins.github import GitHubHost
 from pmsync.standins.jira import TRUNCATED, JiraSite, StandinStatus
 from pmsync.standins.jira import Fault as JiraFault
+from tests.connectors.google_standin import API, ROBOT, GoogleHost, new_key, refusal
 from tests.connectors.jira_data_center_standin import JiraServer
 from tests.connectors.jira_stage import keep_consent
 from tests.connectors.served import IMPATIENT, TOKEN, Served
@@ -227,3 +230,77 @@ class TestCalendar(Served):
             self.monkeypatch.setattr(ways, "READ_SECONDS", IMPATIENT)
             return
         self.host.faults.append(CalendarFault(cast("Any", kind), 7 if kind == "busy" else None))
+
+
+PRIVATE, PUBLIC = new_key()
+STRANGE, _ = new_key()
+
+
+class TestGoogleCalendar(Served):
+    name = "google"
+    container = "deadlines"
+    secrets = ("canary-token", *PRIVATE.splitlines()[1:-1], *STRANGE.splitlines()[1:-1])
+    timeless = "what changed comes by Google's list of changes, which gives no time that could be compared"
+    calendar = "pm@group.calendar.google.com"
+
+    def build(self) -> ASGIApp:
+        self.host = GoogleHost(lambda: self.time, PUBLIC, page=self.page_size)
+        self.host.add(self.calendar)
+        self.made = 0
+        return self.host.app
+
+    def connect(self) -> Connector:
+        return self._open(PRIVATE)
+
+    def wrong_credentials(self) -> Connector:
+        return self._open(STRANGE)
+
+    def _open(self, private: str) -> Connector:
+        key = {"client_email": ROBOT, "private_key": private, "token_uri": f"{self.stage.url}/token"}
+        return self.open(self.secret("key", json.dumps(key)))
+
+    def open(self, secret: dict[str, Path]) -> Connector:
+        configured = google_calendar.GoogleCalendarSettings.model_validate(
+            {
+                "name": self.name,
+                "calendars": {self.container: self.calendar},
+                "auth": {"service_account": secret},
+                "url": f"{self.stage.url}{API}",
+            }
+        )
+        return google_calendar.GoogleCalendarConnector.connect(configured, lambda: self.time)
+
+    def create(self, at: datetime) -> Ref:
+        return self._add()
+
+    def _add(self, **more: Any) -> Ref:
+        self.made += 1
+        ident = f"entry{self.made}"
+        day = {"start": {"date": "2026-04-01"}, "end": {"date": "2026-04-02"}}
+        self.host.add(self.calendar).put({"id": ident, "summary": "Trade fair", **day, **more})
+        return Ref("calendar_entry", f"{self.container}/{ident}")
+
+    def change(self, ref: Ref, at: datetime) -> None:
+        ident = ref.id.partition("/")[2]
+        known, _ = self.host.add(self.calendar).events[ident]
+        self.host.add(self.calendar).put(known | {"end": {"date": "2026-04-03"}})
+
+    def delete(self, ref: Ref, at: datetime) -> None:
+        self.host.add(self.calendar).cancel(ref.id.partition("/")[2])
+
+    def spoil_one(self, at: datetime) -> Ref:
+        return self._add(recurrence=["RRULE:FREQ=SECONDLY"])
+
+    def break_next(self, kind: str) -> None:
+        """A list breaks; tokens have tests of their own."""
+        if kind == "silent":
+            self.stage.silent = True
+            self.monkeypatch.setattr(ways, "READ_SECONDS", IMPATIENT)
+            self.monkeypatch.setattr(grants, "TIMEOUT", (IMPATIENT, IMPATIENT))
+            return
+        half = Response('{"kind": "calendar#events", "items": [', media_type="application/json")
+        faults = {
+            "busy": refusal(429, "rateLimitExceeded", {"Retry-After": "7"}),
+            "error": refusal(500, "backendError"),
+        }
+        self.host.instead.append(lambda: faults.get(kind, half))

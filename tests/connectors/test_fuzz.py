@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from connectors import caldav, calendar, github, ics, jira
+from connectors import caldav, calendar, github, google_calendar, ics, jira
 from connectors.base import Connector, ConnectorError, Counting, Read, Ref
 from pmsync.core.events import Meaning
 from pmsync.standins.calendar import CalendarHost
@@ -29,10 +29,13 @@ from pmsync.standins.github import GitHubHost, User
 from pmsync.standins.jira import JiraSite
 from pmsync.standins.server import serve
 from tests.connectors.caldav_standin import CalDavHost
+from tests.connectors.google_standin import API as GOOGLE
+from tests.connectors.google_standin import ROBOT, GoogleHost, new_key
 from tests.connectors.jira_data_center_standin import JiraServer
 
 T0 = datetime(2026, 3, 2, 9, tzinfo=UTC)
 NOW = T0 + timedelta(days=9)
+GOOGLE_PRIVATE, GOOGLE_PUBLIC = new_key()
 LONG = settings(
     max_examples=int(os.environ.get("FUZZ", "60")),
     deadline=None,
@@ -219,6 +222,23 @@ def a_caldav(url: str, secret: Path) -> tuple[ASGIApp, Connector, str]:
     return host.app, caldav.CalDavConnector.connect(configured, lambda: NOW), "team"
 
 
+def a_google(url: str, secret: Path) -> tuple[ASGIApp, Connector, str]:
+    host = GoogleHost(lambda: NOW, GOOGLE_PUBLIC, page=2)
+    for name in "abcde":
+        times = {"start": {"date": "2026-04-01"}, "end": {"date": "2026-04-02"}}
+        host.add("x").put({"id": name, "recurrence": ["RRULE:FREQ=DAILY;COUNT=3"], **times})
+    key = secret.with_name("key")
+    key.write_text(json.dumps({"client_email": ROBOT, "private_key": GOOGLE_PRIVATE, "token_uri": f"{url}/token"}))
+    settings = {
+        "name": "e",
+        "calendars": {"team": "x"},
+        "auth": {"service_account": {"file": key}},
+        "url": url + GOOGLE,
+    }
+    configured = google_calendar.GoogleCalendarSettings.model_validate(settings)
+    return host.app, google_calendar.GoogleCalendarConnector.connect(configured, lambda: NOW), "team"
+
+
 def reads(connector: Connector, container: str) -> Iterator[Read]:
     """Everything that a connector does; each part may be refused."""
     found: list[Read] = []
@@ -248,7 +268,7 @@ def refusal(part: Callable[[], Any]) -> Exception | None:
     return None
 
 
-@pytest.mark.parametrize("source", [a_jira, a_jira_of_ones_own, a_github, a_calendar, a_caldav])
+@pytest.mark.parametrize("source", [a_jira, a_jira_of_ones_own, a_github, a_calendar, a_caldav, a_google])
 def test_a_spoilt_answer_is_a_problem_or_an_error_of_ours(
     source: Callable[[str, Path], tuple[ASGIApp, Connector, str]], served: tuple[Spoiling, str], tmp_path: Path
 ) -> None:
