@@ -564,6 +564,22 @@ def test_what_was_under_way_and_cannot_be_read_any_more_is_not_under_way(desk: D
     assert [(e.project, type(e)) for e in desk.told()] == [("apollo", Tombstone)]
 
 
+def test_who_came_to_it_while_it_was_under_way_hears_that_it_is_gone(desk: Desk) -> None:
+    """One project has it, a second one comes, and the reader is killed after the bus had it for both."""
+    desk.source.put(read("1"))
+    desk.sync({"APO": {"apollo": 1}})
+    desk.source.put(read("1", NOW))
+    both = {"APO": {"apollo": 1, "zeus": 1}}
+    with pytest.raises(Broken):
+        desk.sync(both, step=_break_at("published"))
+    desk.source.put(dead("1", time=NOW))
+    desk.sync(both)
+    desk.told()
+    desk.source.things.clear()
+    desk.sync(both)
+    assert {(e.project, type(e)) for e in desk.told()} == {("apollo", Tombstone), ("zeus", Tombstone)}
+
+
 @pytest.mark.parametrize("before", ["new", "gone before"])
 def test_what_was_under_way_and_is_gone_before_its_container_s_turn_is_told(desk: Desk, before: str) -> None:
     """Killed after the bus had it; the next reader finds it unreadable and is killed as well; then it is gone."""
