@@ -84,7 +84,10 @@ def configured(tmp_path: Path) -> Iterator[Path]:
 def test_pmsync_knows_its_kind_once_it_is_installed(target: Path, configured: Path) -> None:
     without = pmsync(configured, "apply", path=(ROOT,))
     assert without.returncode
-    assert "kind 'gitlab' is not known; installed: caldav, calendar, github, google_calendar, holidays, jira" in without.stderr
+    assert (
+        "kind 'gitlab' is not known; installed: caldav, calendar, github, google_calendar, holidays, jira"
+        in without.stderr
+    )
     for words in (("apply",), ("doctor",), ("run", "--once")):
         done = pmsync(configured, *words, path=(target, ROOT))
         assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
