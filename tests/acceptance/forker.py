@@ -160,6 +160,8 @@ def _once(job: Mapping[str, Any]) -> int:
         )
         outcome = app.once()
         app.close()
+        for source, problem in outcome.problems.items():
+            print(f"{source}: {problem}", flush=True)
         return 0 if not outcome.problems else 3
 
 

@@ -121,6 +121,11 @@ def runner(world: SmallWorld, values: dict[str, Any], homes: Homes) -> Iterator[
         yield job
 
 
+def last_words(folder: Path) -> str:
+    """The ends of what the processes in a folder said, for who wonders why one failed."""
+    return "\n".join(f"{log.name}: {log.read_text()[-1500:]}" for log in sorted(folder.glob("*.log")))
+
+
 class Unbroken:
     """What the world looks like when nothing goes wrong, chapter by chapter."""
 

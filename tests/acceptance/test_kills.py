@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.reading import Homes, Job, PostgresHomes, Unbroken, compare, look, runner
+from tests.acceptance.reading import Homes, Job, PostgresHomes, Unbroken, compare, last_words, look, runner
 from tests.acceptance.small_world import CHAPTERS, SmallWorld
 
 KILLS = int(os.environ.get("KILLS", "220"))
@@ -73,7 +73,7 @@ def test_killed_anywhere(
         then = CHAPTERS[1 + seed % 8 // 4]
         if ended == -9:
             kills += 1
-            assert run(folder, then, "") == 0, f"seed {part}/{seed}, {crash}"
+            assert run(folder, then, "") == 0, f"seed {part}/{seed}, {crash}\n{last_words(folder)}"
             compare(
                 look(folder, homes.values(folder, values), then),
                 unbroken,
@@ -81,6 +81,6 @@ def test_killed_anywhere(
                 f"seed {part}/{seed}, {crash}, then {then}",
             )
         else:
-            assert ended == 0
+            assert ended == 0, last_words(folder)
         homes.remove(folder)
     assert kills >= wanted
