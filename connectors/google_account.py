@@ -14,9 +14,10 @@ import jwt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from connectors.base import Clock, Fatal, SecretRef, problem
-from connectors.grants import Grant, Renewed, granted
+from connectors.grants import Grant, Renewed, exchange
 
 SCOPE = "https://www.googleapis.com/auth/calendar.events.readonly"
+WHO = "Google"
 TOKENS = "https://oauth2.googleapis.com/token"
 BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 LIFETIME = timedelta(minutes=5)
@@ -58,10 +59,10 @@ class Key(BaseModel):
 
 def signed_in(auth: GoogleAuth, clock: Clock) -> Renewed:
     """How each request is signed. No request is sent yet."""
-    exchange: Callable[[], Grant] = (
+    granted: Callable[[], Grant] = (
         (lambda: _as_service(auth, clock)) if auth.service_account else lambda: _as_person(auth)
     )
-    return Renewed(exchange, "auth of this source", clock)
+    return Renewed(granted, "auth of this source", clock)
 
 
 def _as_service(auth: GoogleAuth, clock: Clock) -> Grant:
@@ -76,7 +77,8 @@ def _as_service(auth: GoogleAuth, clock: Clock) -> Grant:
         else "an administrator of the Workspace must let the service account's client id read for its people "
         f"(domain-wide delegation, scope {SCOPE}), and auth.subject be one of them"
     )
-    return granted(key.token_uri, {"grant_type": BEARER, "assertion": assertion(key, auth.subject, clock)}, advice)
+    wanted = {"grant_type": BEARER, "assertion": assertion(key, auth.subject, clock)}
+    return exchange(WHO, key.token_uri, wanted, Grant, f"the service account (STATUSREASON); {advice}", as_form=True)
 
 
 def assertion(key: Key, subject: str | None, clock: Clock) -> str:
@@ -92,14 +94,17 @@ def assertion(key: Key, subject: str | None, clock: Clock) -> str:
 
 
 def _as_person(auth: GoogleAuth) -> Grant:
+    assert auth.client_id
     assert auth.client_secret
     assert auth.refresh_token
-    form = {
+    wanted = {
         "grant_type": "refresh_token",
         "client_id": auth.client_id,
         "client_secret": auth.client_secret.reveal(),
         "refresh_token": auth.refresh_token.reveal(),
     }
-    return granted(
-        TOKENS, form, "the consent may have been revoked, or have expired: have it given again (auth.refresh_token)"
+    refused = (
+        "what a person consented to (STATUSREASON): the consent may have been revoked, or have expired; have it given again "
+        "(auth.refresh_token)"
     )
+    return exchange(WHO, TOKENS, wanted, Grant, refused, as_form=True)

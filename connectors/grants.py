@@ -1,18 +1,25 @@
-"""OAuth 2.0 as a worker needs it: a token that is asked for when it is needed, and anew before it ends."""
+"""OAuth 2.0 as a worker needs it: what a secret is exchanged for, and a token that is asked for anew before it ends. What is
+refused, or not as documented, is told without any of it.
+
+Next: the ways of signing in, `connectors/jira_auth.py` and `connectors/google_account.py`.
+"""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TypeVar
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from requests import PreparedRequest, RequestException, Response, Session
 from requests.auth import AuthBase
 
 from connectors.base import Clock, Fatal, Retryable, http_date, problem, retry_after, unreached, usable_token
 from connectors.bounded import BoundedAdapter
+
+T = TypeVar("T")
 
 TIMEOUT = (10.0, 30.0)
 MARGIN = timedelta(minutes=5)
@@ -25,6 +32,11 @@ class Grant(BaseModel):
     access_token: str
     expires_in: int = Field(gt=0, le=366 * 24 * 3600)
 
+    @property
+    def life(self) -> timedelta:
+        """One that is shorter than what is left over at its end would be asked for with every request."""
+        return max(timedelta(seconds=self.expires_in), 2 * MARGIN)
+
 
 class Refusal(BaseModel):
     """And what it answers where it gives none (RFC 6749, 5.2)."""
@@ -33,7 +45,8 @@ class Refusal(BaseModel):
 
 
 class Renewed(AuthBase):
-    """Signs requests with a token, which `exchange` gets. Errors are a connector's: Retryable or Fatal."""
+    """Signs requests with a token, which `exchange` gets; `place` is where one that cannot be sent came from. Errors are a
+    connector's: Retryable or Fatal."""
 
     def __init__(self, exchange: Callable[[], Grant], place: str, clock: Clock) -> None:
         self._exchange = exchange
@@ -54,7 +67,7 @@ class Renewed(AuthBase):
             if self._until is None or now >= self._until - MARGIN:
                 grant = self._exchange()
                 self._token = usable_token(grant.access_token, self._place)
-                self._until = now + max(timedelta(seconds=grant.expires_in), 2 * MARGIN)
+                self._until = now + grant.life
             return self._token
 
     def _forget_refused(self, response: Response, *_args: object, **_kwargs: object) -> None:
@@ -63,25 +76,47 @@ class Renewed(AuthBase):
             self._until = None
 
 
-def granted(url: str, form: Mapping[str, Any], advice: str) -> Grant:
-    """The answer of the server of tokens at `url` to this form; where it refuses, `advice` says what to look at."""
-    try:
-        with Session() as session:
-            session.mount("https://", BoundedAdapter(max_retries=0))
-            session.mount("http://", BoundedAdapter(max_retries=0))
-            # auth: nobody is to sign this by what a .netrc says.
-            answer = session.post(url, data=form, timeout=TIMEOUT, allow_redirects=False, auth=lambda sent: sent)
-    except RequestException as error:
-        raise Retryable(f"the server of tokens at {unreached(url, error)}") from None
+def exchange(
+    who: str, url: str, wanted: Mapping[str, str], shape: type[T], refused: str, *, as_form: bool = False
+) -> T:
+    """What a secret is exchanged for at `url`, which is `who`'s; `refused` says what is, and what to do, where it is not: in it
+    STATUS stands for the status, and REASON for the reason, if one is given. Raises `Fatal` and `Retryable`."""
+    body = {"data" if as_form else "json": dict(wanted)}
+    with session() as asking:
+        answer = sent(who, url, lambda: asking.post(url, timeout=TIMEOUT, allow_redirects=False, **body))  # type: ignore[arg-type]
     if answer.status_code in (400, 401, 403):
-        raise Fatal(f"the server of tokens refuses ({answer.status_code}{_reason(answer)}); {advice}")
+        told = refused.replace("STATUS", str(answer.status_code)).replace("REASON", _reason(answer))
+        raise Fatal(f"{who} refuses {told}")
+    return read(who, answer, TypeAdapter(shape), "a request for a token")
+
+
+@contextmanager
+def session() -> Iterator[Session]:
+    """One that is bounded, and that nobody signs by what a .netrc says."""
+    with Session() as found:
+        for scheme in ("http://", "https://"):
+            found.mount(scheme, BoundedAdapter(max_retries=0))
+        found.auth = lambda request: request
+        yield found
+
+
+def sent(who: str, url: str, send: Callable[[], Response]) -> Response:
+    """The answer; raises `Retryable` where none comes."""
+    try:
+        return send()
+    except RequestException as error:
+        raise Retryable(f"{who} at {unreached(url, error)}") from None
+
+
+def read(who: str, answer: Response, shape: TypeAdapter[T], asked: str) -> T:
+    """What is in an answer to what was `asked`; raises `Retryable` where it is none."""
     if not answer.ok or answer.is_redirect:
         after = retry_after(answer.headers.get("Retry-After"), http_date(answer.headers.get("Date")))
-        raise Retryable(f"the server of tokens answered {answer.status_code}", after)
+        raise Retryable(f"{who} answered {answer.status_code} to {asked}", after)
     try:
-        return Grant.model_validate_json(answer.content)
+        return shape.validate_json(answer.content)
     except ValidationError as error:
-        raise Retryable(f"the answer of the server of tokens is not as documented: {problem(error)}") from None
+        raise Retryable(f"{who}'s answer to {asked} is not as documented: {problem(error)}") from None
 
 
 def _reason(answer: Response) -> str:

@@ -7,20 +7,19 @@ with some) is let in by Atlassian's gateway alone. Data Center: a personal acces
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
-from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from requests import PreparedRequest, Response
+from requests import PreparedRequest
 from requests.auth import AuthBase, HTTPBasicAuth
 
 from connectors import jira_tokens
 from connectors.base import Clock, SecretRef, usable_token
+from connectors.grants import Grant, Renewed
 from connectors.jira_consent import App, Person
-from connectors.jira_tokens import MARGIN, Grant
 
 WAYS: dict[str, tuple[frozenset[str], ...]] = {
     "cloud": (
@@ -80,7 +79,8 @@ def signed_in(auth: JiraAuth, url: str, clock: Clock, source: str) -> tuple[str,
         return at_gateway(person.cloud_id), person
     server = at_gateway(auth.cloud_id) if auth.cloud_id else url
     if auth.client_id and auth.client_secret:
-        return server, ServiceAccount(auth.client_id, auth.client_secret, clock)
+        granted = partial(_as_service, auth.client_id, auth.client_secret)
+        return server, Renewed(granted, "the service account, in Atlassian's administration", clock)
     token = auth.token.reveal() if auth.token else ""
     return server, HTTPBasicAuth(auth.email, token) if auth.email else Bearer(lambda: usable_token(token, "auth.token"))
 
@@ -100,44 +100,11 @@ class Bearer(AuthBase):
         return request
 
 
-class ServiceAccount(Bearer):
-    """The token of a service account, asked for anew before it ends. Errors are a connector's: Retryable or Fatal."""
-
-    def __init__(self, client_id: str, secret: SecretRef, clock: Clock) -> None:
-        super().__init__(self._valid)
-        self._client_id = client_id
-        self._secret = secret
-        self._clock = clock
-        self._grant = ""
-        self._until: datetime | None = None
-        self._lock = threading.Lock()
-
-    def __call__(self, request: PreparedRequest) -> PreparedRequest:
-        request.register_hook("response", self._forget_refused)  # type: ignore[no-untyped-call]
-        return super().__call__(request)
-
-    def _valid(self) -> str:
-        with self._lock:
-            now = self._clock()
-            if self._until is None or now >= self._until - MARGIN:
-                grant = self._exchange()
-                self._grant = usable_token(grant.access_token, "the service account, in Atlassian's administration")
-                self._until = now + grant.life
-            return self._grant
-
-    def _forget_refused(self, response: Response, *_args: object, **_kwargs: object) -> None:
-        """The next request begins with a new one: it may have been revoked."""
-        if response.status_code == 401:
-            self._until = None
-
-    def _exchange(self) -> Grant:
-        wanted = {
-            "grant_type": "client_credentials",
-            "client_id": self._client_id,
-            "client_secret": self._secret.reveal(),
-        }
-        refused = (
-            "the service account (STATUS); check auth.client_id and the secret that auth.client_secret names: it may have "
-            "been revoked, or have expired"
-        )
-        return jira_tokens.exchange(wanted, Grant, refused)
+def _as_service(client_id: str, secret: SecretRef) -> Grant:
+    """The token of a service account."""
+    wanted = {"grant_type": "client_credentials", "client_id": client_id, "client_secret": secret.reveal()}
+    refused = (
+        "the service account (STATUS); check auth.client_id and the secret that auth.client_secret names: it may have "
+        "been revoked, or have expired"
+    )
+    return jira_tokens.exchange(wanted, Grant, refused)

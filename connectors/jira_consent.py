@@ -28,7 +28,8 @@ from requests.auth import AuthBase
 
 from connectors import jira_tokens
 from connectors.base import Clock, Fatal, Retryable, SecretRef
-from connectors.jira_tokens import MARGIN, TOKEN, PersonalGrant, Site
+from connectors.grants import MARGIN
+from connectors.jira_tokens import TOKEN, PersonalGrant, Site
 
 READING = (
     "read:jira-work", "read:jira-user",
