@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from connectors import github_boards
 from connectors.base import Fatal, Read, Ref, Retryable, Withheld
@@ -21,27 +19,17 @@ from connectors.github_things import Home, Parts, read_thing, unsettled
 from connectors.pump import Pump
 from connectors.testing import MemoryBus, MemoryLedger
 from pmsync.core.events import Change, Snapshot, Sprint, StatusCategory, WorkItem
-from pmsync.standins.github import GitHubHost, User
+from pmsync.standins.github import User
 from pmsync.standins.github_boards import Board
 from pmsync.standins.github_links import Place
-from pmsync.standins.server import serve
+from tests.connectors import github_stage
+from tests.connectors.github_stage import REPO, START, ZEUS, Stage, day, everything, staged, text
 
-REPO, ZEUS = "octo/apollo", "octo/zeus"
 BOARD, NAME = "PVT_7", "octo/1"
-TOKEN = "ghp_very_secret"
-START = datetime(2026, 1, 5, 9, tzinfo=UTC)
 HOME = Home(7, REPO, REPO, {})
 USUAL = plan(BoardFields(), {})
 MINUTE = timedelta(minutes=1)
 ANA = User("ana", 11)
-
-
-def day(number: float) -> datetime:
-    return START + timedelta(days=number)
-
-
-def text(when: datetime) -> str:
-    return f"{when:%Y-%m-%dT%H:%M:%SZ}"
 
 
 # --- translation, by tables
@@ -302,17 +290,14 @@ def test_settings_that_make_no_sense_are_refused(wrong: Mapping[str, Any]) -> No
 
 
 @dataclass
-class World:
-    """Two repositories whose issues are planned on a board; the test moves the clock."""
+class World(github_stage.World):
+    """There are two repositories, whose issues are planned on a board."""
 
-    now: datetime = START + timedelta(days=30)
-    host: GitHubHost = field(init=False)
     board: Board = field(init=False)
-    id: int = field(init=False)
 
     def __post_init__(self) -> None:
-        self.host = GitHubHost(lambda: self.now, token=TOKEN)
-        self.id, self.other = (self.host.add_repository(name) for name in (REPO, ZEUS))
+        super().__post_init__()
+        self.other = self.host.add_repository(ZEUS)
         self.board = self.host.boards.add("octo", day(0))
 
     def issues(self, many: int, repo: str = REPO) -> list[Place]:
@@ -335,32 +320,14 @@ Connect = Callable[..., GitHubConnector]
 
 
 @pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path, list[ASGIApp]]]:
-    secret = tmp_path_factory.mktemp("secrets") / "token"
-    secret.write_text(TOKEN)
-    apps: list[ASGIApp] = []
-
-    async def switch(scope: Scope, receive: Receive, send: Send) -> None:
-        await apps[-1](scope, receive, send)
-
-    with serve(switch) as url:
-        yield url, secret, apps
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    with staged(tmp_path_factory.mktemp("secrets")) as found:
+        yield found
 
 
 @pytest.fixture
-def connect(stage: tuple[str, Path, list[ASGIApp]], world: World) -> Connect:
-    url, secret, apps = stage
-    apps.append(world.host.app)
-
-    def connect(**settings: Any) -> GitHubConnector:
-        given = {"name": "github", "url": url, "auth": {"token": {"file": secret}}, "boards": [NAME], **settings}
-        return GitHubConnector.connect(GitHubSettings.model_validate(given), lambda: world.now)
-
-    return connect
-
-
-def listed(connector: GitHubConnector, since: datetime | None = None, repo: str = REPO) -> dict[Ref, Read]:
-    return {read.ref: read for page in connector.changed(repo, since) for read in page}
+def connect(stage: Stage, world: World) -> Connect:
+    return lambda **settings: stage.connect(world.host.app, lambda: world.now, **{"boards": [NAME], **settings})
 
 
 def work(reads: Mapping[Ref, Read], number: int, world: World) -> WorkItem:
@@ -380,7 +347,7 @@ def plan_some(world: World) -> tuple[list[Place], str]:
 
 def test_what_is_on_a_board_is_read_with_the_issues(connect: Connect, world: World) -> None:
     _, sprint = plan_some(world)
-    reads = listed(connect())
+    reads = everything(connect())
     found = [work(reads, number, world) for number in (1, 2, 3, 4)]
     shown = [(each.status, each.status_category, each.sprint, each.due_date, each.estimate) for each in found]
     assert shown == [
@@ -398,7 +365,7 @@ def test_what_is_on_a_board_is_read_with_the_issues(connect: Connect, world: Wor
 @pytest.mark.parametrize("page_size", [1, 2, 100])
 def test_listed_swept_and_by_itself_it_is_the_same(connect: Connect, world: World, page_size: int) -> None:
     plan_some(world)
-    reads = listed(connect(page_size=page_size))
+    reads = everything(connect(page_size=page_size))
     marks = {mark.ref: mark.time for page in connect().sweep(REPO) for mark in page}
     assert marks == {ref: read.time for ref, read in reads.items()}
     assert {read.ref: read for read in connect().fetch(list(marks))} == reads
@@ -420,7 +387,7 @@ def test_issues_of_others_drafts_and_pull_requests_are_left_alone(connect: Conne
     for each, estimate in ((place, 1), (elsewhere, 2), ((REPO, pull), 3), (None, 4)):
         world.put(each, day(2), estimate=estimate)
     connector = connect()
-    reads = {**listed(connector), **listed(connector, repo=ZEUS)}
+    reads = {**everything(connector), **everything(connector, repo=ZEUS)}
     items = {ref.id: read.content for ref, read in reads.items() if isinstance(read.content, WorkItem)}
     assert {ident: each.estimate for ident, each in items.items()} == {f"{world.id}/1": 1000, f"{world.other}/1": 2000}
     assert all(read.content is not None for read in reads.values())
@@ -430,13 +397,13 @@ def test_issues_of_others_drafts_and_pull_requests_are_left_alone(connect: Conne
 def test_an_iteration_is_a_thing_of_each_repository_that_has_an_issue_there(connect: Connect, world: World) -> None:
     plan_some(world)
     connector = connect()
-    assert [ref for ref in listed(connector, repo=ZEUS) if ref.kind == "sprint"] == []
+    assert [ref for ref in everything(connector, repo=ZEUS) if ref.kind == "sprint"] == []
     (place,) = world.issues(1, ZEUS)
     world.put(place, world.now, estimate=1)
     world.now += PERIOD
     iteration = world.board.iterations[0].id
     for repo, ident in ((REPO, world.id), (ZEUS, world.other)):
-        refs = [ref for ref in listed(connector, repo=repo) if ref.kind == "sprint"]
+        refs = [ref for ref in everything(connector, repo=repo) if ref.kind == "sprint"]
         assert refs == [Ref("sprint", f"{ident}/{world.board.id}/{iteration}")]
         assert [read.content is not None for read in connector.fetch(refs)] == [True]
     gone = Ref("sprint", f"{world.id}/{world.board.id}/ffffffff")
@@ -445,7 +412,7 @@ def test_an_iteration_is_a_thing_of_each_repository_that_has_an_issue_there(conn
 
 def test_without_a_board_nothing_is_asked(connect: Connect, world: World) -> None:
     plan_some(world)
-    reads = listed(connect(boards=[]))
+    reads = everything(connect(boards=[]))
     assert work(reads, 1, world).due_date is None
     assert world.host.boards.asked == 0
 
@@ -454,10 +421,10 @@ def test_a_board_is_asked_for_now_and_then_only(connect: Connect, world: World) 
     plan_some(world)
     connector = connect()
     for _ in range(5):
-        listed(connector, world.now)
+        everything(connector, world.now)
         world.now += MINUTE
     assert world.host.boards.asked == 1
-    listed(connector, world.now)
+    everything(connector, world.now)
     assert world.host.boards.asked == 2
 
 
@@ -506,12 +473,12 @@ def test_the_next_look_sees_a_change_on_the_board(
 def test_what_left_the_board_is_seen_too(connect: Connect, world: World) -> None:
     places, _ = plan_some(world)
     connector = connect()
-    listed(connector)
+    everything(connector)
     world.host.boards.remove(world.board, places[0], world.now)
     world.now += PERIOD
-    found = listed(connector, world.now - MINUTE)
+    found = everything(connector, world.now - MINUTE)
     assert (work(found, 1, world).due_date, work(found, 1, world).untracked) == (None, ())
-    assert world.ref(1) not in listed(connector, world.now - MINUTE)
+    assert world.ref(1) not in everything(connector, world.now - MINUTE)
 
 
 def test_while_nobody_was_there_a_sweep_sees_what_left(connect: Connect, world: World) -> None:
@@ -531,13 +498,13 @@ def test_while_nobody_was_there_a_sweep_sees_what_left(connect: Connect, world: 
 def test_archived_items_keep_their_fields(connect: Connect, world: World) -> None:
     plan_some(world)
     world.board.items[0].archived = True
-    assert work(listed(connect()), 1, world).estimate == 3000
+    assert work(everything(connect()), 1, world).estimate == 3000
 
 
 def test_a_card_that_cannot_be_read_costs_only_its_issue(connect: Connect, world: World) -> None:
     places, _ = plan_some(world)
     world.put(places[0], day(3), estimate="three")
-    reads = listed(connect())
+    reads = everything(connect())
     assert (reads[world.ref(1)].problem or "").startswith("card.estimate.number: ")
     assert work(reads, 2, world).status == "In Progress"
 
@@ -547,9 +514,9 @@ def test_of_several_boards_the_first_counts(connect: Connect, world: World) -> N
     second = world.host.boards.add("octo", day(0))
     for place in (places[0], places[3]):
         world.host.boards.put(second, place, day(3), estimate=13)
-    reads = listed(connect(boards=[NAME, "octo/2"]))
+    reads = everything(connect(boards=[NAME, "octo/2"]))
     assert [work(reads, number, world).estimate for number in (1, 4)] == [3000, 13000]
-    reads = listed(connect(boards=["octo/2", NAME]))
+    reads = everything(connect(boards=["octo/2", NAME]))
     assert [work(reads, number, world).estimate for number in (1, 4)] == [13000, 13000]
 
 
@@ -560,7 +527,7 @@ def test_a_board_of_several_pages_is_read_whole(connect: Connect, world: World) 
     places = world.issues(120)
     for number, place in enumerate(places):
         world.put(place, day(20), estimate=number)
-    reads = listed(connect())
+    reads = everything(connect())
     assert [work(reads, number + 1, world).estimate for number in range(120)] == [1000 * n for n in range(120)]
 
 
@@ -570,7 +537,7 @@ def test_an_item_that_slips_from_page_to_page_while_they_are_read_is_not_lost(
     for place in world.issues(60):
         world.put(place, day(20), estimate=1)
     connector = connect()
-    assert work(listed(connector), 55, world).estimate == 1000
+    assert work(everything(connector), 55, world).estimate == 1000
     world.now += PERIOD
     answer, asked = world.host.boards.answer, iter(range(99))
 
@@ -580,7 +547,7 @@ def test_an_item_that_slips_from_page_to_page_while_they_are_read_is_not_lost(
         return answer(*given)
 
     monkeypatch.setattr(type(world.host.boards), "answer", lambda _, *given: slip(*given))
-    assert world.ref(55) not in listed(connector, world.now - MINUTE)
+    assert world.ref(55) not in everything(connector, world.now - MINUTE)
     assert next(asked) == 4
     assert [work({read.ref: read}, 55, world).estimate for read in connector.fetch([world.ref(55)])] == [1000]
 
@@ -590,7 +557,7 @@ def test_a_board_is_bounded(connect: Connect, world: World, monkeypatch: pytest.
     for place in world.issues(51):
         world.put(place, day(20), estimate=1)
     with pytest.raises(Withheld, match="board octo/1 has more than 50 items; delete those"):
-        listed(connect())
+        everything(connect())
 
 
 # --- what goes wrong
@@ -600,7 +567,7 @@ def test_a_board_is_bounded(connect: Connect, world: World, monkeypatch: pytest.
 def test_a_right_that_is_lost_leaves_what_was_known_and_is_said(connect: Connect, world: World, refused: Any) -> None:
     places, _ = plan_some(world)
     connector = connect()
-    listed(connector)
+    everything(connector)
     world.host.boards.refused = refused
     world.now += PERIOD
     world.host.rename(REPO, 1, world.now, "Login")
@@ -619,7 +586,7 @@ def test_a_right_that_is_lost_leaves_what_was_known_and_is_said(connect: Connect
     world.host.boards.refused = ""
     world.put(places[0], world.now, estimate=5)
     world.now += PERIOD
-    assert work(listed(connector, world.now - 2 * PERIOD), 1, world).estimate == 5000
+    assert work(everything(connector, world.now - 2 * PERIOD), 1, world).estimate == 5000
 
 
 @pytest.mark.parametrize("refused", ["NOT_FOUND", "FORBIDDEN", "INSUFFICIENT_SCOPES"])
@@ -628,7 +595,7 @@ def test_where_nothing_was_known_before_nothing_loses_its_dates(connect: Connect
     world.host.boards.refused = refused
     said = "let the token read Projects"
     for act in (
-        listed,
+        everything,
         lambda connector: list(connector.sweep(REPO)),
         lambda connector: list(connector.fetch([world.ref(1)])),
     ):
@@ -644,30 +611,30 @@ def test_trouble_at_first_is_worth_another_try(connect: Connect, world: World, t
     plan_some(world)
     world.host.boards.refused = trouble
     with pytest.raises(Retryable, match=f"GitHub did not tell of board octo/1: {trouble}") as caught:
-        listed(connect())
+        everything(connect())
     assert caught.value.after is None
 
 
 def test_trouble_later_is_said_once_it_lasts(connect: Connect, world: World) -> None:
     plan_some(world)
     connector = connect()
-    listed(connector)
+    everything(connector)
     world.host.boards.refused = "SOMETHING"
     world.now += PERIOD
-    listed(connector, world.now)
+    everything(connector, world.now)
     world.now += STALE
     with pytest.raises(Withheld, match="GitHub did not tell of board octo/1: SOMETHING"):
-        listed(connector, world.now)
+        everything(connector, world.now)
 
 
 def test_github_may_want_to_be_left_alone(connect: Connect, world: World) -> None:
     plan_some(world)
     connector = connect()
-    listed(connector)
+    everything(connector)
     world.now += PERIOD
     world.host.fail("too_many", after=2)  # the repository and its milestones are asked for before
     with pytest.raises(Retryable) as caught:
-        listed(connector, world.now)
+        everything(connector, world.now)
     assert caught.value.after == 7
 
 
@@ -675,13 +642,13 @@ def test_wrong_credentials_are_fatal(connect: Connect, world: World) -> None:
     plan_some(world)
     world.host.token = "another"
     with pytest.raises(Fatal):
-        listed(connect())
+        everything(connect())
 
 
 def test_an_older_host_keeps_no_history(connect: Connect, world: World) -> None:
     plan_some(world)
     world.host.boards.known = False
-    reads = listed(connect())
+    reads = everything(connect())
     found = work(reads, 2, world)
     assert (found.status, found.untracked[:2]) == ("In Progress", ("status", "status_category"))
 
@@ -692,7 +659,7 @@ def test_a_host_that_forgets_events_costs_the_history_of_a_status_only(connect: 
     world.host.assign(REPO, 2, day(3), ANA)
     world.host.close(REPO, 2, day(4))
     world.put(places[1], day(4), status="Done")
-    found = work(listed(connect()), 2, world)
+    found = work(everything(connect()), 2, world)
     assert (found.status, found.status_category, found.untracked) == (
         "closed", "done", ("due_date", "estimate", "sprint"),
     )  # fmt: skip

@@ -3,38 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from connectors import github_bulk, github_things
-from connectors.base import Read, Ref, SecretRef
-from connectors.github import GitHubAuth, GitHubConnector, GitHubSettings
+from connectors.base import Read, Ref
+from connectors.github import GitHubConnector
 from connectors.github_things import Home, Parts, read_thing
 from connectors.pump import Pump
 from connectors.testing import MemoryBus, MemoryLedger
 from pmsync.core.events import KINDS, Link, Project, Snapshot, Synced, Thing, WorkItem
 from pmsync.core.project import ProjectState, view
-from pmsync.standins.github import GitHubHost
 from pmsync.standins.github_links import Place
-from pmsync.standins.server import serve
+from tests.connectors import github_stage
+from tests.connectors.github_stage import REPO, START, ZEUS, day, everything, staged, text
 
-REPO, ZEUS = "octo/apollo", "octo/zeus"
-TOKEN = "ghp_very_secret"
-START = datetime(2026, 1, 5, 9, tzinfo=UTC)
 HOME = Home(7, REPO, REPO, {})
 API = "https://api.github.com/repos"
-
-
-def day(number: float) -> datetime:
-    return START + timedelta(days=number)
-
-
-def text(when: datetime) -> str:
-    return f"{when:%Y-%m-%dT%H:%M:%SZ}"
 
 
 # --- translation, by tables
@@ -196,17 +184,12 @@ def test_many_links_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- over HTTP
 
 
-@dataclass
-class World:
-    """Two repositories of a host whose clock the test moves."""
-
-    now: datetime = START + timedelta(days=30)
-    host: GitHubHost = field(init=False)
-    id: int = field(init=False)
+class World(github_stage.World):
+    """There are two repositories."""
 
     def __post_init__(self) -> None:
-        self.host = GitHubHost(lambda: self.now, token=TOKEN)
-        self.id, _ = (self.host.add_repository(name) for name in (REPO, ZEUS))
+        super().__post_init__()
+        self.host.add_repository(ZEUS)
 
     def issues(self, many: int, repo: str = REPO) -> list[Place]:
         """So many, an hour apart."""
@@ -226,25 +209,8 @@ Connect = Callable[..., GitHubConnector]
 
 @pytest.fixture(scope="module")
 def connect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connect]:
-    secret = tmp_path_factory.mktemp("secrets") / "token"
-    secret.write_text(TOKEN)
-    apps: list[ASGIApp] = []
-
-    async def switch(scope: Scope, receive: Receive, send: Send) -> None:
-        await apps[-1](scope, receive, send)
-
-    with serve(switch) as url:
-
-        def connect(app: ASGIApp) -> GitHubConnector:
-            apps.append(app)
-            auth = GitHubAuth(token=SecretRef(file=secret))
-            return GitHubConnector.connect(GitHubSettings(name="github", url=url, auth=auth), lambda: day(30))
-
-        yield connect
-
-
-def listed(connector: GitHubConnector, since: datetime | None = None) -> dict[Ref, Read]:
-    return {read.ref: read for page in connector.changed(REPO, since) for read in page}
+    with staged(tmp_path_factory.mktemp("secrets")) as stage:
+        yield lambda app: stage.connect(app, lambda: day(30))
 
 
 def by_itself(connector: GitHubConnector) -> dict[Ref, Read]:
@@ -283,7 +249,7 @@ def link(world: World, places: Sequence[Place]) -> dict[int, tuple[str | None, l
 def test_listed_and_by_itself_in_bulk_or_not_it_is_the_same(connect: Connect, world: World, many: int) -> None:
     expected = link(world, world.issues(many))
     connector = connect(world.host.app)
-    found = listed(connector)
+    found = everything(connector)
     assert world.asked(f"/{world.id}/issues/events") == (many > github_bulk.MANY)
     assert told(found) == expected
     assert found == by_itself(connector)
@@ -291,7 +257,7 @@ def test_listed_and_by_itself_in_bulk_or_not_it_is_the_same(connect: Connect, wo
 
 def test_only_where_there_is_something_to_ask_it_is_asked(connect: Connect, world: World) -> None:
     link(world, world.issues(6))
-    listed(connect(world.host.app))
+    everything(connect(world.host.app))
     assert world.asked("/dependencies/blocked_by") == 1
 
 
@@ -299,7 +265,7 @@ def test_an_older_host_tells_of_no_links(connect: Connect, world: World) -> None
     world.host.links.known = False
     link(world, world.issues(5))
     connector = connect(world.host.app)
-    found = listed(connector)
+    found = everything(connector)
     assert (told(found), len(found)) == ({}, 5)
     assert found == by_itself(connector)
     assert world.asked("/dependencies/blocked_by") == 0
@@ -316,7 +282,7 @@ def test_a_list_that_is_not_to_be_had_costs_nothing_else(connect: Connect, world
         world.host.links.known = known
 
     connector = connect(without)
-    found = listed(connector)
+    found = everything(connector)
     assert told(found) == expected
     assert found == by_itself(connector)
     assert {request.status for request in world.host.requests if request.path.endswith("/blocked_by")} == {404}
@@ -390,7 +356,7 @@ def test_no_link_is_lost_by_who_is_killed_between_two_pages(connect: Connect, wo
 
 def test_from_the_beginning_no_event_is_looked_at(connect: Connect, world: World) -> None:
     link(world, world.issues(5))
-    listed(connect(world.host.app))
+    everything(connect(world.host.app))
     assert world.asked(f"/{world.id}/issues/events") == 0
 
 

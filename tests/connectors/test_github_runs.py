@@ -4,41 +4,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from connectors import github_runs
-from connectors.base import Mark, Read, Ref, Retryable, SecretRef, Withheld
-from connectors.github import GitHubAuth, GitHubConnector, GitHubSettings
+from connectors.base import Mark, Read, Ref, Retryable, Withheld
+from connectors.github import GitHubConnector
 from connectors.github_runs import EARLIEST, is_ours, kept, read_run, translate_run
 from connectors.github_things import Home
 from connectors.pump import Pump
 from connectors.testing import MemoryBus, MemoryLedger
 from pmsync.core.events import Snapshot, Tombstone, WorkflowRun
 from pmsync.reconcile import reconcile
-from pmsync.standins.github import GitHubHost
 from pmsync.standins.github_runs import Runs
-from pmsync.standins.server import serve
+from tests.connectors import github_stage
+from tests.connectors.github_stage import REPO, START, asked, day, everything, staged, sync, text
 
 REAL = Path(__file__).parents[2].parent / "shared/data/octokit-webhooks/payload-examples/workflow_run"
-REPO = "octo/apollo"
-TOKEN = "ghp_very_secret"
-START = datetime(2026, 1, 5, 9, tzinfo=UTC)
 HOME = Home(7, REPO, REPO, {}, "main")
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
-
-
-def day(number: float) -> datetime:
-    return START + timedelta(days=number)
-
-
-def text(when: datetime) -> str:
-    return f"{when:%Y-%m-%dT%H:%M:%SZ}"
 
 
 # --- translation, by tables
@@ -183,17 +170,12 @@ def test_real_runs_are_read() -> None:
 # --- over HTTP
 
 
-@dataclass
-class World:
-    """A host whose clock the test moves."""
-
-    now: datetime = START + timedelta(days=20)
-    host: GitHubHost = field(init=False)
-    id: int = field(init=False)
+class World(github_stage.World):
+    """Its repository has runs of workflows."""
 
     def __post_init__(self) -> None:
-        self.host = GitHubHost(lambda: self.now, token=TOKEN)
-        self.id = self.host.add_repository(REPO)
+        super().__post_init__()
+        self.now = day(20)
 
     @property
     def runs(self) -> Runs:
@@ -214,30 +196,16 @@ def world() -> World:
 
 @pytest.fixture(scope="module")
 def connect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., GitHubConnector]]:
-    secret = tmp_path_factory.mktemp("secrets") / "token"
-    secret.write_text(TOKEN)
-    apps: list[ASGIApp] = []
-
-    async def switch(scope: Scope, receive: Receive, send: Send) -> None:
-        await apps[-1](scope, receive, send)
-
-    with serve(switch) as url:
+    with staged(tmp_path_factory.mktemp("secrets")) as stage:
 
         def connect(world: World, **values: Any) -> GitHubConnector:
-            apps.append(world.host.app)
-            auth = GitHubAuth(token=SecretRef(file=Path(secret)))
-            settings = GitHubSettings(name="github", url=url, auth=auth, **values)
             # A clock of our own that is wrong: the window is that of GitHub's.
-            return GitHubConnector.connect(settings, lambda: world.now + timedelta(days=900))
+            return stage.connect(world.host.app, lambda: world.now + timedelta(days=900), **values)
 
         yield connect
 
 
 Connect = Callable[..., GitHubConnector]
-
-
-def everything(connector: GitHubConnector, since: datetime | None = None) -> dict[Ref, Read]:
-    return {read.ref: read for page in connector.changed(REPO, since) for read in page}
 
 
 def marks(connector: GitHubConnector) -> list[Mark]:
@@ -248,28 +216,12 @@ def pump_of(connector: GitHubConnector, world: World) -> Pump:
     return Pump(connector, MemoryLedger(), MemoryBus(), lambda: world.now, "reader")
 
 
-def sync(
-    pump: Pump, world: World, *, sweep: bool = False, after: timedelta = MINUTE
-) -> list[tuple[type[Snapshot | Tombstone], Ref]]:
-    """Some time passes and a round is made; what it published but for *synced*."""
-    assert isinstance(pump.bus, MemoryBus)
-    world.now += after
-    before = len(pump.bus.events)
-    pump.sync({REPO: {"apollo": 1}}, timedelta(0) if sweep else timedelta(days=900))
-    told = [event for event in pump.bus.events[before:] if isinstance(event, Snapshot | Tombstone)]
-    return [(type(event), Ref(*event.thing[1:])) for event in told if event.thing.kind != "synced"]
-
-
 def told(pump: Pump, ref: Ref) -> WorkflowRun:
     """What was last published of a run."""
     assert isinstance(pump.bus, MemoryBus)
     found = [event.content for event in pump.bus.events if isinstance(event, Snapshot) and event.thing[1:] == ref]
     assert isinstance(found[-1], WorkflowRun)
     return found[-1]
-
-
-def asked(world: World, since: int = 0) -> list[str]:
-    return [request.path.removeprefix(f"/repositories/{world.id}") for request in world.host.requests[since:]]
 
 
 def test_a_full_read(connect: Connect, world: World) -> None:

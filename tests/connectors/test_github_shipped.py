@@ -4,40 +4,27 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from connectors import github_beside, github_shipped
-from connectors.base import Mark, Partial, Read, Ref, Retryable, SecretRef, Withheld
-from connectors.github import GitHubAuth, GitHubConnector, GitHubSettings
+from connectors.base import Mark, Partial, Ref, Retryable, Withheld
+from connectors.github import GitHubConnector
 from connectors.github_shipped import kept, read_deployment, read_release, translate_deployment, translate_release
 from connectors.github_things import Home
 from connectors.pump import Pump
 from connectors.testing import MemoryBus, MemoryLedger
 from pmsync.core.events import Deployment, Release, Snapshot, Tombstone
 from pmsync.reconcile import reconcile
-from pmsync.standins.github import GitHubHost, User
+from pmsync.standins.github import User
 from pmsync.standins.github_shipped import Shipped
-from pmsync.standins.server import serve
+from tests.connectors import github_stage
+from tests.connectors.github_stage import REPO, asked, day, everything, staged, sync, text
 
-REPO = "octo/apollo"
-TOKEN = "ghp_very_secret"
-START = datetime(2026, 1, 5, 9, tzinfo=UTC)
 HOME = Home(7, REPO, REPO, {})
 ANN = User("ann", 11)
-
-
-def day(number: float) -> datetime:
-    return START + timedelta(days=number)
-
-
-def text(when: datetime) -> str:
-    return f"{when:%Y-%m-%dT%H:%M:%SZ}"
 
 
 # --- translation, by tables
@@ -173,17 +160,8 @@ def test_no_answer_is_too_strange_to_read(thing: Any) -> None:
 # --- over HTTP
 
 
-@dataclass
-class World:
-    """A host whose clock the test moves."""
-
-    now: datetime = START + timedelta(days=30)
-    host: GitHubHost = field(init=False)
-    id: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.host = GitHubHost(lambda: self.now, token=TOKEN)
-        self.id = self.host.add_repository(REPO)
+class World(github_stage.World):
+    """Its repository ships."""
 
     @property
     def shipped(self) -> Shipped:
@@ -207,20 +185,10 @@ def world() -> World:
 
 @pytest.fixture(scope="module")
 def connect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., GitHubConnector]]:
-    secret = tmp_path_factory.mktemp("secrets") / "token"
-    secret.write_text(TOKEN)
-    apps: list[ASGIApp] = []
-
-    async def switch(scope: Scope, receive: Receive, send: Send) -> None:
-        await apps[-1](scope, receive, send)
-
-    with serve(switch) as url:
+    with staged(tmp_path_factory.mktemp("secrets")) as stage:
 
         def connect(world: World, page_size: int = 100) -> GitHubConnector:
-            apps.append(world.host.app)
-            auth = GitHubAuth(token=SecretRef(file=Path(secret)))
-            settings = GitHubSettings(name="github", url=url, auth=auth, page_size=page_size)
-            return GitHubConnector.connect(settings, lambda: world.now)
+            return stage.connect(world.host.app, lambda: world.now, page_size=page_size)
 
         yield connect
 
@@ -237,23 +205,9 @@ def _short(ref: Ref) -> str:
     return f"{ref.kind[0]}{ref.id.partition('/')[2]}"
 
 
-def everything(connector: GitHubConnector, since: datetime | None = None) -> dict[Ref, Read]:
-    return {read.ref: read for page in connector.changed(REPO, since) for read in page}
-
-
 def pump_of(connector: GitHubConnector, world: World) -> tuple[Pump, MemoryBus]:
     bus = MemoryBus()
     return Pump(connector, MemoryLedger(), bus, lambda: world.now, "reader"), bus
-
-
-def sync(pump: Pump, world: World, *, sweep: bool = False) -> list[tuple[type, Ref]]:
-    """A minute passes and a round is made; what it published but for *synced*."""
-    assert isinstance(pump.bus, MemoryBus)
-    world.now += timedelta(minutes=1)
-    before = len(pump.bus.events)
-    pump.sync({REPO: {"apollo": 1}}, timedelta(0) if sweep else timedelta(days=9))
-    told = [event for event in pump.bus.events[before:] if isinstance(event, Snapshot | Tombstone)]
-    return [(type(event), Ref(*event.thing[1:])) for event in told if event.thing.kind != "synced"]
 
 
 def state_of(pump: Pump, ref: Ref) -> str:
@@ -261,10 +215,6 @@ def state_of(pump: Pump, ref: Ref) -> str:
     told = [event.content for event in pump.bus.events if isinstance(event, Snapshot) and event.thing[1:] == ref]
     assert isinstance(told[-1], Deployment)
     return told[-1].state
-
-
-def asked(world: World, since: int = 0) -> list[str]:
-    return [request.path.removeprefix(f"/repositories/{world.id}") for request in world.host.requests[since:]]
 
 
 def test_a_full_read(connect: Connect, world: World) -> None:
