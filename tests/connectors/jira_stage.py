@@ -6,6 +6,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from connectors import jira_tokens
 from connectors.jira_consent import Kept
 from pmsync.standins.atlassian import ACCESS_SECONDS, Atlassian
 from pmsync.standins.jira import JiraSite
@@ -30,6 +33,12 @@ class Stage:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         await self.site.app(scope, receive, send)
+
+
+def lead_to(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    """Atlassian is at this address now."""
+    for name, path in (("GATEWAY", ""), ("TOKENS", "/oauth/token"), ("AUTHORIZE", "/authorize")):
+        monkeypatch.setattr(jira_tokens, name, f"{url}{path}")
 
 
 def keep_consent(path: Path, atlassian: Atlassian, now: datetime, *scopes: str) -> None:

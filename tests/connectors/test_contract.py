@@ -11,7 +11,7 @@ from typing import Any, cast
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from connectors import calendar, github, github_client, google_calendar, grants, jira, jira_client, jira_tokens, ways
+from connectors import calendar, github, github_client, google_calendar, grants, jira, jira_client, ways
 from connectors.base import Connector, Ref
 from pmsync.standins.atlassian import CLIENT_ID, Atlassian
 from pmsync.standins.calendar import CalendarHost
@@ -21,7 +21,7 @@ from pmsync.standins.jira import TRUNCATED, JiraSite, StandinStatus
 from pmsync.standins.jira import Fault as JiraFault
 from tests.connectors.google_standin import API, ROBOT, GoogleHost, new_key, refusal
 from tests.connectors.jira_data_center_standin import JiraServer
-from tests.connectors.jira_stage import keep_consent
+from tests.connectors.jira_stage import keep_consent, lead_to
 from tests.connectors.served import IMPATIENT, TOKEN, Served
 
 
@@ -94,8 +94,7 @@ class TestJiraByConsent(TestJira):
     def build(self) -> ASGIApp:
         super().build()
         self.atlassian = Atlassian(lambda: self.time, self.site, secret=TOKEN)
-        for name, address in (("GATEWAY", ""), ("TOKENS", "/oauth/token")):
-            self.monkeypatch.setattr(jira_tokens, name, self.stage.url + address)
+        lead_to(self.monkeypatch, self.stage.url)
         keep_consent(self.folder / "consent", self.atlassian, self.time)
         return self.atlassian.app
 

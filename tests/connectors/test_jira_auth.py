@@ -15,10 +15,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from connectors import jira_tokens
 from connectors.base import ConnectorError, Fatal, Retryable
 from connectors.jira import JiraConnector, JiraSettings
 from pmsync.standins.server import serve
+from tests.connectors.jira_stage import lead_to
 
 SECRET = "a-secret-that-nobody-may-see"
 T0 = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
@@ -64,8 +64,7 @@ class Atlassian:
 def atlassian(monkeypatch: pytest.MonkeyPatch) -> Iterator[Atlassian]:
     host = Atlassian()
     with serve(host.app) as url:
-        monkeypatch.setattr(jira_tokens, "GATEWAY", url)
-        monkeypatch.setattr(jira_tokens, "TOKENS", f"{url}/oauth/token")
+        lead_to(monkeypatch, url)
         yield host
 
 

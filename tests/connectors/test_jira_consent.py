@@ -21,7 +21,7 @@ from connectors.jira_tokens import Site
 from pmsync.standins.atlassian import CLIENT_ID, CLIENT_SECRET, Atlassian
 from pmsync.standins.jira import Fault, JiraSite
 from pmsync.standins.server import serve
-from tests.connectors.jira_stage import T0, keep_consent
+from tests.connectors.jira_stage import T0, keep_consent, lead_to
 
 NOTHING_SECRET = ("standin-access", "standin-refresh", CLIENT_SECRET)
 
@@ -59,8 +59,7 @@ class World:
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     world = World(tmp_path)
     with serve(world.atlassian.app) as url:
-        monkeypatch.setattr(jira_tokens, "GATEWAY", url)
-        monkeypatch.setattr(jira_tokens, "TOKENS", f"{url}/oauth/token")
+        lead_to(monkeypatch, url)
         yield world
 
 

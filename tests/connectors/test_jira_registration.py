@@ -12,7 +12,6 @@ import pytest
 import requests
 from starlette.applications import Starlette
 
-from connectors import jira_tokens
 from connectors.base import ConnectorError, Fatal, Ref, Registering, Retryable
 from connectors.jira import JiraConnector, JiraSettings
 from connectors.jira_dynamic import EVENTS, Hook, Plan, Wanted, plan, projects
@@ -23,7 +22,7 @@ from pmsync.standins.jira import Fault, JiraSite
 from pmsync.standins.jira_hooks import DynamicHook
 from pmsync.standins.server import serve
 from pmsync.web.intake import hooks, intake_routes
-from tests.connectors.jira_stage import T0, keep_consent
+from tests.connectors.jira_stage import T0, keep_consent, lead_to
 
 BASE = "https://pmsync.example.com"
 TOKEN = "a-token-that-nobody-may-see"
@@ -151,8 +150,7 @@ class World:
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     world = World(tmp_path)
     with serve(world.atlassian.app) as url:
-        monkeypatch.setattr(jira_tokens, "GATEWAY", url)
-        monkeypatch.setattr(jira_tokens, "TOKENS", f"{url}/oauth/token")
+        lead_to(monkeypatch, url)
         yield world
 
 

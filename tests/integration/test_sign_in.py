@@ -16,13 +16,13 @@ import click
 import pytest
 import requests
 
-from connectors import jira_tokens
 from connectors.base import Fatal
 from pmsync import cli
 from pmsync.sign_in import code_of, listening
 from pmsync.standins.atlassian import CLIENT_ID, CLIENT_SECRET, SCOPES, Atlassian
 from pmsync.standins.jira import JiraSite
 from pmsync.standins.server import serve
+from tests.connectors.jira_stage import lead_to
 from tests.integration.commands import Folder, Said
 
 URL = "https://acme.atlassian.net"
@@ -92,9 +92,7 @@ class World:
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[World]:
     world = World(Folder(tmp_path, monkeypatch, capsys), monkeypatch)
     with serve(world.atlassian.app) as url:
-        monkeypatch.setattr(jira_tokens, "GATEWAY", url)
-        monkeypatch.setattr(jira_tokens, "TOKENS", f"{url}/oauth/token")
-        monkeypatch.setattr(jira_tokens, "AUTHORIZE", f"{url}/authorize")
+        lead_to(monkeypatch, url)
         yield world
 
 
