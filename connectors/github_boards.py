@@ -43,6 +43,8 @@ STALE = timedelta(hours=1)
 """How old it may become, while GitHub fails, before that is said."""
 MOST_PAGES = 200
 MAX_READINGS = 3
+AT_ONCE = 200
+"""Issues with changed cards that one listing reads, each with requests of its own; the next one goes on with the rest."""
 BOARDED = frozenset({"work_item", "sprint"})
 """The kinds of things that boards have a say in."""
 _REFUSALS = frozenset({"NOT_FOUND", "FORBIDDEN", "INSUFFICIENT_SCOPES"})
@@ -199,17 +201,19 @@ class Boards:
         of = {
             number: card for board in reversed(self._boards()) for number, card in board.cards.get(home.id, {}).items()
         }
+        differing = self._differing.get(home.id, set())
         new = [
             Telling(card.at, number, card.stamp)
             for number, card in of.items()
-            if card.at >= since.replace(microsecond=0)
+            if card.at >= since.replace(microsecond=0) and number not in differing
         ]
-        others = self._differing.get(home.id, set()) - {each.number for each in new}
-        return [*new, *(Telling(_BEGINNING, number, f"board's {number}") for number in others)]
+        # By a name of their own: that its stamp was taken says nothing of a card that changed without it.
+        return [*new, *(Telling(_BEGINNING, number, f"board's {number}") for number in self.differing(home))]
 
     def differing(self, home: Home) -> Collection[int]:
-        """The issues whose cards are not what they were when they were handed on."""
-        return frozenset(self._differing.get(home.id, ()))
+        """The issues whose cards are not what they were when they were handed on; as many as are read at a time, since the name
+        of a column changes thousands."""
+        return sorted(self._differing.get(home.id, ()))[:AT_ONCE]
 
     def handed_on(self, home: Home, numbers: Collection[int]) -> None:
         """These were read since."""

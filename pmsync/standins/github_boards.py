@@ -121,6 +121,12 @@ class Boards:
         """The item is deleted, and its issue is not."""
         next(each for each in board.items if each.of == self.find(place) and each.gone_at is None).gone_at = second(at)
 
+    def rename_option(self, board: Board, old: str, new: str) -> None:
+        """A status is called otherwise from now on, as of any instant; no item's time moves by it."""
+        board.options[board.options.index(old)] = new
+        for item in board.items:
+            item.states = [(at, {k: new if v == old else v for k, v in shown.items()}) for at, shown in item.states]
+
     # --- answering
 
     def answer(self, asked: Mapping[str, Any], now: datetime) -> dict[str, Any] | None:

@@ -470,6 +470,32 @@ def test_the_next_look_sees_a_change_on_the_board(
     assert len(bus.events) == before + 1
 
 
+@pytest.mark.parametrize("at_once", [1, 2, 200])
+def test_who_renames_a_status_changes_every_card_and_the_time_of_none(
+    connect: Connect, world: World, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr(github_boards, "AT_ONCE", at_once)
+    for number, place in enumerate(world.issues(5)):
+        world.put(place, day(1 + number / 1440), status="Todo")
+    bus = MemoryBus()
+    pump = Pump(connect(), MemoryLedger(), bus, lambda: world.now, "reader")
+
+    def told() -> list[str]:
+        """The issues that a round told of, and what their status is."""
+        before = len(bus.events)
+        world.now += PERIOD
+        pump.sync({REPO: {"apollo": 1}}, timedelta(days=9))
+        found = [each.content for each in bus.events[before:] if isinstance(each, Snapshot)]
+        return [f"{each.key[-1]} {each.status}" for each in found if isinstance(each, WorkItem)]
+
+    assert sorted(told()) == [f"{n} Todo" for n in range(1, 6)]
+    assert [told(), told()] == [[], []]
+    world.host.boards.rename_option(world.board, "Todo", "Planned")
+    rounds = [told() for _ in range(6)]
+    assert sorted(sum(rounds, [])) == [f"{n} Planned" for n in range(1, 6)]
+    assert max(map(len, rounds)) == min(at_once, 5)
+
+
 def test_what_left_the_board_is_seen_too(connect: Connect, world: World) -> None:
     places, _ = plan_some(world)
     connector = connect()
