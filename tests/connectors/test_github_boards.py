@@ -492,7 +492,7 @@ def test_who_renames_a_status_changes_every_card_and_the_time_of_none(
     assert [told(), told()] == [[], []]
     world.host.boards.rename_option(world.board, "Todo", "Planned")
     rounds = [told() for _ in range(6)]
-    assert sorted(sum(rounds, [])) == [f"{n} Planned" for n in range(1, 6)]
+    assert sorted(each for found in rounds for each in found) == [f"{n} Planned" for n in range(1, 6)]
     assert max(map(len, rounds)) == min(at_once, 5)
 
 
