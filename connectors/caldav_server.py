@@ -102,6 +102,8 @@ class Listing:
     gone: set[str] = field(default_factory=set)
     astray: set[str] = field(default_factory=set)
     token: str = ""
+    found: bool = False
+    """Whether the calendar itself is in it, which a plain list is not whole without (RFC 4918, 9.1)."""
 
     def add(self, url: str, page: Multistatus) -> bool:
         """Take a page of it in; whether the server has more."""
@@ -110,8 +112,10 @@ class Listing:
             path = path_of(response.href, url)
             if response.status == CUT_OFF:
                 more = True
-            elif path is not None and (path.rstrip("/") == here.rstrip("/") or path.endswith("/")):
-                continue  # the calendar itself, which some servers list too, or a folder in it
+            elif path is not None and path.rstrip("/") == here.rstrip("/"):
+                self.found = response.status // 100 == 2
+            elif path is not None and path.endswith("/"):
+                continue  # a folder in it
             elif path is None or not is_within(path, here):
                 self.astray.add(response.href)
             elif response.has_kind(f"{D}collection"):
@@ -180,6 +184,10 @@ class Server:
         if listing.add(answer.url, self._read(container, answer)):
             raise Withheld(
                 f"{container}: the server lists only a part of the calendar, and says no more; is it too large?"
+            )
+        if not listing.found:
+            raise Retryable(
+                f"{container}: what the server lists is not a whole calendar: it leaves the calendar itself out"
             )
         _bounded(container, listing)
         return listing

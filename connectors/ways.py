@@ -25,6 +25,8 @@ from connectors.guard import GuardedAdapter
 MAX_BYTES = 10 * 1024 * 1024
 CHUNK = 64 * 1024
 MAX_REDIRECTS = 3
+MOST_SKEW = timedelta(days=1)
+"""A server whose clock differs by more does not know what time it is."""
 CONNECT_SECONDS, READ_SECONDS, TOTAL_SECONDS = 5.0, 30.0, 60.0
 
 Auth = Callable[[requests.PreparedRequest], requests.PreparedRequest]
@@ -88,9 +90,11 @@ class Ways:
         """The answer to a request; `home` is the address in the configuration. Its body is read if its status is `wanted`."""
         try:
             with self._follow(asked, home, auth) as response:
-                self._notice(response)
                 status, url = response.status_code, response.url
-                if status in {401, 403} and not is_same_place(url, home):
+                at_home = is_same_place(url, home)
+                if at_home:
+                    self._notice(response)
+                if status in {401, 403} and not at_home:
                     raise Withheld(
                         f"{container}: {urlsplit(url).hostname} wants credentials, which only the host under {self.setting} "
                         f"is given; if it is meant, write its address under {self.setting}"
@@ -128,7 +132,7 @@ class Ways:
 
     def _notice(self, response: requests.Response) -> None:
         stated = http_date(response.headers.get("Date"))
-        if stated is not None:
+        if stated is not None and abs(stated - self.clock()) <= MOST_SKEW:
             self.skew = stated - self.clock()
 
 
@@ -149,11 +153,16 @@ def led(here: str, location: str, setting: str) -> str:
 def is_same_place(url: str, home: str) -> bool:
     """Whether it is the same host at the same port, or at that of https where http was configured."""
     try:
-        here, there = urlsplit(url), urlsplit(home)
+        here, there = urlsplit(_dialled(url)), urlsplit(_dialled(home))
         ports = _port(there), _port(here)
     except ValueError:
         return False
     return here.hostname == there.hostname and (ports[0] == ports[1] or (ports == (80, 443) and here.scheme == "https"))
+
+
+def _dialled(url: str) -> str:
+    """An address as requests connects to it: of one with a backslash urlsplit would read another host."""
+    return str(requests.Request("GET", url).prepare().url)
 
 
 def _port(parts: SplitResult) -> int | None:

@@ -1997,6 +1997,20 @@ FAULTS = (
         GOOGLE,
     ),
     Fault(
+        "guard: an address is judged by another reading than it is connected to",
+        "connectors/ways.py",
+        '    return str(requests.Request("GET", url).prepare().url)\n',
+        "    return url\n",
+        "tests/connectors/test_calendar.py -k two_ways",
+    ),
+    Fault(
+        "a list that does not hold the calendar itself is taken for a whole one",
+        "connectors/caldav_server.py",
+        "        if not listing.found:\n",
+        "        if False:\n",
+        CALDAV,
+    ),
+    Fault(
         "a list of changes is taken for a whole one",
         "connectors/caldav.py",
         "left = self.entries.keys() - listing.entries.keys() if whole else listing.gone",

@@ -716,6 +716,19 @@ def test_a_whole_list_that_is_cut_off_deletes_nothing(world: World) -> None:
     assert len(everything(connector)) == 3
 
 
+@pytest.mark.parametrize("rows", [[], ["HTTP/1.1 503 Service Unavailable"]], ids=["nothing", "a failure"])
+@pytest.mark.parametrize("quirks", [{"no changes"}, {"deaf to beginners"}])
+def test_a_list_without_the_calendar_itself_deletes_nothing(world: World, rows: list[str], quirks: set[str]) -> None:
+    world.host.quirks = quirks
+    connector = world.connect()
+    everything(connector)
+    told = [f"<D:response><D:href>{HOME}team/</D:href><D:status>{row}</D:status></D:response>" for row in rows]
+    world.host.instead["list"] = deque([lambda: Response(multistatus(told), 207)])
+    with pytest.raises(Retryable, match="is not a whole calendar"):
+        list(connector.sweep("team"))
+    assert len(everything(connector)) == 3
+
+
 def test_a_lost_token_is_asked_for_once(world: World) -> None:
     connector = world.connect()
     everything(connector)

@@ -6,7 +6,7 @@ import gzip
 import socketserver
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from http.server import BaseHTTPRequestHandler
@@ -559,6 +559,34 @@ def test_redirects_keep_the_password_at_home(canned: Canned, monkeypatch: pytest
         ("/2", "Bearer hush"),
         ("/3", None),
     ]
+
+
+@pytest.mark.parametrize("hop", ["{there}\\@{here}/3", "{there}%5C@{here}/3", "{here}@{there}/3"])
+def test_an_address_that_can_be_read_in_two_ways_is_the_one_that_is_connected_to(
+    canned: Canned, monkeypatch: pytest.MonkeyPatch, hop: str
+) -> None:
+    monkeypatch.setenv("TOKEN", "hush")
+    monkeypatch.setattr(guard, "DENIED", {})
+    monkeypatch.setattr(guard, "PORTS", {canned.port})
+    here, there = f"127.0.0.1:{canned.port}", f"localhost:{canned.port}"
+    canned.answers["/1"] = (302, {"Location": "http://" + hop.format(here=here, there=there)}, b"")
+    with (
+        canned_reader(canned.url("/1"), auth={"token": {"env": "TOKEN"}}) as connector,
+        suppress(ConnectorError),
+    ):
+        everything(connector)
+    assert {(host.partition(":")[0], auth) for host, _, auth in canned.journal} <= {
+        ("127.0.0.1", "Bearer hush"), ("localhost", None),
+    }  # fmt: skip
+
+
+def test_a_clock_that_cannot_be_right_is_not_believed(canned: Canned) -> None:
+    canned.answers["/a"] = (200, {"Date": "Fri, 31 Dec 9999 23:59:59 GMT"}, WHOLE.encode())
+    clock = Clock()
+    connector = CalendarConnector.connect(CalendarSettings(name="cal", ics=canned.url("/a")), clock)
+    everything(connector)
+    clock.now += timedelta(minutes=5)
+    assert connector.now() == clock.now
 
 
 @pytest.mark.parametrize(
