@@ -29,7 +29,7 @@ MARGIN = timedelta(minutes=5)
 class Grant(BaseModel):
     """What a server of tokens answers (RFC 6749, 5.1)."""
 
-    access_token: str
+    access_token: str = Field(repr=False)
     expires_in: int = Field(gt=0, le=366 * 24 * 3600)
 
     @property

@@ -64,8 +64,8 @@ class Kept(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     cloud_id: str = Field(pattern=r"^[A-Za-z0-9-]{1,64}$")
-    refresh_token: str = Field(pattern=TOKEN)
-    access_token: str = Field(pattern=TOKEN)
+    refresh_token: str = Field(pattern=TOKEN, repr=False)
+    access_token: str = Field(pattern=TOKEN, repr=False)
     issued_at: AwareDatetime
     until: AwareDatetime
 

@@ -27,8 +27,8 @@ TOKEN = r"^[\x21-\x7e]{1,16384}$"  # noqa: S105  its form
 class PersonalGrant(Grant):
     """The answer to a person's code or refresh token: the next refresh token is with it."""
 
-    access_token: str = Field(pattern=TOKEN)
-    refresh_token: str | None = Field(default=None, pattern=TOKEN)
+    access_token: str = Field(pattern=TOKEN, repr=False)
+    refresh_token: str | None = Field(default=None, pattern=TOKEN, repr=False)
     scope: str = ""
 
 
