@@ -49,6 +49,7 @@ MOST_SITES = 20
 LOOKED_AT = 1000
 """Bytes of a refusal: one for want of a scope says so, and the next token would not have it either."""
 PRIVATE = 0o600
+UNSPENT = "nothing was spent"
 
 
 class App(NamedTuple):
@@ -99,7 +100,7 @@ class ConsentFile:
         there is no writing: before anything is spent."""
         new = self._beside("new")
         with self._alone():
-            with self._writable("nothing was spent"):
+            with self._writable(UNSPENT):
                 _write(new, bytes(ROOM))
             try:
                 yield partial(self._replace, new)
@@ -117,10 +118,11 @@ class ConsentFile:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """The lock is a file of its own, since the other one is another one each time. It goes with its process."""
-        with self._writable("nothing was spent"):
+        with self._writable(UNSPENT):
             lock = os.open(self._beside("lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, PRIVATE)
         try:
-            self._take(lock)
+            with self._writable(UNSPENT):
+                self._take(lock)
             yield
         finally:
             os.close(lock)

@@ -214,7 +214,7 @@ def sign_in(path: Path, source: str, callback: str, by_hand: bool, no_browser: b
         click.echo(invitation)
         answer = click.prompt("Where the browser was sent to (the whole address; it is not shown)", hide_input=True)
     else:
-        with listening(callback) as listener:
+        with listening(callback, consent.state) as listener:
             click.echo(invitation)
             if not no_browser:
                 webbrowser.open(consent.address)
@@ -578,16 +578,12 @@ def people_unlink(path: Path, source: str, account: str) -> None:
     """Have an account be nobody's."""
     with _app(load(path), _now) as app:
         wanted = Account(source, account)
-        link = app.people.linked([wanted]).get(wanted)
-        if link is None:
-            raise click.UsageError(
-                f"{source}/{account} is nobody's; `pmsync people list` shows all that are somebody's"
-            )
-        if link.how is How.configuration:
+        if not app.people.unlink(wanted):
             raise click.UsageError(
                 f"pmsync.yaml says whose {source}/{account} is; take it out there, and `pmsync apply`"
+                if app.people.linked([wanted])
+                else f"{source}/{account} is nobody's; `pmsync people list` shows all that are somebody's"
             )
-        app.people.unlink(wanted)
     click.echo(f"{source}/{account} is nobody's any more")
 
 

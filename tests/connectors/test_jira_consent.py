@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import stat
 import subprocess
 import sys
@@ -271,6 +272,16 @@ def test_what_is_no_consent(text: str | None, says: str, world: World) -> None:
     said = refused(world.connect)
     assert says in said
     assert "`pmsync sign-in j` writes it" in said
+
+
+def test_a_disk_without_locks_is_told_before_anything_is_spent(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lock(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(jira_consent.fcntl, "flock", lock)
+    world.minutes = 60
+    assert "No locks available (nothing was spent)" in refused(world.connect().now)
+    assert world.renewals == 0
 
 
 def test_another_site_needs_another_start(world: World) -> None:

@@ -127,18 +127,29 @@ def test_a_person_consents_elsewhere_and_pastes_where_it_led_to(world: World) ->
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"state": "0" * 43}, "its state differs"),
-        ({"state": ""}, "is no answer"),
         ({"code": ""}, "no code"),
         ({"error": "access_denied"}, "there is no consent (access_denied)"),
         ({"error": "<b>"}, "there is no consent (no code)"),
     ],
 )
-def test_an_answer_to_something_else_is_refused_unused(world: World, changes: dict[str, str], says: str) -> None:
+def test_an_answer_without_consent_is_refused_unused(world: World, changes: dict[str, str], says: str) -> None:
     said = world.sign_in(browser=lambda address: requests.get(world.came_back(address, **changes), timeout=10))
     assert said.code == 1
     assert says in said.err
     assert (world.atlassian.exchanges, world.kept.exists()) == ([], False)
+
+
+@pytest.mark.parametrize("state", ["0" * 43, "", "ß"])
+def test_an_answer_to_something_else_is_not_found_and_ends_no_waiting(world: World, state: str) -> None:
+    """Any page that is open in that browser could send it there."""
+    statuses: list[int] = []
+
+    def browse(address: str) -> None:
+        statuses.append(requests.get(world.came_back(address, state=state), timeout=10).status_code)
+        world.accept(address)
+
+    said = world.sign_in(browser=browse)
+    assert (said.code, statuses, len(world.atlassian.exchanges)) == (0, [404], 1)
 
 
 def test_who_does_not_accept_is_told_so(world: World) -> None:
@@ -194,10 +205,11 @@ def test_sources_that_need_none(world: World, source: str, code: int, says: str)
 
 
 @pytest.mark.parametrize(
-    "callback", ["https://localhost:1/", "http://example.com:8765/", "http://localhost/", "http://localhost:x/", "x"]
+    "callback",
+    ["https://localhost:1/", "http://example.com:8765/", "http://localhost/", "http://localhost:x/", "x", "http://[/"],
 )
 def test_only_an_address_of_this_machine_is_listened_at(callback: str) -> None:
-    with pytest.raises(Fatal, match="does not lead to this machine"), listening(callback):
+    with pytest.raises(Fatal, match="does not lead to this machine"), listening(callback, "s"):
         pass
 
 
@@ -206,14 +218,42 @@ def test_a_port_that_is_taken_is_told() -> None:
         other.bind(("127.0.0.1", 0))
         other.listen()
         callback = f"http://localhost:{other.getsockname()[1]}/callback"
-        with pytest.raises(Fatal, match="cannot be listened at"), listening(callback):
+        with pytest.raises(Fatal, match="cannot be listened at"), listening(callback, "s"):
             pass
 
 
 def test_nobody_is_waited_for_without_end() -> None:
-    with listening(f"http://localhost:{free_port()}/callback") as listener:
+    with listening(f"http://localhost:{free_port()}/callback", "s") as listener:
         with pytest.raises(Fatal, match="no answer came"):
             listener.wait(0.01)
+
+
+def test_who_asks_byte_by_byte_keeps_nobody_waiting() -> None:
+    """Each byte comes in time, and the request would never end."""
+    port = free_port()
+    cut = threading.Event()
+
+    def drip() -> None:
+        with socket.create_connection(("127.0.0.1", port)) as caller:
+            caller.settimeout(0.01)
+            for _ in range(6000):
+                try:
+                    caller.sendall(b"G")
+                    is_over = not caller.recv(1)
+                except OSError as error:
+                    is_over = not isinstance(error, TimeoutError)
+                if is_over:
+                    cut.set()
+                    break
+
+    with listening(f"http://localhost:{port}/callback", "s") as listener:
+        listener.request_seconds = 0.05
+        dripping = threading.Thread(target=drip)
+        dripping.start()
+        listener.timeout = 30
+        listener.handle_request()
+        assert cut.wait(30)
+        dripping.join(30)
 
 
 @pytest.mark.parametrize(
