@@ -354,20 +354,17 @@ def _faults(config: Config) -> Iterator[tuple[tuple[str | int, ...], str]]:
 
 def _faults_of_people(config: Config, names: list[str]) -> Iterator[tuple[tuple[str | int, ...], str]]:
     """An address and an account are one person's. Neither is repeated: what is said here ends in logs."""
-    written = {
-        mail.casefold(): (n, mail)
-        for n, project in enumerate(config.projects)
-        for mail in (project.leader, *project.notify)
-        if mail
-    }
+    written = [
+        (n, mail) for n, project in enumerate(config.projects) for mail in (project.leader, *project.notify) if mail
+    ]
     mails: dict[str, int] = {}
     owners: dict[tuple[str, str], int] = {}
     for n, person in enumerate(config.people):
         first = mails.setdefault(person.mail.casefold(), n)
         if first != n:
             yield ("people", n, "mail"), f"this address is that of people.{first}, too; make one person of the two"
-        project, mail = written.get(person.mail.casefold(), (0, person.mail))
-        if mail != person.mail:
+        own = person.mail.casefold()
+        for project in {at: None for at, mail in written if mail.casefold() == own and mail != person.mail}:
             words = f"projects.{project} writes this address in letters of another case; write it alike in both places"
             yield ("people", n, "mail"), words
         for source, accounts in person.accounts.items():

@@ -106,6 +106,8 @@ def load(rows: Mapping[Key, Row]) -> ProjectState | None:
     kept: dict[Thing, list[tuple[int, Any]]] = {}
     facts: list[Fact] = []
     for key, row in sorted(rows.items()):
+        if key.kind not in KINDS and key.kind != "fact":
+            continue  # a newer pmsync wrote it, and knows what to do with it
         thing = Thing(key.source, key.kind, key.id)
         if key.kind == "fact":
             facts.append(_fact.validate_json(row.body))

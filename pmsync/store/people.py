@@ -114,11 +114,12 @@ class PeopleStore:
             insert_new(db, accounts, _rows({a: p for a, p in links.items() if p in known}, how, at))
             return _linked(db, links)
 
-    def unlink(self, account: Account) -> None:
-        """It is nobody's then."""
+    def unlink(self, account: Account) -> bool:
+        """It is nobody's then, unless the configuration says whose it is; whether it was somebody's until now."""
         with self._writing() as db:
             mine = accounts.c.source == account.source, accounts.c.account == account.id
-            db.execute(delete(accounts).where(*mine))
+            said = accounts.c.how != How.configuration.value
+            return db.execute(delete(accounts).where(*mine, said)).rowcount > 0
 
     def forget(self, person: str) -> None:
         """Erase a person: name, address and links, in one transaction. Their id, which may stand in events and in what was

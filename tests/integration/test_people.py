@@ -95,8 +95,14 @@ def test_an_account_that_is_somebodys_is_given_to_nobody_else(people: PeopleStor
         ODD: (ada, How.confirmed),
         A1: (bo, How.mail),
     }
-    people.unlink(ODD)
+    assert (people.unlink(ODD), people.unlink(ODD)) == (True, False)
     assert people.linked([ODD, A1]).keys() == {A1}
+
+
+def test_what_the_configuration_says_is_not_unlinked(people: PeopleStore, ids: Mapping[str, str]) -> None:
+    people.configure({}, {A1: ids[ADA]}, NOW)
+    assert not people.unlink(A1)
+    assert people.linked([A1]).keys() == {A1}
 
 
 def test_names_are_joined_when_they_are_read(people: PeopleStore, ids: Mapping[str, str]) -> None:

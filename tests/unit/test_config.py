@@ -152,6 +152,7 @@ BAD = {
     "a name of two lines": (people('{mail: a@b.c, name: "Ada\\nL"}'), "pmsync.yaml:28: people.0.name: should be one line of text"),
     "an address of two persons": (people("{mail: a@b.c}", "{mail: A@b.c}"), "pmsync.yaml:29: people.1.mail: this address is that of people.0, too; make one person of the two"),
     "an address in other letters": (people("{mail: Lead@example.com}"), "pmsync.yaml:28: people.0.mail: projects.0 writes this address in letters of another case; write it alike in both places"),
+    "an address in other letters and in these": (people("{mail: Lead@example.com}").replace("key: beacon\n", "key: beacon\n    leader: Lead@example.com\n"), "pmsync.yaml:29: people.0.mail: projects.0 writes this address in letters of another case; write it alike in both places"),
     "an account of two persons": (people("{mail: a@b.c, accounts: {company-jira: [x, y]}}", "{mail: b@b.c, accounts: {company-jira: [z, y]}}"), "pmsync.yaml:29: people.1.accounts.company-jira.1: this account is that of people.0, too; an account is one person's: take it out here or there"),
     "an account twice": (people("{mail: a@b.c, accounts: {company-jira: [x, x]}}"), "pmsync.yaml:28: people.0.accounts.company-jira.1: this account is there twice; an account is one person's: take it out here or there"),
     "an account of an unknown source": (people("{mail: a@b.c, accounts: {jira: [x]}}"), "pmsync.yaml:28: people.0.accounts.jira: there is no source 'jira'; known: company-jira, team"),

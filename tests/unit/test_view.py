@@ -8,9 +8,9 @@ from zoneinfo import ZoneInfo
 import pytest
 from builders import JIRA, NOW, at, done, entry, item, milestone, state
 
-from pmsync.core.events import Meaning, Occurrence, Promise, Thing
+from pmsync.core.events import CONFIGURATION, Meaning, Occurrence, Project, Promise, Thing, body
 from pmsync.core.exports import rows
-from pmsync.core.project import item_at, local_day, segments, view
+from pmsync.core.project import Key, Row, item_at, load, local_day, segments, view
 from pmsync.core.rules import episodes
 
 MAPPING = {JIRA: {"APO": 1}, "elsewhere": {"APO": 1}}
@@ -22,6 +22,12 @@ def test_a_promise_stands_for_every_milestone_of_its_title() -> None:
     milestones = [milestone(ident, "2026-04-01", title=title) for ident, title in (("m1", "Beta"), ("m2", "beta"))]
     shown = view(state([], milestones, promises=[promise]), NOW)
     assert [(d.thing.id, d.due_date) for d in shown.deadlines] == [("m1", promise.due_date), ("m2", promise.due_date)]
+
+
+def test_rows_of_a_kind_that_only_a_newer_pmsync_knows_are_left_to_it() -> None:
+    own = {Key("p", CONFIGURATION, "project", "p", 0): Row(1, False, body(Project(key="p", name="P")))}
+    newer = {Key("p", JIRA, "risk_register", "1", at): Row(1, False, '{"what": "it says"}') for at in (0, 1)}
+    assert load(own | newer) == load(own) is not None
 
 
 def test_a_deadline_twice_on_a_day_is_one() -> None:
