@@ -9,6 +9,7 @@ Next on the way of an event: `connectors/caldav_server.py`, the requests; `conne
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +23,8 @@ from connectors.base import Clock, ConnectorError, Mark, Read, ReadWhole, Ref, R
 from connectors.caldav_server import Broken, Gone, Listing, Refused, Server
 from connectors.caldav_xml import GONE, Response
 from connectors.calendar_settings import ServerSettings
-from connectors.ics import Meter, Part, Scope, Window, feed_meter, read_feed, structure, unfold
+from connectors.ics import MAX_LINE, Meter, Part, Scope, Window, feed_meter, structure, unfold
+from connectors.ics_apart import APART, GivenUp, Outcome, Spent
 from connectors.ways import TooLarge, Ways
 
 KIND = "calendar_entry"
@@ -40,6 +42,7 @@ TOO_LARGE = "it is larger than what is read at once"
 LEFT_OUT = "the server lists it and does not give it"
 ASTRAY = "the server lists it at an address outside of the calendar"
 NO_CALENDAR = "what the server keeps there is no whole calendar"
+_UID = re.compile(rb"^UID[:;].*(?:\r?\n[ \t].*)*", re.IGNORECASE | re.MULTILINE)
 
 
 class CalDavSettings(ServerSettings):
@@ -210,8 +213,7 @@ class CalDavConnector(ReadWhole):
                 if len(broken) > MOST_BROKEN:
                     raise
                 continue
-            for path in paths:
-                self._keep(kept, path, found.get(path), scope, meter)
+            self._keep(kept, {path: found.get(path) for path in paths}, scope, meter)
         if broken:
             self._blame(container, kept, scope, broken)
 
@@ -229,15 +231,22 @@ class CalDavConnector(ReadWhole):
         for path in broken:
             self._fail(kept, path, scope, BROKEN)
 
-    def _keep(self, kept: Kept, path: str, came: Response | None, scope: Scope, meter: Meter) -> None:
-        if came is not None and came.status in GONE:
-            del kept.entries[path]
-        elif came is None or came.data is None:
-            self._fail(kept, path, scope, LEFT_OUT)
-        else:
-            href, listed, *_ = kept.entries[path]
-            etag = came.text("{DAV:}getetag") or listed
-            kept.entries[path] = Known(href, etag, due=False, reads=reads_of(came.data, href, scope, meter))
+    def _keep(self, kept: Kept, came: Mapping[str, Response | None], scope: Scope, meter: Meter) -> None:
+        """Take over what the server gave."""
+        bodies = {path: each.data for path, each in came.items() if each is not None and each.data is not None}
+        outcomes = dict(zip(bodies, APART.read([*bodies.values()], scope, meter), strict=True))
+        for path, each in came.items():
+            if each is not None and each.status in GONE:
+                del kept.entries[path]
+            elif each is None or path not in bodies:
+                self._fail(kept, path, scope, LEFT_OUT)
+            elif isinstance(outcome := outcomes[path], Spent):
+                self._fail(kept, path, scope, str(outcome))
+            else:
+                href, listed, *_ = kept.entries[path]
+                etag = each.text("{DAV:}getetag") or listed
+                reads = reads_of(outcome, bodies[path], href, scope)
+                kept.entries[path] = Known(href, etag, due=False, reads=reads)
 
     def _fail(self, kept: Kept, path: str, scope: Scope, problem: str) -> None:
         """One entry cannot be read for now: it stays what it was by its id, and is asked for again the next time."""
@@ -249,17 +258,17 @@ class CalDavConnector(ReadWhole):
 # ---- one entry ----
 
 
-def reads_of(body: bytes, href: str, scope: Scope, meter: Meter) -> tuple[Read, ...]:
+def reads_of(outcome: Outcome, body: bytes, href: str, scope: Scope) -> tuple[Read, ...]:
     """What is at one address: an entry with its exceptions, as a rule."""
-    try:
-        return tuple(read_feed(body, scope, meter))
-    except ConnectorError:
-        return (_unread(scope, href, body, NO_CALENDAR),)
+    if isinstance(outcome, ConnectorError):
+        return (_unread(scope, href, body, str(outcome) if isinstance(outcome, GivenUp) else NO_CALENDAR),)
+    return tuple(outcome)
 
 
 def _unread(scope: Scope, href: str, body: bytes, problem: str) -> Read:
-    """An entry that cannot be read, under its own id where that can be told, else under one made of its address."""
-    lines = unfold(body)
-    uid = Part("VEVENT", [line for line in lines if line[:4].upper() in {"UID:", "UID;"}] or [href]).uid
-    raw = structure([Part("VEVENT", lines)]) if lines else b""
+    """An entry that cannot be read, under its own id where that can be told, else under one made of its address. It is not
+    looked through as a whole: of what cannot be read it is not known what that would take."""
+    found = _UID.search(body)
+    uid = Part("VEVENT", unfold(found.group()[:MAX_LINE]) if found else [href]).uid
+    raw = structure([Part("VEVENT", lines)]) if (lines := unfold(body[:MAX_LINE])) else b""
     return Read(Ref(KIND, f"{scope.container}/{uid}"), problem=problem, raw=raw)

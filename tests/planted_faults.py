@@ -1902,7 +1902,7 @@ FAULTS = (
         "google: half the pages count",
         "connectors/google_calendar.py",
         "            listing.events |= {each.id: each for each in map(told, got.items)}\n",
-        "            listing.events |= {each.id: each for each in map(told, got.items)}\n            self._kept[container].take(container, listing, False, scope, feed_meter()) if since else None\n",
+        "            listing.events |= {each.id: each for each in map(told, got.items)}\n            self._kept[container].take(container, listing, False, scope) if since else None\n",
         GOOGLE,
     ),
     Fault(

@@ -18,9 +18,9 @@ from starlette.responses import JSONResponse, Response
 
 from connectors import google_account, google_calendar
 from connectors.base import Calendars, ConnectorError, Fatal, Read, Retryable, Withheld
-from connectors.google_calendar import FIELDS, GoogleCalendarConnector, GoogleCalendarSettings
-from connectors.google_entries import read_series, told
-from connectors.ics import MAX_UID, Scope, feed_meter, window_at
+from connectors.google_calendar import FIELDS, GoogleCalendarConnector, GoogleCalendarSettings, read_series
+from connectors.google_entries import told
+from connectors.ics import MAX_UID, Scope, window_at
 from pmsync.core.events import CalendarEntry, Meaning
 from pmsync.preview import preview
 from tests.connectors.google_standin import API, ROBOT, Calendar, GoogleHost, new_key, refusal
@@ -142,7 +142,9 @@ def scope(**more: Any) -> Scope:
 def read(*raws: Raw, **more: Any) -> Read | None:
     parts = [told(raw) for raw in raws]
     assert len({part.series for part in parts}) == 1
-    return read_series(parts[0].series, parts, scope(**more), feed_meter())
+    reads, due = read_series({parts[0].series: parts}, scope(**more))
+    assert not due
+    return reads[parts[0].series]
 
 
 def spans(found: Read | None) -> list[str]:
