@@ -133,7 +133,7 @@ RULES = (
     rule("FREQ=DAILY;BYDAY=XX", "a problem", "RRULE"),
     one("EXRULE", (START, "RRULE:FREQ=DAILY", "EXRULE:FREQ=DAILY"), "a problem", "EXRULE is not supported"),
     one("200 rules in one entry", (START, *["RRULE:FREQ=DAILY"] * 200), "a problem", "RRULE is there more than 20 times"),
-    Hostile("400 entries that spend all steps", lambda: feed(many(400, YEAR_1, f"RRULE:{NEVER}")), "a problem", STEPS),
+    Hostile("400 entries that spend all steps", lambda: feed(many(400, YEAR_1, f"RRULE:{NEVER}")), "a problem", "together"),
     Hostile("5000 entries, each hour for ever", lambda: feed(many(5000, START, "RRULE:FREQ=HOURLY")), "a problem", "together"),
     Hostile(
         "4000 entries with 5 rules of 3600 times each",
@@ -146,7 +146,7 @@ DATES = (
     one("100,000 RDATE in lines", lambda: (START, *listed("RDATE", 100_000)), "a problem", "more than 10000 values"),
     one("100,000 EXDATE in lines", lambda: (START, "RRULE:FREQ=DAILY", *listed("EXDATE", 100_000)), "a problem", "more than 10000 values"),
     Hostile("50 times 10,000 RDATE", lambda: feed(many(50, START, *listed("RDATE", 10_000))), "read"),
-    Hostile("50 times 10,000 EXDATE", lambda: feed(many(50, START, "RRULE:FREQ=HOURLY", *listed("EXDATE", 10_000))), "read"),
+    Hostile("50 times 10,000 EXDATE", lambda: feed(many(50, START, "RRULE:FREQ=HOURLY", *listed("EXDATE", 10_000))), "a problem", "together"),
     one("a period of 10^9 weeks", (START, "RDATE;VALUE=PERIOD:20260106T100000Z/P999999999W"), "a problem"),
     one("a duration of 10^9 weeks", (START, "DURATION:P1000000000W"), "a problem", DATE),
     one("a duration of 5000 digits", (START, f"DURATION:P{'9' * 5000}D"), "a problem"),
@@ -156,7 +156,7 @@ DATES = (
     one("27 years, each day again", (START, "DURATION:P9999D", "RRULE:FREQ=DAILY"), "read"),
     one("the year 0", ("DTSTART:00000101T000000Z",), "a problem", DATE),
     one("the year 1", ("DTSTART:00010101T000000Z",), "read"),
-    one("the year 9999", ("DTSTART;VALUE=DATE:99991231",), "read"),
+    one("the year 9999", ("DTSTART;VALUE=DATE:99991231",), "a problem", "cannot be expanded"),
     one("the year 9999 in a zone", ("DTSTART;TZID=Europe/Berlin:99991231T000000",), "a problem", "beyond the year 2500"),
     one("32 January", ("DTSTART;VALUE=DATE:20260132",), "a problem", DATE),
 )  # fmt: skip
@@ -201,12 +201,12 @@ COMPONENTS = (
     Hostile("5000 calendars in each other", lambda: b"BEGIN:VCALENDAR\r\n" * 5000 + feed(entry(START)) + b"END:VCALENDAR\r\n" * 5000, "read"),
     Hostile("cut off", lambda: feed(entry(START))[:-20], "refused", "cut off"),
     Hostile("10,000 entries of one UID", lambda: feed(entry(START) * 10_000), "read"),
-    Hostile("a UID of 9 MB", lambda: feed(entry(START, uid="u" * (9 * MB))), "read"),
+    Hostile("a UID of 9 MB", lambda: feed(entry(START, uid="u" * (9 * MB))), "a problem", "UID is longer than"),
     Hostile("10,000 entries without a UID", lambda: feed(component("VEVENT", START, "SUMMARY:x") * 10_000), "read"),
     Hostile("a UID that would leave its calendar", lambda: feed(entry(START, uid="../../other/neighbour")), "read"),
     Hostile("10,000 exceptions", lambda: storm(8000), "read"),
     Hostile("8000 changes that go on", lambda: storm(8000, how=";RANGE=THISANDFUTURE"), "read"),
-    Hostile("8000 exceptions with rules of their own", lambda: storm(8000, "RRULE:FREQ=DAILY", "SEQUENCE:1"), "a problem", STEPS),
+    Hostile("8000 exceptions with rules of their own", lambda: storm(8000, "RRULE:FREQ=DAILY", "SEQUENCE:1"), "read"),
     Hostile(
         "5000 exceptions with rules, from 9000 dates",
         lambda: feed(

@@ -36,6 +36,8 @@ MAX_PAGES = 200
 """Of one list of changes. Google gives some 230 entries in each."""
 MAX_ENTRIES = 20_000
 """Of one calendar."""
+MAX_PLACES = 2_000
+"""In one home; each is an address that is taken apart."""
 MAX_HOMES = 3
 MOST_NAMES = 20
 NO_TOKENS = frozenset({"", "0"})
@@ -236,6 +238,10 @@ class Server:
         if answer.status in (NOTHING_THERE if depth == "0" else NOTHING_THERE | {403}):
             return []
         found = self._read(container, answer).responses
+        if len(found) > MAX_PLACES:
+            raise Withheld(
+                f"{container}: the server names more than {MAX_PLACES} places; is the address under {SETTING} right?"
+            )
         return [Place(_address(answer.url, each.href), each) for each in found if each.status // 100 == 2]
 
     def _links(self, place: Place, name: str) -> Iterator[str]:

@@ -176,6 +176,9 @@ def read_feed(body: bytes, scope: Scope, feed: Meter | None = None) -> Iterator[
             groups.setdefault(part.uid, []).append(part)
     for uid, group in groups.items():
         ref = Ref("calendar_entry", f"{scope.container}/{uid}")
+        if feed.left <= 0:  # thousands of entries would still have to be parsed
+            yield Read(ref, problem=feed.reason, raw=structure(group))
+            continue
         try:
             content = translate(group, scope, zones, feed)
         except Unreadable as error:
