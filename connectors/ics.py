@@ -56,12 +56,12 @@ LAST_YEAR = 2500
 """Zoned times beyond it are refused: a zone that the feed defines is walked from its first year to the time asked for."""
 ENTRY_STEPS = 100_000
 """Days and candidates that the rules of one entry may look at: every hour of 5 years, every day of 130."""
-FEED_STEPS = 10_000_000
+FEED_STEPS = 5_000_000
 """The same for all entries of a feed together; half a minute of work at worst, and 200,000 occurrences."""
 LISTED, TIMES = 40, 8
 """So many values of a rule's lists, and times within an hour, make each of its steps count for one more: dateutil goes through
 the ones and makes the others in between."""
-OCCURRENCE_STEPS = 50
+OCCURRENCE_STEPS = 25
 """What one occurrence counts for, so that the budget of a feed also bounds its memory."""
 
 TELLING = frozenset(

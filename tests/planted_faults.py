@@ -1909,8 +1909,8 @@ FAULTS = (
     Fault(
         "google: everything is read again",
         "connectors/google_calendar.py",
-        "            if parts == self.series.get(name)\n",
-        "            if not parts\n",
+        "if parts != self.series.get(name) or name in self.due",
+        "if parts",
         GOOGLE,
     ),
     Fault(

@@ -30,7 +30,7 @@ from tests.connectors.caldav_standin import CalDavHost
 NOW = datetime(2026, 11, 30, tzinfo=UTC)
 SCOPE = Scope("team", Meaning.meeting, Window(date(2025, 1, 1), date(2029, 1, 1)), ZoneInfo("UTC"))
 FEW_STEPS = 1_000_000
-"""Of a feed here, a twentieth of what it may have, so that all of them are read in a minute."""
+"""Of a feed here, a fifth of what it may have, so that all of them are read in a minute."""
 CALLS = 12_000_000
 """Of functions, in reading one: thirty for each line of the longest feed, a dozen for each of its steps."""
 
@@ -314,11 +314,11 @@ def test_an_entry_on_a_server_that_is_given_up_loses_only_itself(
 
 
 HOURLY = "DTSTART:20260105T100000Z", "RRULE:FREQ=HOURLY"
-"""An entry that takes a hundred thousand steps and more."""
+"""An entry that takes fifty thousand steps and more."""
 
 
 def few_steps() -> Meter:
-    return Meter(150_000, "the rules of the feed need too many steps together")
+    return Meter(100_000, "the rules of the feed need too many steps together")
 
 
 def test_what_one_reading_of_a_server_leaves_the_next_one_reads(
