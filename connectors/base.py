@@ -308,6 +308,14 @@ class Partial(Protocol):
 
 
 @runtime_checkable
+class Complaining(Protocol):
+    """A reader that goes on by what it knew of a part of its source that it cannot read now."""
+
+    def complaints(self) -> Iterable[str]:
+        """What stands as it was known, why, and what to do: a line each. No request is sent."""
+
+
+@runtime_checkable
 class Redelivering(Protocol):
     """A reader whose source keeps the webhooks that it could not deliver, and sends them again when it is asked to."""
 
