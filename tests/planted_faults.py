@@ -74,6 +74,7 @@ PEOPLE = "tests/integration/test_people.py"
 CALDAV = "tests/connectors/test_caldav.py"
 GOOGLE = "tests/connectors/test_google_calendar.py"
 GUARD = "tests/connectors/test_guard.py"
+TIMED = "tests/connectors/test_timed.py"
 BY_HAND = "tests/unit/test_recurrence.py -k rfc"
 CRASHES = "tests/acceptance/test_crash_points.py"
 FAULTS = (
@@ -2051,6 +2052,27 @@ FAULTS = (
         "                more = True\n",
         "                more = False\n",
         CALDAV,
+    ),
+    Fault(
+        "a second exchange has the first one's deadline",
+        "connectors/timed.py",
+        "            found.begin()\n",
+        "            found._deadline != math.inf or found.begin()\n",
+        TIMED,
+    ),
+    Fault(
+        "a last wait is as long as any",
+        "connectors/timed.py",
+        "min(left, math.inf if patience is None else patience)",
+        "patience",
+        f"{TIMED}::test_silence_lasts_no_longer_than_what_is_left",
+    ),
+    Fault(
+        "what is sent may take for ever",
+        "connectors/timed.py",
+        "                _hurry(self.sock, patience, self._deadline)\n",
+        "                pass\n",
+        f"{TIMED}::test_who_does_not_take_what_is_sent",
     ),
     Fault(
         "nothing said to a beginner is believed",

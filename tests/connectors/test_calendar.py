@@ -655,13 +655,6 @@ def test_a_body_that_is_too_large_is_refused_while_it_comes(canned: Canned, enco
         everything(connector)
 
 
-def test_a_body_that_trickles_is_given_up(canned: Canned, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ways, "TOTAL_SECONDS", -1.0)
-    canned.answers["/a"] = (200, {}, WHOLE.encode())
-    with canned_reader(canned.url("/a")) as connector, pytest.raises(Retryable, match="was not read within"):
-        everything(connector)
-
-
 @pytest.mark.parametrize(
     "settings",
     [
