@@ -2054,6 +2054,13 @@ FAULTS = (
         CALDAV,
     ),
     Fault(
+        "a feed that is away keeps the others waiting",
+        "connectors/calendar.py",
+        "            raise Apart(str(error), error.after) from None\n",
+        "            raise\n",
+        "tests/connectors/test_calendar.py::test_a_feed_that_cannot_be_had_now_keeps_no_other_from_being_read",
+    ),
+    Fault(
         "a second exchange has the first one's deadline",
         "connectors/timed.py",
         "            found.begin()\n",
