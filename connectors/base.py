@@ -47,6 +47,10 @@ class Withheld(Fatal):
     source go on."""
 
 
+class Apart(Withheld, Retryable):
+    """One container is not to be had for now, which says nothing of the others: those go on, and it is worth another try."""
+
+
 def unreached(url: str, error: BaseException) -> str:
     """Which host was not reached, why, and what to try. The error's own text may hold a password (of a proxy, of a
     private feed's address), so only its kind is told."""

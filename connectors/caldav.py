@@ -10,7 +10,7 @@ Next on the way of an event: `connectors/caldav_server.py`, the requests; `conne
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import ClassVar, Literal, NamedTuple, Self
@@ -20,9 +20,10 @@ from pydantic import field_validator
 
 from connectors.base import Clock, ConnectorError, Mark, Read, ReadWhole, Ref, Retryable, Settings, Withheld
 from connectors.caldav_server import Broken, Gone, Listing, Refused, Server
-from connectors.caldav_xml import GONE, Response
+from connectors.caldav_xml import GONE, MAX_HREF, Response
+from connectors.calendar_bounds import Steps, check_held, held
 from connectors.calendar_settings import ServerSettings
-from connectors.ics import Meter, Part, Scope, Window, feed_meter, read_feed, structure, unfold
+from connectors.ics import Meter, Part, Scope, Window, read_feed, structure, unfold
 from connectors.ways import TooLarge, Ways
 
 KIND = "calendar_entry"
@@ -34,11 +35,14 @@ READING_SECONDS = 300.0
 MOST_BROKEN = 20
 """Entries of one reading at which the server fails, before it is taken for broken itself."""
 STRIKES = 2
+NOT_THERE = "pmsync-asks-whether-this-is-there.ics"
+"""No entry's name."""
 
 BROKEN = "the server fails at it (500)"
 TOO_LARGE = "it is larger than what is read at once"
 LEFT_OUT = "the server lists it and does not give it"
 ASTRAY = "the server lists it at an address outside of the calendar"
+FAR_TOO_LONG = f"the server lists it at an address of more than {MAX_HREF} characters"
 NO_CALENDAR = "what the server keeps there is no whole calendar"
 
 
@@ -89,6 +93,11 @@ class Kept:
         sound = [path for path in due if not self.entries[path].strikes]
         alone = [[path] for path in due if self.entries[path].strikes]
         return [*alone, *(sound[start : start + BATCH] for start in range(0, len(sound), BATCH))][::-1]
+
+    def held(self, paths: Iterable[str]) -> int:
+        """What is in memory of these entries, in occurrences; of one that is due, nothing stays."""
+        known = (self.entries[path] for path in paths if path in self.entries)
+        return sum(held(each.reads) for each in known if not each.due)
 
     def take(self, listing: Listing, whole: bool) -> None:
         """Take a list over; what a whole one leaves out is gone."""
@@ -148,7 +157,9 @@ class CalDavConnector(ReadWhole):
         except Gone:
             del self._kept[container]
             raise
-        astray = (_unread(scope, href, b"", ASTRAY) for href in sorted(kept.astray))
+        astray = (
+            _unread(scope, href, b"", ASTRAY if len(href) <= MAX_HREF else FAR_TOO_LONG) for href in sorted(kept.astray)
+        )
         found: dict[Ref, Read] = {}
         for reads in (*(kept.entries[path].reads for path in sorted(kept.entries)), astray):
             for read in reads:
@@ -188,12 +199,13 @@ class CalDavConnector(ReadWhole):
 
     def _load(self, container: str, kept: Kept, scope: Scope) -> None:
         """Read the entries that are new or changed, some at once."""
-        deadline, meter = time.monotonic() + READING_SECONDS, feed_meter()
-        waiting, broken = kept.batches(), dict[str, Broken]()
+        deadline, steps = time.monotonic() + READING_SECONDS, Steps(container)
+        waiting, broken, count = kept.batches(), dict[str, Broken](), kept.held(kept.entries)
         while waiting:
+            check_held(container, count)
             paths = waiting.pop()
+            left = len(paths) + sum(map(len, waiting))
             if time.monotonic() > deadline:
-                left = len(paths) + sum(map(len, waiting))
                 raise Retryable(
                     f"{container}: {left} entries were not read within {READING_SECONDS:.0f} s; the next reading goes on with them"
                 )
@@ -210,19 +222,25 @@ class CalDavConnector(ReadWhole):
                 if len(broken) > MOST_BROKEN:
                     raise
                 continue
-            for path in paths:
-                self._keep(kept, path, found.get(path), scope, meter)
+            for number, path in enumerate(paths):
+                with steps.piece(left - number) as meter:
+                    self._keep(kept, path, found.get(path), scope, meter)
+            count += kept.held(paths)
+        check_held(container, count)
         if broken:
             self._blame(container, kept, scope, broken)
 
     def _blame(self, container: str, kept: Kept, scope: Scope, broken: Mapping[str, Broken]) -> None:
-        """Does the server fail at these entries, or at everything? At entries if it gives another one, and fails again in
-        the next reading; else the reading fails."""
-        sound = next((known.href for known in kept.entries.values() if not known.due), None)
-        if sound is not None:
+        """Does the server fail at these entries, or at everything? At entries if it gives another one, or where there is none
+        says so of one that is not there, and fails again in the next reading; else the reading fails."""
+        nothing = f"{urlsplit(kept.url).path.rstrip('/')}/{NOT_THERE}"
+        sound = next((known.href for known in kept.entries.values() if not known.due), nothing)
+        try:
             self._server.objects(container, kept.url, [sound])
-            for path in broken:
-                kept.entries[path] = kept.entries[path]._replace(strikes=kept.entries[path].strikes + 1)
+        except Gone:  # the calendar was listed in this reading, so it is not
+            raise next(iter(broken.values())) from None
+        for path in broken:
+            kept.entries[path] = kept.entries[path]._replace(strikes=kept.entries[path].strikes + 1)
         for path, error in broken.items():
             if kept.entries[path].strikes < STRIKES:
                 raise error
@@ -236,7 +254,7 @@ class CalDavConnector(ReadWhole):
             self._fail(kept, path, scope, LEFT_OUT)
         else:
             href, listed, *_ = kept.entries[path]
-            etag = came.text("{DAV:}getetag") or listed
+            etag = came.etag or listed
             kept.entries[path] = Known(href, etag, due=False, reads=reads_of(came.data, href, scope, meter))
 
     def _fail(self, kept: Kept, path: str, scope: Scope, problem: str) -> None:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,7 +20,7 @@ from urllib.parse import urlsplit
 
 from pydantic import model_validator
 
-from connectors.base import Clock, Read, ReadWhole, Ref, Retryable, Settings, Withheld
+from connectors.base import Apart, Clock, Mark, Read, ReadWhole, Ref, Retryable, Settings, Withheld
 from connectors.calendar_settings import ServerSettings
 from connectors.ics import Window, read_feed
 from connectors.ways import MAX_BYTES, Answer, Asked, Ways, failure
@@ -63,6 +64,7 @@ class CalendarConnector(ReadWhole):
         self._clock = clock
         self._ways = ways
         self._kept: dict[str, Kept] = {}
+        self._feeds = {settings.ics} if isinstance(settings.ics, str) else set(settings.ics.values())
 
     @classmethod
     def connect(cls, settings: CalendarSettings, clock: Clock) -> Self:
@@ -70,6 +72,26 @@ class CalendarConnector(ReadWhole):
 
     def now(self) -> datetime:
         return self._ways.now()
+
+    def changed(self, container: str, since: datetime | None) -> Iterator[Sequence[Read]]:
+        with self._apart():
+            yield from super().changed(container, since)
+
+    def sweep(self, container: str) -> Iterator[Sequence[Mark]]:
+        with self._apart():
+            yield from super().sweep(container)
+
+    @contextmanager
+    def _apart(self) -> Iterator[None]:
+        """Feeds are anybody's, so that one which cannot be had now says nothing of the others; only where all are on one
+        server, and it asks for a wait, do all of them wait."""
+        try:
+            yield
+        except Retryable as error:
+            hosts = {urlsplit(feed).hostname for feed in self._feeds}
+            if len(self._feeds) == 1 or (error.after is not None and len(hosts) == 1):
+                raise
+            raise Apart(str(error), error.after) from None
 
     def _read(self, container: str) -> Mapping[Ref, Read]:
         target, scope = self._target(container), self._settings.scope(container, self._clock())

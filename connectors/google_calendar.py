@@ -32,10 +32,11 @@ from connectors.base import (
     problem,
     retry_after,
 )
+from connectors.calendar_bounds import Steps, check_held, held
 from connectors.calendar_settings import EntrySettings
 from connectors.google_account import GoogleAuth, signed_in
 from connectors.google_entries import FIELDS, TITLE, Told, read_series, told
-from connectors.ics import Meter, Scope, Window, feed_meter
+from connectors.ics import Scope, Window
 from connectors.ways import Answer, Asked, Ways, failure
 
 API = "https://www.googleapis.com/calendar/v3"
@@ -108,27 +109,41 @@ class Listing:
 
 @dataclass(slots=True)
 class Kept:
-    """What is known of a calendar: its events by what they are part of, what these were read as, and our place in the changes."""
+    """What is known of a calendar: its events by what they are part of, what these were read as, and our place in the changes.
+    What is not among `reads` is yet to be read."""
 
     window: Window
     token: str = ""
     series: Mapping[str, Mapping[str, Told]] = field(default_factory=dict)
-    reads: Mapping[str, Read | None] = field(default_factory=dict)
+    reads: dict[str, Read | None] = field(default_factory=dict)
 
-    def take(self, container: str, listing: Listing, whole: bool, scope: Scope, meter: Meter) -> None:
-        """Take a list over; what a whole one leaves out is gone. Only what is not as it was is read again."""
+    def take(self, container: str, listing: Listing, whole: bool) -> None:
+        """Take a list over; what a whole one leaves out is gone. What is not as it was is to be read again."""
         series = merged({} if whole else self.series, listing.events)
         check_size(container, sum(map(len, series.values())))
         self.reads = {
             name: self.reads[name]
-            if parts == self.series.get(name)
-            else read_series(name, list(parts.values()), scope, meter)
             for name, parts in series.items()
+            if name in self.reads and parts == self.series.get(name)
         }
         self.series, self.token = series, listing.token
 
+    def read(self, container: str, scope: Scope) -> None:
+        """Read what is to be read."""
+        steps, count = Steps(container), held(self.found().values())
+        waiting = [name for name in self.series if name not in self.reads]
+        for number, name in enumerate(waiting):
+            check_held(container, count)
+            with steps.piece(len(waiting) - number) as meter:
+                read = read_series(name, list(self.series[name].values()), scope, meter)
+            self.reads[name] = read
+            count += held([read]) if read else 0
+        check_held(container, count)
+
     def found(self) -> Mapping[Ref, Read]:
-        return {read.ref: read for read in self.reads.values() if read is not None}
+        """What was read, in the order in which it was told."""
+        reads = (self.reads.get(name) for name in self.series)
+        return {read.ref: read for read in reads if read is not None}
 
 
 def merged(known: Mapping[str, Mapping[str, Told]], events: Mapping[str, Told]) -> Mapping[str, Mapping[str, Told]]:
@@ -192,8 +207,9 @@ class GoogleCalendarConnector(ReadWhole):
             listing = self._list(container, scope, "" if whole else kept.token)
         except PlaceLost:
             whole, listing = True, self._list(container, scope, "")
-        kept.take(container, listing, whole, scope, feed_meter())
+        kept.take(container, listing, whole)
         self._kept[container] = kept
+        kept.read(container, scope)
         return kept.found()
 
     # ---- requests ----

@@ -74,6 +74,7 @@ PEOPLE = "tests/integration/test_people.py"
 CALDAV = "tests/connectors/test_caldav.py"
 GOOGLE = "tests/connectors/test_google_calendar.py"
 GUARD = "tests/connectors/test_guard.py"
+TIMED = "tests/connectors/test_timed.py"
 BY_HAND = "tests/unit/test_recurrence.py -k rfc"
 CRASHES = "tests/acceptance/test_crash_points.py"
 FAULTS = (
@@ -1951,14 +1952,14 @@ FAULTS = (
         "google: half the pages count",
         "connectors/google_calendar.py",
         "            listing.events |= {each.id: each for each in map(told, got.items)}\n",
-        "            listing.events |= {each.id: each for each in map(told, got.items)}\n            self._kept[container].take(container, listing, False, scope, feed_meter()) if since else None\n",
+        "            listing.events |= {each.id: each for each in map(told, got.items)}\n            self._kept[container].take(container, listing, False) if since else None\n",
         GOOGLE,
     ),
     Fault(
         "google: everything is read again",
         "connectors/google_calendar.py",
-        "            if parts == self.series.get(name)\n",
-        "            if not parts\n",
+        "if name in self.reads and parts == self.series.get(name)\n",
+        "if not parts\n",
         GOOGLE,
     ),
     Fault(
@@ -2100,6 +2101,69 @@ FAULTS = (
         "                more = True\n",
         "                more = False\n",
         CALDAV,
+    ),
+    Fault(
+        "a feed that is away keeps the others waiting",
+        "connectors/calendar.py",
+        "            raise Apart(str(error), error.after) from None\n",
+        "            raise\n",
+        "tests/connectors/test_calendar.py::test_a_feed_that_cannot_be_had_now_keeps_no_other_from_being_read",
+    ),
+    Fault(
+        "a second exchange has the first one's deadline",
+        "connectors/timed.py",
+        "            found.begin()\n",
+        "            found._deadline != math.inf or found.begin()\n",
+        TIMED,
+    ),
+    Fault(
+        "a last wait is as long as any",
+        "connectors/timed.py",
+        "min(left, math.inf if patience is None else patience)",
+        "patience",
+        f"{TIMED}::test_silence_lasts_no_longer_than_what_is_left",
+    ),
+    Fault(
+        "what is sent may take for ever",
+        "connectors/timed.py",
+        "                _hurry(self.sock, patience, self._deadline)\n",
+        "                pass\n",
+        f"{TIMED}::test_who_does_not_take_what_is_sent",
+    ),
+    Fault(
+        "the steps of a reading in pieces have no end",
+        "connectors/calendar_bounds.py",
+        "            self.left -= begun - max(0, meter.left)\n",
+        "            pass\n",
+        f"{CALDAV}::test_when_the_steps_are_spent_the_next_reading_goes_on",
+    ),
+    Fault(
+        "what an entry was before it became smaller counts",
+        "connectors/caldav.py",
+        "        return sum(held(each.reads) for each in known if not each.due)\n",
+        "        return sum(held(each.reads) for each in known)\n",
+        f"{CALDAV}::test_what_is_held_of_a_calendar_is_bounded",
+    ),
+    Fault(
+        "a calendar that was listed is taken for gone",
+        "connectors/caldav.py",
+        "            raise next(iter(broken.values())) from None\n",
+        "            raise\n",
+        f"{CALDAV}::test_a_server_that_gives_nothing_at_all_costs_no_entry",
+    ),
+    Fault(
+        "names that are no UTF-8 are one",
+        "connectors/caldav_xml.py",
+        'quote(unquote_to_bytes(name), safe="")',
+        'unquote_to_bytes(name).decode("utf-8", "replace")',
+        f"{CALDAV}::test_entries_whose_names_are_no_utf8_stay_apart",
+    ),
+    Fault(
+        "google: an event that changed while it waited is what it was",
+        "connectors/google_calendar.py",
+        "if name in self.reads and parts == self.series.get(name)\n",
+        "if name in self.reads\n",
+        f"{GOOGLE}::test_what_changes_while_it_waits_is_read_as_it_is_then",
     ),
     Fault(
         "nothing said to a beginner is believed",
