@@ -33,7 +33,7 @@ from bench.report import machine
 from connectors.base import Calendars, ConnectorError, Read
 from connectors.caldav import CalDavConnector, CalDavSettings
 from connectors.calendar import CalendarConnector, CalendarSettings
-from connectors.ics_apart import APART, CPU_SECONDS, MEMORY
+from connectors.ics_apart import CHAMBER, CPU_SECONDS, MEMORY
 
 ROOT = Path(__file__).parents[1]
 NOW = datetime(2026, 11, 30, tzinfo=UTC)
@@ -191,11 +191,11 @@ def measured(hostile: Calendars, folder: Path) -> Cost:
     begun = time.perf_counter()
     became = outcome(hostile)
     seconds = time.perf_counter() - begun
-    APART.end()  # what is started anew below would be measured with what the worker holds by now
+    CHAMBER.end()  # what is started anew below would be measured with what the worker holds by now
     used, worker = resource.getrusage(resource.RUSAGE_CHILDREN), peak_mb()
     (folder / "sound.ics").write_bytes(feed(entry(START, uid="sound"), entry(START, uid="new")))
     assert len(list(sound.entries("sound"))) == 3, "the worker is not alive"
-    APART.end()
+    CHAMBER.end()
     return Cost(became, seconds, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024 / 1e6, worker)
 
 

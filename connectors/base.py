@@ -47,6 +47,10 @@ class Withheld(Fatal):
     source go on."""
 
 
+class Apart(Withheld, Retryable):
+    """One container is not to be had for now, which says nothing of the others: those go on, and it is worth another try."""
+
+
 def unreached(url: str, error: BaseException) -> str:
     """Which host was not reached, why, and what to try. The error's own text may hold a password (of a proxy, of a
     private feed's address), so only its kind is told."""
@@ -305,6 +309,14 @@ class Partial(Protocol):
 
     def unseen(self, container: str) -> Collection[str]:
         """The kinds that the last sweep was not let see. That it does not name such a thing does not mean that it is gone."""
+
+
+@runtime_checkable
+class Complaining(Protocol):
+    """A reader that goes on by what it knew of a part of its source that it cannot read now."""
+
+    def complaints(self) -> Iterable[str]:
+        """What stands as it was known, why, and what to do: a line each. No request is sent."""
 
 
 @runtime_checkable

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import ClassVar, Literal, NamedTuple, Self
@@ -21,10 +21,11 @@ from pydantic import field_validator
 
 from connectors.base import Clock, ConnectorError, Mark, Read, ReadWhole, Ref, Retryable, Settings, Withheld
 from connectors.caldav_server import Broken, Gone, Listing, Refused, Server
-from connectors.caldav_xml import GONE, Response
+from connectors.caldav_xml import GONE, MAX_HREF, Response
+from connectors.calendar_bounds import Steps, check_held, held
 from connectors.calendar_settings import ServerSettings
-from connectors.ics import MAX_LINE, Meter, Part, Scope, Window, feed_meter, structure, unfold
-from connectors.ics_apart import APART, GivenUp, Outcome, Spent
+from connectors.ics import MAX_LINE, Meter, Part, Scope, Window, structure, unfold
+from connectors.ics_apart import CHAMBER, GivenUp, Unable
 from connectors.ways import TooLarge, Ways
 
 KIND = "calendar_entry"
@@ -36,11 +37,14 @@ READING_SECONDS = 300.0
 MOST_BROKEN = 20
 """Entries of one reading at which the server fails, before it is taken for broken itself."""
 STRIKES = 2
+NOT_THERE = "pmsync-asks-whether-this-is-there.ics"
+"""No entry's name."""
 
 BROKEN = "the server fails at it (500)"
 TOO_LARGE = "it is larger than what is read at once"
 LEFT_OUT = "the server lists it and does not give it"
 ASTRAY = "the server lists it at an address outside of the calendar"
+FAR_TOO_LONG = f"the server lists it at an address of more than {MAX_HREF} characters"
 NO_CALENDAR = "what the server keeps there is no whole calendar"
 _UID = re.compile(rb"^UID[:;].*(?:\r?\n[ \t].*)*", re.IGNORECASE | re.MULTILINE)
 
@@ -92,6 +96,11 @@ class Kept:
         sound = [path for path in due if not self.entries[path].strikes]
         alone = [[path] for path in due if self.entries[path].strikes]
         return [*alone, *(sound[start : start + BATCH] for start in range(0, len(sound), BATCH))][::-1]
+
+    def held(self, paths: Iterable[str]) -> int:
+        """What is in memory of these entries, in occurrences; of one that is due, nothing stays."""
+        known = (self.entries[path] for path in paths if path in self.entries)
+        return sum(held(each.reads) for each in known if not each.due)
 
     def take(self, listing: Listing, whole: bool) -> None:
         """Take a list over; what a whole one leaves out is gone."""
@@ -151,7 +160,9 @@ class CalDavConnector(ReadWhole):
         except Gone:
             del self._kept[container]
             raise
-        astray = (_unread(scope, href, b"", ASTRAY) for href in sorted(kept.astray))
+        astray = (
+            _unread(scope, href, b"", ASTRAY if len(href) <= MAX_HREF else FAR_TOO_LONG) for href in sorted(kept.astray)
+        )
         found: dict[Ref, Read] = {}
         for reads in (*(kept.entries[path].reads for path in sorted(kept.entries)), astray):
             for read in reads:
@@ -191,12 +202,13 @@ class CalDavConnector(ReadWhole):
 
     def _load(self, container: str, kept: Kept, scope: Scope) -> None:
         """Read the entries that are new or changed, some at once."""
-        deadline, meter = time.monotonic() + READING_SECONDS, feed_meter()
-        waiting, broken = kept.batches(), dict[str, Broken]()
+        deadline, steps = time.monotonic() + READING_SECONDS, Steps(container)
+        waiting, broken, count = kept.batches(), dict[str, Broken](), kept.held(kept.entries)
         while waiting:
+            check_held(container, count)
             paths = waiting.pop()
+            left = len(paths) + sum(map(len, waiting))
             if time.monotonic() > deadline:
-                left = len(paths) + sum(map(len, waiting))
                 raise Retryable(
                     f"{container}: {left} entries were not read within {READING_SECONDS:.0f} s; the next reading goes on with them"
                 )
@@ -213,40 +225,40 @@ class CalDavConnector(ReadWhole):
                 if len(broken) > MOST_BROKEN:
                     raise
                 continue
-            self._keep(kept, {path: found.get(path) for path in paths}, scope, meter)
+            for number, path in enumerate(paths):
+                with steps.piece(left - number) as meter:
+                    self._keep(kept, path, found.get(path), scope, meter)
+            count += kept.held(paths)
+        check_held(container, count)
         if broken:
             self._blame(container, kept, scope, broken)
 
     def _blame(self, container: str, kept: Kept, scope: Scope, broken: Mapping[str, Broken]) -> None:
-        """Does the server fail at these entries, or at everything? At entries if it gives another one, and fails again in
-        the next reading; else the reading fails."""
-        sound = next((known.href for known in kept.entries.values() if not known.due), None)
-        if sound is not None:
+        """Does the server fail at these entries, or at everything? At entries if it gives another one, or where there is none
+        says so of one that is not there, and fails again in the next reading; else the reading fails."""
+        nothing = f"{urlsplit(kept.url).path.rstrip('/')}/{NOT_THERE}"
+        sound = next((known.href for known in kept.entries.values() if not known.due), nothing)
+        try:
             self._server.objects(container, kept.url, [sound])
-            for path in broken:
-                kept.entries[path] = kept.entries[path]._replace(strikes=kept.entries[path].strikes + 1)
+        except Gone:  # the calendar was listed in this reading, so it is not
+            raise next(iter(broken.values())) from None
+        for path in broken:
+            kept.entries[path] = kept.entries[path]._replace(strikes=kept.entries[path].strikes + 1)
         for path, error in broken.items():
             if kept.entries[path].strikes < STRIKES:
                 raise error
         for path in broken:
             self._fail(kept, path, scope, BROKEN)
 
-    def _keep(self, kept: Kept, came: Mapping[str, Response | None], scope: Scope, meter: Meter) -> None:
-        """Take over what the server gave."""
-        bodies = {path: each.data for path, each in came.items() if each is not None and each.data is not None}
-        outcomes = dict(zip(bodies, APART.read([*bodies.values()], scope, meter), strict=True))
-        for path, each in came.items():
-            if each is not None and each.status in GONE:
-                del kept.entries[path]
-            elif each is None or path not in bodies:
-                self._fail(kept, path, scope, LEFT_OUT)
-            elif isinstance(outcome := outcomes[path], Spent):
-                self._fail(kept, path, scope, str(outcome))
-            else:
-                href, listed, *_ = kept.entries[path]
-                etag = each.text("{DAV:}getetag") or listed
-                reads = reads_of(outcome, bodies[path], href, scope)
-                kept.entries[path] = Known(href, etag, due=False, reads=reads)
+    def _keep(self, kept: Kept, path: str, came: Response | None, scope: Scope, meter: Meter) -> None:
+        if came is not None and came.status in GONE:
+            del kept.entries[path]
+        elif came is None or came.data is None:
+            self._fail(kept, path, scope, LEFT_OUT)
+        else:
+            href, listed, *_ = kept.entries[path]
+            etag = came.etag or listed
+            kept.entries[path] = Known(href, etag, due=False, reads=reads_of(came.data, href, scope, meter))
 
     def _fail(self, kept: Kept, path: str, scope: Scope, problem: str) -> None:
         """One entry cannot be read for now: it stays what it was by its id, and is asked for again the next time."""
@@ -258,11 +270,16 @@ class CalDavConnector(ReadWhole):
 # ---- one entry ----
 
 
-def reads_of(outcome: Outcome, body: bytes, href: str, scope: Scope) -> tuple[Read, ...]:
-    """What is at one address: an entry with its exceptions, as a rule."""
-    if isinstance(outcome, ConnectorError):
-        return (_unread(scope, href, body, str(outcome) if isinstance(outcome, GivenUp) else NO_CALENDAR),)
-    return tuple(outcome)
+def reads_of(body: bytes, href: str, scope: Scope, meter: Meter) -> tuple[Read, ...]:
+    """What is at one address: an entry with its exceptions, as a rule. Raises `Unable`."""
+    try:
+        return tuple(CHAMBER.read(body, scope, meter))
+    except Unable:
+        raise
+    except GivenUp as error:
+        return (_unread(scope, href, body, str(error)),)
+    except ConnectorError:
+        return (_unread(scope, href, body, NO_CALENDAR),)
 
 
 def _unread(scope: Scope, href: str, body: bytes, problem: str) -> Read:

@@ -7,6 +7,7 @@ Next on the way of an event: `connectors/caldav.py`, which keeps what it has and
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -17,6 +18,7 @@ from connectors.caldav_xml import (
     CUT_OFF,
     GONE,
     LIST,
+    MAX_HREF,
     PLACE,
     C,
     D,
@@ -38,6 +40,11 @@ MAX_ENTRIES = 20_000
 """Of one calendar."""
 MAX_PLACES = 2_000
 """In one home; each is an address that is taken apart."""
+MAX_LISTED = 64 * 1024 * 1024
+"""Bytes of all pages of one list; twenty thousand entries are some ten million."""
+LISTING_SECONDS = 300.0
+"""For all pages of one list."""
+MAX_TOKEN = 8000
 MAX_HOMES = 3
 MOST_NAMES = 20
 NO_TOKENS = frozenset({"", "0"})
@@ -81,7 +88,7 @@ class Place(NamedTuple):
     @property
     def end(self) -> str:
         """The end of its address, which stays when it is given another name."""
-        return unquote(urlsplit(self.url).path).rstrip("/").rpartition("/")[2]
+        return unquote(urlsplit(self.url).path.rstrip("/").rpartition("/")[2])
 
     @property
     def is_calendar(self) -> bool:
@@ -104,6 +111,8 @@ class Listing:
     gone: set[str] = field(default_factory=set)
     astray: set[str] = field(default_factory=set)
     token: str = ""
+    size: int = 0
+    """Bytes that it came in."""
     found: bool = False
     """Whether the calendar itself is in it, which a plain list is not whole without (RFC 4918, 9.1)."""
 
@@ -126,7 +135,7 @@ class Listing:
                 self.entries.pop(path, None)
                 self.gone.add(path)
             else:
-                self.entries[path] = Listed(response.href, response.text(f"{D}getetag"))
+                self.entries[path] = Listed(response.href, response.etag)
                 self.gone.discard(path)
         self.token = page.token
         return more
@@ -164,15 +173,21 @@ class Server:
     def changes(self, container: str, url: str, token: str) -> Listing:
         """What changed since `token`, or all that is there for an empty one. Raises `Refused` where the server does not say
         so, or says so in a way that does not hold together."""
-        listing = Listing()
+        listing, deadline = Listing(), time.monotonic() + LISTING_SECONDS
         for _ in range(MAX_PAGES):
+            if time.monotonic() > deadline:
+                raise Retryable(
+                    f"{container}: what changed was not told within {LISTING_SECONDS:.0f} s, in however many pages; is the server "
+                    "overloaded? The next reading begins anew; a calendar with fewer entries needs less time"
+                )
             answer = self._ask(container, Asked(url, "REPORT", {"Depth": "0"}, changes_since(token)))
             if answer.status in {500, 501} or (400 <= answer.status < 500 and answer.status not in PLAIN):
                 raise Refused(for_good=answer.status != 500)
             page = self._read(container, answer)
             more = listing.add(answer.url, page)
+            listing.size += len(answer.body)
             _bounded(container, listing)
-            if page.token in NO_TOKENS or (more and page.token == token):
+            if page.token in NO_TOKENS or len(page.token) > MAX_TOKEN or (more and page.token == token):
                 raise Refused
             if not more:
                 return listing
@@ -242,10 +257,11 @@ class Server:
             raise Withheld(
                 f"{container}: the server names more than {MAX_PLACES} places; is the address under {SETTING} right?"
             )
-        return [Place(_address(answer.url, each.href), each) for each in found if each.status // 100 == 2]
+        sound = (each for each in found if each.status // 100 == 2 and len(each.href) <= MAX_HREF)
+        return [Place(_address(answer.url, each.href), each) for each in sound]
 
     def _links(self, place: Place, name: str) -> Iterator[str]:
-        return (_address(place.url, href) for href in place.itself.links(name))
+        return (_address(place.url, href) for href in place.itself.links(name) if len(href) <= MAX_HREF)
 
     # ---- one request ----
 
@@ -284,3 +300,7 @@ def _address(here: str, href: str) -> str:
 def _bounded(container: str, listing: Listing) -> None:
     if len(listing.entries) + len(listing.gone) + len(listing.astray) > MAX_ENTRIES:
         raise Withheld(f"{container}: the calendar has more than {MAX_ENTRIES} entries; take one with fewer")
+    if listing.size > MAX_LISTED:
+        raise Withheld(
+            f"{container}: the server tells what changed in more than {MAX_LISTED} bytes; take a calendar with fewer entries"
+        )

@@ -9,11 +9,12 @@ Next on the way of an event: `connectors/caldav_server.py`, which sends and rece
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from html import escape
 from typing import Any, NamedTuple
-from urllib.parse import unquote, urljoin, urlsplit
+from urllib.parse import quote, unquote_to_bytes, urljoin, urlsplit
 from xml.etree.ElementTree import Element, TreeBuilder
 
 from defusedxml.common import DefusedXmlException  # type: ignore[import-untyped]
@@ -22,6 +23,10 @@ from defusedxml.ElementTree import ParseError, XMLParser  # type: ignore[import-
 MAX_ELEMENTS = 500_000
 """Of an answer; twenty thousand entries in a list are about two hundred thousand."""
 MAX_DEPTH = 100
+MAX_HREF = 2000
+"""Characters of an address; of a longer one so many are looked at that it shows."""
+MAX_ETAG = 200
+"""Of an ETag that is kept as it is; of a longer one there is a digest."""
 D, C = "{DAV:}", "{urn:ietf:params:xml:ns:caldav}"
 GONE, CUT_OFF = frozenset({404, 410}), 507
 
@@ -86,9 +91,13 @@ class Response(NamedTuple):
     def links(self, name: str) -> Iterator[str]:
         """The addresses in a property."""
         found = self.properties.get(name)
-        for href in () if found is None else found.iterfind(f"{D}href"):
-            if href.text and href.text.strip():
-                yield href.text.strip()
+        yield from () if found is None else _hrefs(found)
+
+    @property
+    def etag(self) -> str:
+        """What changes whenever the entry does; empty where the server says nothing of that."""
+        said = self.text(f"{D}getetag")
+        return said if len(said) <= MAX_ETAG else hashlib.sha256(said.encode("utf-8", "replace")).hexdigest()
 
     @property
     def data(self) -> bytes | None:
@@ -122,9 +131,14 @@ def _responses(element: Element) -> Iterator[Response]:
         for each in stated.iterfind(f"{D}prop/*")
     }
     status = _status(element.findtext(f"{D}status"))
+    for href in _hrefs(element):
+        yield Response(href, status, properties)
+
+
+def _hrefs(element: Element) -> Iterator[str]:
     for href in element.iterfind(f"{D}href"):
-        if href.text and href.text.strip():
-            yield Response(href.text.strip(), status, properties)
+        if said := (href.text or "").strip():
+            yield said[: MAX_HREF + 1]
 
 
 def _status(line: str | None) -> int:
@@ -171,13 +185,17 @@ def _tree(body: bytes) -> Element:
 
 def path_of(href: str, base: str) -> str | None:
     """The path that an address in an answer means, in one spelling; None if it is on another host than `base`, or is no
-    address. Scheme and port are not compared: behind a proxy a server often takes itself for another one."""
+    address. Scheme and port are not compared: behind a proxy a server often takes itself for another one.
+
+    It stays quoted, byte by byte: not every server's bytes are UTF-8, and a slash in a name is none between two."""
+    if len(href) > MAX_HREF:
+        return None
     try:
         parts, here = urlsplit(urljoin(base, href)), urlsplit(base)
         same = parts.hostname == here.hostname and parts.scheme in {"http", "https"}
     except ValueError:
         return None
-    return unquote(parts.path) if same else None
+    return "/".join(quote(unquote_to_bytes(name), safe="") for name in parts.path.split("/")) if same else None
 
 
 def is_within(path: str, collection: str) -> bool:

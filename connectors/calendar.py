@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -19,10 +20,10 @@ from urllib.parse import urlsplit
 
 from pydantic import model_validator
 
-from connectors.base import Clock, ConnectorError, Read, ReadWhole, Ref, Retryable, Settings, Withheld
+from connectors.base import Apart, Clock, Mark, Read, ReadWhole, Ref, Retryable, Settings, Withheld
 from connectors.calendar_settings import ServerSettings
 from connectors.ics import Scope, Window
-from connectors.ics_apart import APART, GivenUp
+from connectors.ics_apart import CHAMBER, GivenUp
 from connectors.ways import MAX_BYTES, Answer, Asked, Ways, failure
 
 
@@ -72,6 +73,7 @@ class CalendarConnector(ReadWhole):
         self._clock = clock
         self._ways = ways
         self._kept: dict[str, Kept] = {}
+        self._feeds = {settings.ics} if isinstance(settings.ics, str) else set(settings.ics.values())
 
     @classmethod
     def connect(cls, settings: CalendarSettings, clock: Clock) -> Self:
@@ -79,6 +81,26 @@ class CalendarConnector(ReadWhole):
 
     def now(self) -> datetime:
         return self._ways.now()
+
+    def changed(self, container: str, since: datetime | None) -> Iterator[Sequence[Read]]:
+        with self._apart():
+            yield from super().changed(container, since)
+
+    def sweep(self, container: str) -> Iterator[Sequence[Mark]]:
+        with self._apart():
+            yield from super().sweep(container)
+
+    @contextmanager
+    def _apart(self) -> Iterator[None]:
+        """Feeds are anybody's, so that one which cannot be had now says nothing of the others; only where all are on one
+        server, and it asks for a wait, do all of them wait."""
+        try:
+            yield
+        except Retryable as error:
+            hosts = {urlsplit(feed).hostname for feed in self._feeds}
+            if len(self._feeds) == 1 or (error.after is not None and len(hosts) == 1):
+                raise
+            raise Apart(str(error), error.after) from None
 
     def _read(self, container: str) -> Mapping[Ref, Read]:
         target, scope = self._target(container), self._settings.scope(container, self._clock())
@@ -117,14 +139,12 @@ class CalendarConnector(ReadWhole):
 
 def _reading(body: bytes, scope: Scope) -> tuple[Mapping[Ref, Read], str]:
     """The entries of a feed, or why it is refused. Raises `Retryable`."""
-    (outcome,) = APART.read([body], scope)
-    if isinstance(outcome, GivenUp):
-        return {}, f"{scope.container}: {outcome}"
-    if isinstance(outcome, Withheld):
-        return {}, str(outcome)
-    if isinstance(outcome, ConnectorError):
-        raise outcome
-    return {read.ref: read for read in outcome}, ""
+    try:
+        return {read.ref: read for read in CHAMBER.read(body, scope)}, ""
+    except GivenUp as error:
+        return {}, f"{scope.container}: {error}"
+    except Withheld as error:
+        return {}, str(error)
 
 
 def _load(path: Path) -> Answer:

@@ -42,7 +42,7 @@ from connectors.base import (
     usable_token,
 )
 from connectors.github_beside import Changed
-from connectors.github_boards import BOARDED, Boards
+from connectors.github_boards import AT_ONCE, BOARDED, Boards
 from connectors.github_cards import BoardFields, Card, plan
 from connectors.github_client import MAX_PAGES, Client, Missing, Page, Query, answered_at, failure
 from connectors.github_links import Telling, has_blockers, telling
@@ -191,7 +191,6 @@ class GitHubConnector:
         """
         home, milestones = self._with_titles(self._home(container))
         self._boards.refresh()
-        differing = self._boards.differing(home)
         beside = Changed([*self._shipped.changed(home, since), *self._runs.changed(home, since)])
         releases, left = self._shipped.releases(home, since), self._runs.left(home)
         yield [
@@ -203,7 +202,8 @@ class GitHubConnector:
         ]
         self._runs.note_left(home)
         known = self._taken[container] = still_listed(self._taken.get(container, {}), since)
-        told = [*self._links_told(home, since), *self._boards.moved(home, since)]
+        differing = self._boards.differing(home)
+        told = [*self._links_told(home, since), *self._boards.moved(home, since, differing)]
         waiting = sorted(each for each in told if each.stamp not in known)
         held: list[Found] = []
         things: int | None = None
@@ -217,24 +217,27 @@ class GitHubConnector:
             newest = END if page.next is None else latest(page.items) or BEGINNING
             held += self._listed(home, new, many, page.at)
             listed = {each.read.ref for each in held}
-            due = [each for each in waiting if each.at <= newest and home.issue(each.number) not in listed]
-            held += self._relinked(home, due, newest, page.at)
-            waiting = [each for each in waiting if each.at > newest]
-            # What changed on a board after that would move the cursor beyond what is not listed yet: it waits for its time.
-            taken = [each for each in held if is_by(each.read, newest)]
-            held = [each for each in held if not is_by(each.read, newest)]
-            found = [each.read for each in taken]
-            for others in beside.until(newest):
-                at = others[-1].time
-                yield in_time([*others, *(read for read in found if is_by(read, at))])
-                found = [read for read in found if not is_by(read, at)]
-            yield in_time(found)
-            # Only now is it taken: a page that could not be published is asked for again.
-            for each in taken:
-                note_taken(known, [(why, each.read) for why in each.changes], each.at)
+            waiting = [each for each in waiting if each.at > newest or home.issue(each.number) not in listed]
+            is_more = True
+            # Thousands may have changed on a board after all issues.
+            while is_more:
+                due = [each for each in waiting[:AT_ONCE] if each.at <= newest]
+                waiting = waiting[len(due) :]
+                held += self._relinked(home, due, newest, page.at)
+                # What changed on a board after that would move the cursor beyond what is not listed yet: it waits for its time.
+                until = min([newest, *(each.at for each in waiting[:1])])
+                held.sort(key=lambda each: by_time(each.read))
+                ready = sum(is_by(each.read, until) for each in held)
+                taken, held = held[: min(ready, AT_ONCE)], held[min(ready, AT_ONCE) :]
+                is_more = len(due) == AT_ONCE or ready > AT_ONCE
+                found = [each.read for each in taken]
+                last = found[-1].time if found else None
+                yield from among(found, beside, (last or BEGINNING) if is_more else newest)
+                # Only now is it taken: a page that could not be published is asked for again.
+                for each in taken:
+                    note_taken(known, [(why, each.read) for why in each.changes], each.at)
         self._told.pop(home.id, None)
         self._boards.handed_on(home, differing)
-        self._boards.complain()
 
     def count(self, container: str, since: datetime | None) -> int | None:
         """How many issues and pull requests, which is most of it; known of all of them only."""
@@ -271,6 +274,10 @@ class GitHubConnector:
     def unseen(self, container: str) -> Collection[str]:
         """The kinds that the token may not read here."""
         return {*self._shipped.refused(container), *self._runs.refused(container)}
+
+    def complaints(self) -> Iterable[str]:
+        """The boards that stand as they were known."""
+        return self._boards.complaints()
 
     def fetch(self, refs: Sequence[Ref]) -> Iterator[Read]:
         """Each thing by id; empty if it was deleted, or moved to another repository."""
@@ -547,9 +554,18 @@ def is_by(read: Read, time: datetime | None) -> bool:
     return read.time is None or (time is not None and read.time <= time)
 
 
-def in_time(reads: Iterable[Read]) -> list[Read]:
-    """The oldest change first."""
-    return sorted(reads, key=lambda read: (read.time is not None, read.time))
+def by_time(read: Read) -> tuple[bool, datetime | None]:
+    """The key by which the oldest change comes first."""
+    return read.time is not None, read.time
+
+
+def among(reads: Sequence[Read], beside: Changed, time: datetime) -> Iterator[Sequence[Read]]:
+    """These, which are in order, with what is beside them up to then."""
+    for others in beside.until(time):
+        at = others[-1].time
+        yield sorted([*others, *(read for read in reads if is_by(read, at))], key=by_time)
+        reads = [read for read in reads if not is_by(read, at)]
+    yield reads
 
 
 class Found(NamedTuple):

@@ -5,15 +5,16 @@ is known stands, so that a listing, a sweep and a fetch by id agree. A board may
 read as a thing of each that has an issue there: its id is `REPOSITORY_ID/BOARD/ITERATION`.
 
 Where a board cannot be read, for want of a right or because GitHub fails at it, what is known of it stands and all else is
-read on, which is then said at the end of each listing. Where nothing is known of it, after a start, nothing is read of its
-source: issues would lose their dates and estimates, and alerts would go and come with them.
+read on, which is then said at the end of each round. So it is where a field is not there any more. Where nothing is known of
+it, after a start, nothing is read of its source: issues would lose their dates and estimates, and alerts would go and come with
+them.
 
 `connectors/github_cards.py` says what the answers mean.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -30,6 +31,7 @@ from connectors.github_cards import (
     cards,
     complaints,
     iterations,
+    misfits,
     read_sprint,
 )
 from connectors.github_client import Client
@@ -76,7 +78,7 @@ class Boards:
         self._read_at: dict[str, datetime] = {}
         self._tried_at: dict[str, datetime] = {}
         self._failed: dict[str, ConnectorError] = {}
-        self._differing: dict[int, set[int]] = {}
+        self._differing: dict[int, dict[int, datetime]] = {}
 
     # --- asking
 
@@ -85,29 +87,31 @@ class Boards:
         for name in self._names:
             now, tried = self._clock(), self._tried_at.get(name)
             # abs: after a clock was set back, the last try may lie in the future.
-            if name in self._known and tried and abs(now - tried) < PERIOD:
-                continue
+            if tried and abs(now - tried) < PERIOD:
+                if name in self._known:
+                    continue
+                if isinstance(self._failed.get(name), Withheld):
+                    raise Withheld(str(self._failed[name]))
             self._tried_at[name] = now
             try:
                 board = self._settled(name)
+                self._compare(self._known.get(name), board, now)
             except ConnectorError as error:
-                if name not in self._known or (isinstance(error, Retryable) and error.after is not None):
+                if isinstance(error, Retryable) and error.after is not None:
                     raise
                 self._failed[name] = error
+                if name not in self._known:
+                    raise
                 continue
-            self._compare(self._known.get(name), board)
             self._known[name], self._read_at[name] = board, now
             self._failed.pop(name, None)
 
-    def complain(self) -> None:
-        """Raises `Withheld` where what is known of a board is not what it is now, and will not be by itself."""
-        said = [
-            f"{name} cannot be read, so that what was known of it at {self._read_at[name]:%Y-%m-%d %H:%M} UTC stands: {error}"
-            for name, error in self._failed.items()
-            if isinstance(error, Fatal) or self._clock() - self._read_at[name] >= STALE
-        ]
-        if said:
-            raise Withheld("; ".join(said))
+    def complaints(self) -> Iterator[str]:
+        """A line for each board of which what is known is not what it is now, and will not be by itself."""
+        for name, at in self._read_at.items():
+            error = self._failed.get(name)
+            if isinstance(error, Fatal) or (error and self._clock() - at >= STALE):
+                yield f"{name} cannot be read, so that what was known of it at {at:%Y-%m-%d %H:%M} UTC stands: {error}"
 
     def check(self) -> Iterator[str]:
         """A line for each board that cannot be read, and for what does not fit it."""
@@ -174,14 +178,18 @@ class Boards:
         except ValidationError as error:
             raise Retryable(f"GitHub's answer about board {name} is not in its shape: {problem(error)}") from None
 
-    def _compare(self, before: Board | None, after: Board) -> None:
-        """Note the issues whose cards are not what they were: their time does not always say so."""
+    def _compare(self, before: Board | None, after: Board, now: datetime) -> None:
+        """Note the issues whose cards are not what they were: their time does not always say so. Raises `Withheld` where a
+        field that was there is not: each card would be without its value."""
         if before is None:
             return
+        had = misfits(before.page, self._plan)
+        if lost := [said for field, said in misfits(after.page, self._plan).items() if field not in had]:
+            raise Withheld("; ".join(lost))
         for repository in {*before.cards, *after.cards}:
             old, new = before.cards.get(repository, {}), after.cards.get(repository, {})
             differing = {number for number in {*old, *new} if old.get(number) != new.get(number)}
-            self._differing.setdefault(repository, set()).update(differing)
+            self._differing.setdefault(repository, {}).update(dict.fromkeys(differing, now))
 
     # --- what is known
 
@@ -194,30 +202,33 @@ class Boards:
         card = self.card(home, number)
         return (Change(card.stamp, card.at),) if card else ()
 
-    def moved(self, home: Home, since: datetime | None) -> list[Telling]:
+    def moved(self, home: Home, since: datetime | None, differing: Iterable[int]) -> list[Telling]:
         """The issues whose cards changed at or after `since`, or are not what they were. From the beginning all are read anyway."""
         if since is None:
             return []
         of = {
             number: card for board in reversed(self._boards()) for number, card in board.cards.get(home.id, {}).items()
         }
-        differing = self._differing.get(home.id, set())
+        waiting = self._differing.get(home.id, {})
         new = [
             Telling(card.at, number, card.stamp)
             for number, card in of.items()
-            if card.at >= since.replace(microsecond=0) and number not in differing
+            if card.at >= since.replace(microsecond=0) and number not in waiting
         ]
         # By a name of their own: that its stamp was taken says nothing of a card that changed without it.
-        return [*new, *(Telling(_BEGINNING, number, f"board's {number}") for number in self.differing(home))]
+        return [*new, *(Telling(_BEGINNING, number, f"board's {number}") for number in differing)]
 
-    def differing(self, home: Home) -> Collection[int]:
-        """The issues whose cards are not what they were when they were handed on; as many as are read at a time, since the name
-        of a column changes thousands."""
-        return sorted(self._differing.get(home.id, ()))[:AT_ONCE]
+    def differing(self, home: Home) -> Mapping[int, datetime]:
+        """The issues whose cards are not what they were when they were handed on, and when that was found; as many as are read
+        at a time, since the name of a column changes thousands."""
+        return dict(sorted(self._differing.get(home.id, {}).items())[:AT_ONCE])
 
-    def handed_on(self, home: Home, numbers: Collection[int]) -> None:
-        """These were read since."""
-        self._differing.get(home.id, set()).difference_update(numbers)
+    def handed_on(self, home: Home, differing: Mapping[int, datetime]) -> None:
+        """These were read since, though not those that were found to differ again meanwhile."""
+        waiting = self._differing.get(home.id, {})
+        for number, found_at in differing.items():
+            if waiting.get(number) == found_at:
+                del waiting[number]
 
     def sprints(self, home: Home) -> dict[Ref, Read]:
         """The iterations of the boards that have an issue of this repository."""

@@ -362,20 +362,29 @@ def translate_sprint(container: str, page: BoardPage, iteration: Any, now: datet
     )
 
 
-def complaints(page: BoardPage, plan: Plan) -> Iterator[str]:
-    """What of the configuration does not fit a board."""
+def misfits(page: BoardPage, plan: Plan) -> dict[str, str]:
+    """Which of the fields that are wanted a board does not have, and what to do."""
     found = {field.name: field for field in page.fields.nodes}
     known = ", ".join(sorted(filter(None, found)))
+    said: dict[str, str] = {}
     for name, wanted in plan.fields.model_dump().items():
         if wanted is None:
             continue
         if wanted not in found:
-            yield f"it has no field {wanted!r}, but {known}; write the right one, or null, under board_fields.{name}"
+            said[name] = (
+                f"it has no field {wanted!r}, but {known}; write the right one, or null, under board_fields.{name}"
+            )
         elif found[wanted].type != TYPES[name]:
             kind = TYPES[name].lower().replace("_", " ")
-            yield f"its field {wanted!r} is no {kind}; write another one, or null, under board_fields.{name}"
-    status = found.get(plan.fields.status or "")
-    unknown = [option.name for option in (status.options if status else ()) if plan.category(option.name) is None]
+            said[name] = f"its field {wanted!r} is no {kind}; write another one, or null, under board_fields.{name}"
+    return said
+
+
+def complaints(page: BoardPage, plan: Plan) -> Iterator[str]:
+    """What of the configuration does not fit a board."""
+    yield from misfits(page, plan).values()
+    options = [each.name for field in page.fields.nodes if field.name == plan.fields.status for each in field.options]
+    unknown = [name for name in options if plan.category(name) is None]
     if unknown:
         yield (
             f"nobody says whether {', '.join(map(repr, unknown))} is todo, in_progress, done or dropped; "

@@ -257,7 +257,7 @@ class Runs:
     def _lately(self, home: Home, since: datetime) -> Iterator[Page]:
         """The newest page, those after it as long as all on them began since, and what had not ended when it left them."""
         seen = set[int]()
-        for page in self._pages(home, lambda: self._newest(home), MOST_NEW_PAGES):
+        for page in self._pages(home, lambda: self._newest(home), MOST_NEW_PAGES, again=True):
             seen |= {ident for ident in map(_ident, page.items) if ident is not None}
             yield page
             if any((created_at(each) or since) <= since for each in page.items):
@@ -300,14 +300,15 @@ class Runs:
         """What was created then, and no more of it than GitHub shows."""
         yield from self._pages(home, lambda: self._listed(home, {"created": created, "per_page": PAGE}), MAX_PAGES)
 
-    def _pages(self, home: Home, first: Callable[[], Page], most: int) -> Iterator[Page]:
+    def _pages(self, home: Home, first: Callable[[], Page], most: int, *, again: bool = False) -> Iterator[Page]:
         """A page, and at most so many in all with those after it; none where the token may not read them."""
         page, asked = self._refused.let(home.container, KIND, first) if home.branch else None, set[str]()
         for _ in range(most):
             if page is None:
                 return
             yield page
-            page = self._client.page(page.next, {}, asked, under="workflow_runs") if page.next else None
+            following = page.next
+            page = self._client.page(following, {}, asked, again=again, under="workflow_runs") if following else None
 
     def _newest(self, home: Home) -> Page:
         # What a poll asks for is kept; what a sweep asks for would only take its room.

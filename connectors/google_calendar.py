@@ -21,7 +21,6 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from connectors.base import (
     Clock,
-    ConnectorError,
     Fatal,
     Mark,
     Read,
@@ -33,11 +32,11 @@ from connectors.base import (
     problem,
     retry_after,
 )
+from connectors.calendar_bounds import Steps, check_held, held
 from connectors.calendar_settings import EntrySettings
 from connectors.google_account import GoogleAuth, signed_in
-from connectors.google_entries import FIELDS, TITLE, Told, ref_of, told, written
+from connectors.google_entries import FIELDS, TITLE, Told, read_series, told
 from connectors.ics import Scope, Window
-from connectors.ics_apart import APART, Spent
 from connectors.ways import Answer, Asked, Ways, failure
 
 API = "https://www.googleapis.com/calendar/v3"
@@ -111,25 +110,40 @@ class Listing:
 @dataclass(slots=True)
 class Kept:
     """What is known of a calendar: its events by what they are part of, what these were read as, and our place in the changes.
-    What is `due` is to be read again."""
+    What is not among `reads` is yet to be read."""
 
     window: Window
     token: str = ""
     series: Mapping[str, Mapping[str, Told]] = field(default_factory=dict)
-    reads: Mapping[str, Read | None] = field(default_factory=dict)
-    due: frozenset[str] = frozenset()
+    reads: dict[str, Read | None] = field(default_factory=dict)
 
-    def take(self, container: str, listing: Listing, whole: bool, scope: Scope) -> None:
-        """Take a list over; what a whole one leaves out is gone. Only what is not as it was is read again."""
+    def take(self, container: str, listing: Listing, whole: bool) -> None:
+        """Take a list over; what a whole one leaves out is gone. What is not as it was is to be read again."""
         series = merged({} if whole else self.series, listing.events)
         check_size(container, sum(map(len, series.values())))
-        changed = {name: parts for name, parts in series.items() if parts != self.series.get(name) or name in self.due}
-        fresh, due = read_series({name: [*parts.values()] for name, parts in changed.items()}, scope)
-        self.reads = {name: fresh[name] if name in fresh else self.reads[name] for name in series}
-        self.series, self.token, self.due = series, listing.token, due
+        self.reads = {
+            name: self.reads[name]
+            for name, parts in series.items()
+            if name in self.reads and parts == self.series.get(name)
+        }
+        self.series, self.token = series, listing.token
+
+    def read(self, container: str, scope: Scope) -> None:
+        """Read what is to be read."""
+        steps, count = Steps(container), held(self.found().values())
+        waiting = [name for name in self.series if name not in self.reads]
+        for number, name in enumerate(waiting):
+            check_held(container, count)
+            with steps.piece(len(waiting) - number) as meter:
+                read = read_series(name, list(self.series[name].values()), scope, meter)
+            self.reads[name] = read
+            count += held([read]) if read else 0
+        check_held(container, count)
 
     def found(self) -> Mapping[Ref, Read]:
-        return {read.ref: read for read in self.reads.values() if read is not None}
+        """What was read, in the order in which it was told."""
+        reads = (self.reads.get(name) for name in self.series)
+        return {read.ref: read for read in reads if read is not None}
 
 
 def merged(known: Mapping[str, Mapping[str, Told]], events: Mapping[str, Told]) -> Mapping[str, Mapping[str, Told]]:
@@ -143,27 +157,6 @@ def merged(known: Mapping[str, Mapping[str, Told]], events: Mapping[str, Told]) 
         else:
             parts[each.id] = each
     return {name: parts for name, parts in {**known, **changed}.items() if parts}
-
-
-def read_series(series: Mapping[str, Sequence[Told]], scope: Scope) -> tuple[Mapping[str, Read | None], frozenset[str]]:
-    """The entry that the events of each name are together (None if it is cancelled, or means nothing); and which of them are
-    to be read again, since all was spent that one reading may take."""
-    reads: dict[str, Read | None] = {}
-    bodies: dict[str, bytes] = {}
-    for name, parts in series.items():
-        try:
-            bodies[name] = written(name, parts)
-        except ValueError as error:
-            reads[name] = Read(ref_of(name, scope), problem=str(error))
-    due = set[str]()
-    for name, outcome in zip(bodies, APART.read([*bodies.values()], scope), strict=True):
-        if isinstance(outcome, Spent):
-            due.add(name)
-        if isinstance(outcome, ConnectorError):
-            reads[name] = Read(ref_of(name, scope), problem=str(outcome))
-        else:
-            reads[name] = next(iter(outcome), None)
-    return reads, frozenset(due)
 
 
 def check_size(container: str, events: int) -> None:
@@ -214,8 +207,9 @@ class GoogleCalendarConnector(ReadWhole):
             listing = self._list(container, scope, "" if whole else kept.token)
         except PlaceLost:
             whole, listing = True, self._list(container, scope, "")
-        kept.take(container, listing, whole, scope)
+        kept.take(container, listing, whole)
         self._kept[container] = kept
+        kept.read(container, scope)
         return kept.found()
 
     # ---- requests ----

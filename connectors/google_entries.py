@@ -1,5 +1,5 @@
-"""Google Calendar: its events said again in the words of RFC 5545, so that they are read as all entries are, by
-`connectors/ics.py` in the process apart, with the same bounds. All of it is pure.
+"""Google Calendar: its events said again in the words of RFC 5545, so that they are read as all entries are, in the
+process apart, with the same bounds. Besides asking that process all of it is pure.
 
 An event that recurs has its rules, and each occurrence that differs is an event of its own, which names the one that recurs
 and its own original start. Together they are one entry, whose id is that of the event that recurs.
@@ -16,8 +16,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from connectors.base import Ref, problem
-from connectors.ics import MAX_UID, Scope
+from connectors.base import ConnectorError, Read, Ref, problem
+from connectors.ics import MAX_UID, Meter, Scope
+from connectors.ics_apart import CHAMBER, Unable
 
 T = TypeVar("T", bound=date)
 
@@ -85,22 +86,23 @@ def told(raw: Any) -> Told:
     return Told(event.id, event.of or event.id, event)
 
 
-def ref_of(series: str, scope: Scope) -> Ref:
-    """The entry that the events of this name are together."""
-    return Ref(KIND, f"{scope.container}/{_uid(series)}")
-
-
-def written(series: str, parts: Sequence[Told]) -> bytes:
-    """These events, as they are to be read. Raises `ValueError`, without any text of theirs."""
+def read_series(series: str, parts: Sequence[Told], scope: Scope, meter: Meter) -> Read | None:
+    """The entry that these events are together; None if it is cancelled, or means nothing. Raises `Unable`."""
+    uid = (
+        series
+        if _PLAIN.fullmatch(series)
+        else "~" + hashlib.sha256(series.encode(errors="backslashreplace")).hexdigest()[:32]
+    )
+    ref = Ref(KIND, f"{scope.container}/{uid}")
     if faults := [part.fault for part in parts if part.fault]:
-        raise ValueError(faults[0])
-    return calendar(_uid(series), [part.event for part in parts if part.event])
-
-
-def _uid(series: str) -> str:
-    if _PLAIN.fullmatch(series):
-        return series
-    return "~" + hashlib.sha256(series.encode(errors="backslashreplace")).hexdigest()[:32]
+        return Read(ref, problem=faults[0])
+    try:
+        body = calendar(uid, [part.event for part in parts if part.event])
+        return next(iter(CHAMBER.read(body, scope, meter)), None)
+    except Unable:
+        raise
+    except (ConnectorError, ValueError) as error:
+        return Read(ref, problem=str(error))
 
 
 def calendar(uid: str, events: Sequence[Event]) -> bytes:

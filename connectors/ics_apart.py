@@ -19,7 +19,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
@@ -41,11 +41,9 @@ ANSWER_SECONDS = 240.0
 IDLE_SECONDS = 60.0
 """After which the process ends by itself; half of it later, a new one is started rather than a race run."""
 GIVEN_UP_STEPS = FEED_STEPS // 3 + 1
-"""What a body counts for that was given up: after three of them a reading is over."""
+"""What a body counts for that was given up: after three of them a reading in pieces is over."""
 MAX_BODY = 16 * 1024 * 1024
-BATCH, BATCH_BYTES = 500, 1024 * 1024
-"""Of one request, at the most; one that is larger goes alone."""
-LASTING_REQUESTS = 1000
+LASTING_REQUESTS = 5000
 """After which there is a new process, whatever a library may have kept in the old one."""
 MAX_ANSWER = 64 * 1024 * 1024
 HEADER = 8
@@ -69,15 +67,8 @@ def too_much(what: str) -> GivenUp:
     )
 
 
-class Spent(Retryable):
-    """A body was not read, or not to its end, because others of the same reading took what it may take."""
-
-    def __init__(self) -> None:
-        super().__init__("the entries before it took all that one reading may take; the next one goes on with it")
-
-
-Outcome = Sequence[Read] | ConnectorError
-"""What came of one body: its entries, or why there are none."""
+class Unable(Retryable):
+    """The machine has no time or no process to read a body, which says nothing of the body."""
 
 
 class _Entry(BaseModel):
@@ -106,7 +97,7 @@ class _Answer(BaseModel):
 # ---- in the worker ----
 
 
-class Apart:
+class Chamber:
     """The process apart, as the worker sees it: one at a time, started when it is needed."""
 
     def __init__(self, limit: int = CPU_SECONDS, memory: int = MEMORY, seconds: float = ANSWER_SECONDS) -> None:
@@ -115,20 +106,27 @@ class Apart:
         self._lock = Lock()
         self._child: _Child | None = None
 
-    def read(self, bodies: Sequence[bytes], scope: Scope, meter: Meter | None = None) -> Sequence[Outcome]:
-        """`read_feed` of each, bounded; `meter` is what one reading may take, where it asks more than once. Raises `Retryable`
-        where the machine has no time or no process for it."""
+    def read(self, body: bytes, scope: Scope, meter: Meter | None = None) -> Sequence[Read]:
+        """`read_feed`, bounded. Raises what that does, `GivenUp` where a body takes too much, and `Unable`."""
         meter = meter or feed_meter()
-        found: list[Outcome] = []
+        if len(body) > MAX_BODY:
+            raise too_much(f"{MAX_BODY >> 20} MiB")
         with self._lock:
-            while len(found) < len(bodies):
-                if meter.left <= 0:
-                    found.append(Spent())
-                elif len(bodies[len(found)]) > MAX_BODY:
-                    found.append(too_much(f"{MAX_BODY >> 20} MiB"))
-                else:
-                    found += self._outcomes(_batch(bodies, len(found)), scope, meter)
-        return found
+            child = self._take(scope.container)
+            try:
+                child.ask(pickle.dumps((body, scope, meter.left)), self._seconds)
+                answer = _Answer.model_validate_json(child.answer(self._seconds))
+            except (OSError, EOFError, ValueError) as error:
+                meter.left -= GIVEN_UP_STEPS
+                raise self._given_up(child, scope.container, error) from None
+            self._child = child
+        meter.left = answer.left
+        if answer.refused:
+            raise _REFUSALS[answer.refused](answer.why)
+        return [
+            Read(Ref("calendar_entry", each.id), None, each.content, each.problem, each.raw.encode())
+            for each in answer.entries
+        ]
 
     def end(self) -> None:
         """End the process, if there is one; the next body has a new one."""
@@ -136,23 +134,6 @@ class Apart:
             if self._child is not None:
                 self._child.end()
             self._child = None
-
-    def _outcomes(self, bodies: Sequence[bytes], scope: Scope, meter: Meter) -> Iterator[Outcome]:
-        """What came of the first of these bodies: up to one that is given up, or all that the meter lets pass."""
-        child = self._take(scope.container)
-        try:
-            child.ask(pickle.dumps((bodies, scope, meter.left)), self._seconds)
-            for _ in bodies:
-                answer = _Answer.model_validate_json(child.answer(self._seconds))
-                before, meter.left = meter.left, answer.left
-                yield Spent() if meter.left <= 0 and before < feed_meter().left else _outcome(answer)
-                if meter.left <= 0:
-                    break
-        except (OSError, EOFError, ValueError) as error:
-            meter.left -= GIVEN_UP_STEPS
-            yield self._given_up(child, scope.container, error)
-        else:
-            self._child = child
 
     def _take(self, container: str) -> _Child:
         """A process that is there and will stay. It is given back by who had all answers of it."""
@@ -164,19 +145,19 @@ class Apart:
         try:
             return _Child(*self._limits, self._seconds)
         except (OSError, EOFError) as error:
-            raise Retryable(
+            raise Unable(
                 f"{container}: no process could be started to read it ({type(error).__name__}); is the machine out of memory?"
             ) from None
 
     def _given_up(self, child: _Child, container: str, error: Exception) -> GivenUp:
-        """Why the process did not answer. Raises `Retryable` where that says nothing of the body."""
+        """Why the process did not answer. Raises `Unable` where that says nothing of the body."""
         code = child.end()
         if isinstance(error, TimeoutError):
-            raise Retryable(f"{container}: it was not read within {self._seconds:.0f} s; is the machine overloaded?")
+            raise Unable(f"{container}: it was not read within {self._seconds:.0f} s; is the machine overloaded?")
         if isinstance(error, ValueError):
             return too_much(f"an answer may have ({type(error).__name__})")
         if code in OF_OTHERS:
-            raise Retryable(
+            raise Unable(
                 f"{container}: the process that read it was ended by somebody else (with {code}); is the machine out of memory?"
             )
         limit, memory = self._limits
@@ -184,25 +165,8 @@ class Apart:
         return too_much(ours.get(code, f"a process may have (it ended with {code})"))
 
 
-APART = Apart()
+CHAMBER = Chamber()
 """In which all calendars of this process are read, one after the other."""
-
-
-def _batch(bodies: Sequence[bytes], start: int) -> Sequence[bytes]:
-    """The bodies from there on that go in one request: the first, and what is small together with it."""
-    size, end = len(bodies[start]), start + 1
-    while end < min(len(bodies), start + BATCH) and size + len(bodies[end]) <= BATCH_BYTES:
-        size, end = size + len(bodies[end]), end + 1
-    return bodies[start:end]
-
-
-def _outcome(answer: _Answer) -> Outcome:
-    if answer.refused:
-        return _REFUSALS[answer.refused](answer.why)
-    return [
-        Read(Ref("calendar_entry", each.id), None, each.content, each.problem, each.raw.encode())
-        for each in answer.entries
-    ]
 
 
 class _Child:
@@ -276,16 +240,11 @@ def main(limit: int, memory: int) -> None:
             request = _message(asked, 2 * MAX_BODY, time.monotonic() + IDLE_SECONDS)
         except (OSError, EOFError):
             return
-        bodies, scope, left = pickle.loads(request)  # noqa: S301 — the worker wrote it
+        body, scope, left = pickle.loads(request)  # noqa: S301 — the worker wrote it
         del request
         asked.settimeout(None)  # who asked has a deadline, and closes
-        for body in bodies:
-            _allow(limit)
-            answer = _answer(body, scope, left)
-            left = answer.left
-            _send(asked, answer.model_dump_json().encode())
-            if left <= 0:
-                break
+        _allow(limit)
+        _send(asked, _answer(body, scope, left).model_dump_json().encode())
 
 
 def _allow(limit: int) -> None:

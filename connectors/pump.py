@@ -23,6 +23,7 @@ from typing import NamedTuple, Protocol
 from connectors.base import (
     LONGEST_WAIT,
     Clock,
+    Complaining,
     ConnectorError,
     Counting,
     Mark,
@@ -229,6 +230,8 @@ class Pump:
                     self._read_container(container, cursors.get(container), sweep_every)
             except Withheld as problem:
                 self._withheld.append(str(problem))
+        if isinstance(self.connector, Complaining):
+            self._withheld += self.connector.complaints()
         if self._withheld:
             raise Withheld("; ".join(dict.fromkeys(self._withheld)))
         return self.counts

@@ -9,7 +9,6 @@ Next on the way of an event: `connectors/calendar.py` and `connectors/caldav.py`
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -21,13 +20,14 @@ import urllib3
 
 from connectors.base import Clock, Fatal, Retryable, Withheld, http_date, retry_after, unreached
 from connectors.guard import GuardedAdapter
+from connectors.timed import TimedAdapter
 
 MAX_BYTES = 10 * 1024 * 1024
 CHUNK = 64 * 1024
 MAX_REDIRECTS = 3
 MOST_SKEW = timedelta(days=1)
 """A server whose clock differs by more does not know what time it is."""
-CONNECT_SECONDS, READ_SECONDS, TOTAL_SECONDS = 5.0, 30.0, 60.0
+CONNECT_SECONDS, READ_SECONDS = 5.0, 30.0
 
 Auth = Callable[[requests.PreparedRequest], requests.PreparedRequest]
 """Puts what authenticates into a request."""
@@ -59,16 +59,18 @@ class Unled(requests.Session):
     """A session that is not led anywhere: even where it shall not follow a redirect, requests reads its whole body, of
     whatever size, to see where it would lead."""
 
+    def __init__(self, adapter: Callable[[], TimedAdapter] = TimedAdapter) -> None:
+        super().__init__()
+        for scheme in ("http://", "https://"):
+            self.mount(scheme, adapter())
+
     def get_redirect_target(self, resp: requests.Response) -> None:  # noqa: ARG002
         return None
 
 
 def guarded() -> requests.Session:
     """A session for addresses that data named."""
-    session = Unled()
-    session.mount("http://", GuardedAdapter())
-    session.mount("https://", GuardedAdapter())
-    return session
+    return Unled(GuardedAdapter)
 
 
 @dataclass(slots=True)
@@ -170,14 +172,12 @@ def _port(parts: SplitResult) -> int | None:
 
 
 def _body(container: str, response: requests.Response) -> bytes:
-    """The body, bounded in size and, against a server that sends a byte now and then, in time."""
-    deadline, body = time.monotonic() + TOTAL_SECONDS, bytearray()
+    """The body, bounded in size."""
+    body = bytearray()
     while chunk := response.raw.read1(CHUNK, decode_content=True):
         body += chunk
         if len(body) > MAX_BYTES:
             raise TooLarge(f"{container}: the answer is larger than {MAX_BYTES} bytes")
-        if time.monotonic() > deadline:
-            raise Retryable(f"{container}: the answer was not read within {TOTAL_SECONDS:.0f} s")
     return bytes(body)
 
 

@@ -121,6 +121,17 @@ class Boards:
         """The item is deleted, and its issue is not."""
         next(each for each in board.items if each.of == self.find(place) and each.gone_at is None).gone_at = second(at)
 
+    def rename_field(self, board: Board, old: str, new: str | None) -> None:
+        """A field is called otherwise from now on, or deleted (None), as of any instant; no item's time moves by it."""
+
+        def named(values: Mapping[str, Any]) -> dict[str, Any]:
+            renamed = {new if name == old else name: value for name, value in values.items()}
+            return {name: value for name, value in renamed.items() if name}
+
+        board.fields = named(board.fields)
+        for item in board.items:
+            item.states = [(at, named(shown)) for at, shown in item.states]
+
     def rename_option(self, board: Board, old: str, new: str) -> None:
         """A status is called otherwise from now on, as of any instant; no item's time moves by it."""
         board.options[board.options.index(old)] = new

@@ -22,7 +22,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from connectors import caldav, caldav_server, ways
+from connectors import caldav, caldav_server, caldav_xml, calendar_bounds, ics, ways
 from connectors.base import Calendars, Connector, ConnectorError, Fatal, Mark, Read, Ref, Retryable, Withheld
 from connectors.caldav import CalDavConnector, CalDavSettings
 from pmsync.core.events import CalendarEntry, Meaning
@@ -653,6 +653,172 @@ def test_a_server_that_fails_at_everything_costs_no_entry(world: World) -> None:
         assert len(world.host.journal) < 80
     world.host.failing = set()
     assert {read.problem for read in everything(connector).values()} == {None}
+
+
+def test_a_calendar_of_broken_entries_alone_has_its_dead_letters_too(world: World) -> None:
+    world.host.failing = {"a.ics", "b.ics", "c.ics"}
+    connector = world.connect()
+    with pytest.raises(Retryable, match="team: the server answers 500"):
+        everything(connector)
+    reads = everything(connector)
+    assert [read.problem for read in reads.values()] == ["the server fails at it (500)"] * 3
+    world.host.failing = set()
+    assert list(everything(connector)) == ["team/a", "team/b", "team/c"], "they are asked for again"
+
+
+@pytest.mark.parametrize("status", [500, 404])
+def test_a_server_that_gives_nothing_at_all_costs_no_entry(world: World, status: int) -> None:
+    """It fails even at an entry that is not there, or says that there is no calendar, which it has just listed."""
+    world.host.failing = {"a.ics", "b.ics", "c.ics"}
+    connector = world.connect()
+    for _ in range(4):
+        failing = [lambda: Response("it broke", 500)] * 5
+        world.host.instead["get"] = deque([*failing, lambda: Response("what?", status)])
+        with pytest.raises(Retryable, match="team: the server answers 500"):
+            everything(connector)
+        assert not world.host.instead["get"]
+
+
+# ---- what is held, and what is worked on ----
+
+SERIES = ("RRULE:FREQ=DAILY;COUNT=20",)
+"""Some 560 steps."""
+
+
+def test_when_the_steps_are_spent_the_next_reading_goes_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    team = world.host.calendars["team"]
+    for name in "abcde":
+        team.put(f"{name}.ics", event(name, *SERIES))
+    monkeypatch.setattr(ics, "FEED_STEPS", 1000)
+    connector = world.connect()
+    for left in (3, 1):
+        with pytest.raises(
+            Retryable, match=f"need many steps together; the next reading goes on with the {left} entries"
+        ):
+            everything(connector)
+    reads = everything(connector)
+    assert {read.problem for read in reads.values()} == {None}
+    assert {len(entry(read).occurrences) for read in reads.values()} == {20}
+    world.kinds()
+    everything(connector)
+    assert world.kinds() == ["sync"], "nothing is left to be read"
+
+
+def test_what_needs_too_many_steps_alone_costs_only_itself(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.host.calendars["team"].put("b.ics", event("b", *SERIES))
+    monkeypatch.setattr(ics, "FEED_STEPS", 500)
+    connector = world.connect()
+    with pytest.raises(Retryable, match="goes on with the 1 entries"):
+        everything(connector)
+    problems = {name: read.problem for name, read in everything(connector).items() if read.problem}
+    assert problems == {"team/b": "the rules of the feed need too many steps together"}
+    world.kinds()
+    everything(connector)
+    assert world.kinds() == ["sync"], "it is not asked for again"
+
+
+def test_what_is_held_of_a_calendar_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(caldav, "BATCH", 1)
+    monkeypatch.setattr(calendar_bounds, "MAX_HELD", 50)
+    team = world.host.calendars["team"]
+    for name in "abcd":
+        team.put(f"{name}.ics", event(name, *SERIES))
+    connector = world.connect()
+    for gets in (3, 0, 0):
+        world.kinds()
+        with pytest.raises(
+            Withheld, match="team: its entries have more than 50 occurrences within four years; keep what"
+        ):
+            everything(connector)
+        assert world.kinds().count("get") == gets
+    for name in "bc":
+        team.put(f"{name}.ics", event(name))
+    assert len(everything(connector)) == 4, "what it was before it became smaller does not count"
+
+
+def test_a_dead_letter_counts_by_its_size(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calendar_bounds, "MAX_HELD", 9)
+    world.host.calendars["team"].put("a.ics", event("a", "RRULE:FREQ=SECONDLY", *["COMMENT:x"] * 400))
+    with pytest.raises(Withheld, match="more than 9 occurrences"):
+        everything(world.connect())
+
+
+def test_a_list_of_changes_takes_no_longer_than_it_may(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(caldav_server, "LISTING_SECONDS", -1.0)
+    with pytest.raises(Retryable, match="team: what changed was not told within -1 s, in however many pages"):
+        everything(world.connect())
+
+
+def test_a_list_of_changes_is_no_larger_than_it_may_be(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.host.page = 1
+    for number in range(20):
+        world.host.calendars["team"].put(f"{number}.ics", event(str(number)))
+    monkeypatch.setattr(caldav_server, "MAX_LISTED", 1500)
+    with pytest.raises(Withheld, match="what changed in more than 1500 bytes; take a calendar with fewer entries"):
+        everything(world.connect())
+    assert world.kinds().count("sync") < 5
+
+
+def test_an_address_that_is_far_too_long_is_told_and_neither_asked_nor_kept(world: World) -> None:
+    world.host.strangers = [f"{HOME}team/{'x' * 100_000}{number}.ics" for number in range(2)]
+    connector = world.connect()
+    reads = everything(connector)
+    (odd,) = reads.keys() - {"team/a", "team/b", "team/c"}
+    assert reads[odd].problem == "the server lists it at an address of more than 2000 characters"
+    assert [each.asked for each in world.host.journal if each.kind == "get"] == [3]
+    assert max(map(len, connector._kept["team"].astray)) == 2001
+
+
+def test_a_token_that_is_far_too_long_is_none(world: World) -> None:
+    token = f"<D:sync-token>{'x' * 10_000}</D:sync-token>"
+    world.host.instead["sync"] = deque([lambda: Response(multistatus([], token), 207)])
+    assert len(everything(world.connect())) == 3
+    assert world.kinds()[-3:] == ["sync", "list", "get"]
+
+
+def test_of_a_long_etag_there_is_a_digest() -> None:
+    def tags(*etags: str) -> list[str]:
+        rows = [f"<D:response><D:href>/t/{n}</D:href>{ok(etag)}</D:response>" for n, etag in enumerate(etags)]
+        return [each.etag for each in caldav_xml.multistatus(multistatus(rows)).responses]
+
+    def ok(etag: str) -> str:
+        prop = f"<D:prop><D:getetag>{etag}</D:getetag></D:prop>"
+        return f"<D:propstat>{prop}<D:status>HTTP/1.1 200 OK</D:status></D:propstat>"
+
+    short, long, other = tags('"1"', "x" * 5000, "x" * 4999 + "y")
+    assert (short, len(long), long != other) == ('"1"', 64, True)
+
+
+# ---- addresses ----
+
+
+@pytest.mark.parametrize(
+    ("href", "path"),
+    [
+        ("/c/caf%E9.ics", "/c/caf%E9.ics"), ("/c/caf%E8.ics", "/c/caf%E8.ics"), ("/c/caf%c3%a9.ics", "/c/caf%C3%A9.ics"),
+        ("/c/café.ics", "/c/caf%C3%A9.ics"), ("/c/a%2Fb.ics", "/c/a%2Fb.ics"), ("/c/a%2fb.ics", "/c/a%2Fb.ics"),
+        ("/c/a/b.ics", "/c/a/b.ics"), ("/c/%61%40b", "/c/a%40b"), ("/c/a@b", "/c/a%40b"), ("/c/a%252Fb", "/c/a%252Fb"),
+        ("/c/%2e%2e", "/c/.."), ("http://H:81/c/a", "/c/a"), ("a", "/c/a"), ("/c/" + "a" * 2000, None), ("http://i/c/a", None),
+    ],
+)  # fmt: skip
+def test_an_address_has_one_spelling(href: str, path: str | None) -> None:
+    assert caldav_xml.path_of(href, "http://h/c/") == path
+
+
+def test_entries_whose_names_are_no_utf8_stay_apart() -> None:
+    rows = [
+        f"<D:response><D:href>{HOME}team/{name}</D:href></D:response>"
+        for name in ("%E9.ics", "%E8.ics", "a%2Fb.ics", "a/b")
+    ]
+    listing = caldav_server.Listing()
+    listing.add(f"http://h{HOME}team/", caldav_xml.multistatus(multistatus(rows)))
+    assert [each.href.rpartition("/")[2] for each in listing.entries.values()] == ["%E9.ics", "%E8.ics", "a%2Fb.ics"]
+    assert listing.astray == {f"{HOME}team/a/b"}
+
+
+def test_the_end_of_an_address_is_all_behind_its_last_slash() -> None:
+    (itself,) = caldav_xml.multistatus(multistatus(["<D:response><D:href>/x/</D:href></D:response>"])).responses
+    assert caldav_server.Place("http://h/cal/other%2Fteam/", itself).end == "other/team"
 
 
 @pytest.mark.parametrize("kind", ["place", "sync", "list", "get"])

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from connectors import github_boards
+from connectors import github, github_boards
 from connectors.base import Fatal, Read, Ref, Retryable, Withheld
 from connectors.github import GitHubConnector, GitHubSettings
 from connectors.github_boards import PERIOD, STALE
@@ -18,12 +18,12 @@ from connectors.github_cards import BoardFields, BoardPage, Card, Plan, plan, pl
 from connectors.github_things import Home, Parts, read_thing, unsettled
 from connectors.pump import Pump
 from connectors.testing import MemoryBus, MemoryLedger
-from pmsync.core.events import Change, Snapshot, Sprint, StatusCategory, WorkItem
+from pmsync.core.events import Change, Snapshot, Sprint, StatusCategory, Tombstone, WorkItem
 from pmsync.standins.github import User
 from pmsync.standins.github_boards import Board
 from pmsync.standins.github_links import Place
 from tests.connectors import github_stage
-from tests.connectors.github_stage import REPO, START, ZEUS, Stage, day, everything, staged, text
+from tests.connectors.github_stage import REPO, START, ZEUS, Stage, asked, day, everything, staged, text
 
 BOARD, NAME = "PVT_7", "octo/1"
 HOME = Home(7, REPO, REPO, {})
@@ -546,7 +546,61 @@ def test_of_several_boards_the_first_counts(connect: Connect, world: World) -> N
     assert [work(reads, number, world).estimate for number in (1, 4)] == [13000, 13000]
 
 
+def test_a_card_that_changes_while_its_page_is_handed_on_is_read_again(connect: Connect, world: World) -> None:
+    places, _ = plan_some(world)
+    connector = connect()
+    everything(connector)
+    boards = world.host.boards
+    boards.rename_option(world.board, "Todo", "Planned")
+    world.now += PERIOD
+    told = list[str]()
+    for page in connector.changed(REPO, world.now - MINUTE):
+        told += [read.content.status for read in page if isinstance(read.content, WorkItem)]
+        if told and world.board.options[0] == "Planned":
+            boards.rename_option(world.board, "Planned", "Ready")
+            boards.remove(world.board, places[2], world.now)
+            world.now += PERIOD
+            list(connector.fetch([world.ref(4)]))
+    assert told == ["Planned"]
+    found = everything(connector, world.now - MINUTE)
+    assert (work(found, 1, world).status, work(found, 3, world).estimate) == ("Ready", None)
+    assert world.ref(1) not in everything(connector, world.now - MINUTE)
+
+
 # --- many items
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_cards_that_changed_after_all_issues_are_handed_on_some_at_a_time(
+    connect: Connect, world: World, monkeypatch: pytest.MonkeyPatch, tied: bool
+) -> None:
+    monkeypatch.setattr(github, "AT_ONCE", 2)
+    for number, place in enumerate(world.issues(7)):
+        world.put(place, day(20 if tied else 20 + number), estimate=number)
+    world.host.shipped(REPO).deploy(day(22.5), "qa")
+    connector = connect()
+    pages = [[read for read in page if read.time] for page in connector.changed(REPO, None)]
+    assert max(map(len, pages)) == 2
+    times = [read.time for page in pages for read in page if read.time]
+    assert (len(times), times) == (8, sorted(times))
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_after_a_start_they_are_read_some_at_a_time_too(
+    connect: Connect, world: World, monkeypatch: pytest.MonkeyPatch, tied: bool
+) -> None:
+    """Or a quota that ends with the first half of them would be spent for nothing, hour after hour."""
+    monkeypatch.setattr(github, "AT_ONCE", 2)
+    for number, place in enumerate(world.issues(5)):
+        world.put(place, day(20 if tied else 20 + number), estimate=number)
+    connector, before = connect(), len(world.host.requests)
+    listing = connector.changed(REPO, day(10))
+    assert [read.ref for read in next(filter(None, listing))] == [world.ref(1), world.ref(2)]
+    assert "/issues/2/events" in asked(world, before)
+    assert "/issues/3/events" not in asked(world, before)
+    next(listing)
+    listing.close()
+    assert set(everything(connector, day(10))) == {world.ref(3), world.ref(4), world.ref(5)}, "those are taken"
 
 
 def test_a_board_of_several_pages_is_read_whole(connect: Connect, world: World) -> None:
@@ -597,15 +651,10 @@ def test_a_right_that_is_lost_leaves_what_was_known_and_is_said(connect: Connect
     world.host.boards.refused = refused
     world.now += PERIOD
     world.host.rename(REPO, 1, world.now, "Login")
-    seen: dict[Ref, Read] = {}
-
-    def look() -> None:
-        for page in connector.changed(REPO, world.now - MINUTE):
-            seen.update({read.ref: read for read in page})
-
     said = "octo/1 cannot be read, so that what was known of it at 2026-02-04 09:00 UTC stands: "
-    with pytest.raises(Withheld, match=said):
-        look()
+    seen = everything(connector, world.now - MINUTE)
+    (line,) = connector.complaints()
+    assert line.startswith(said)
     found = work(seen, 1, world)
     assert (found.title, found.due_date, found.estimate) == ("Login", date(2026, 3, 31), 3000)
     assert len([ref for ref in seen if ref.kind == "sprint"]) == 1
@@ -613,6 +662,75 @@ def test_a_right_that_is_lost_leaves_what_was_known_and_is_said(connect: Connect
     world.put(places[0], world.now, estimate=5)
     world.now += PERIOD
     assert work(everything(connector, world.now - 2 * PERIOD), 1, world).estimate == 5000
+    assert list(connector.complaints()) == []
+
+
+def test_while_a_board_cannot_be_read_its_source_is_swept_and_that_is_said(connect: Connect, world: World) -> None:
+    plan_some(world)
+    pump = Pump(connect(), MemoryLedger(), bus := MemoryBus(), lambda: world.now, "reader")
+    pump.sync({REPO: {"apollo": 1}})
+    world.host.boards.refused = "FORBIDDEN"
+    world.now += PERIOD
+    world.host.delete(REPO, 4, world.now)
+    before = len(bus.events)
+    with pytest.raises(Withheld, match=r"octo/1 cannot be read, so that what was known of it at .* stands: "):
+        pump.sync({REPO: {"apollo": 1}})
+    assert [(type(event), event.thing.id) for event in bus.events[before:] if event.thing.kind == "work_item"] == [
+        (Tombstone, f"{world.id}/4")
+    ]
+
+
+@pytest.mark.parametrize("new", ["Deadline", None])
+def test_a_field_that_is_renamed_or_deleted_blanks_nothing_and_is_said(
+    connect: Connect, world: World, new: str | None
+) -> None:
+    places, _ = plan_some(world)
+    connector = connect()
+    everything(connector)
+    world.host.boards.rename_field(world.board, "Target date", new)
+    world.put(places[1], world.now, estimate=5)
+    world.now += PERIOD
+    assert world.ref(1) not in everything(connector, world.now - MINUTE)
+    (line,) = connector.complaints()
+    assert "stands: it has no field 'Target date', but " in line
+    assert "write the right one, or null, under board_fields.due_date" in line
+    (read,) = connector.fetch([world.ref(1)])
+    assert work({read.ref: read}, 1, world).due_date == date(2026, 3, 31)
+    for named, due_date in ((new, date(2026, 3, 31) if new else None), (None, None)):
+        found = everything(connect(board_fields={"due_date": named}))
+        assert (work(found, 1, world).due_date, work(found, 2, world).estimate) == (due_date, 5000)
+    if new:
+        world.host.boards.rename_field(world.board, new, "Target date")
+        world.now += PERIOD
+        assert work(everything(connector, world.now - 2 * PERIOD), 2, world).estimate == 5000
+        assert list(connector.complaints()) == []
+
+
+def test_a_field_that_was_never_there_is_no_loss(connect: Connect, world: World) -> None:
+    places, _ = plan_some(world)
+    connector = connect(board_fields={"due_date": "Deadline"})
+    everything(connector)
+    world.put(places[0], world.now, estimate=5)
+    world.now += PERIOD
+    assert work(everything(connector, world.now - 2 * PERIOD), 1, world).estimate == 5000
+    assert list(connector.complaints()) == []
+
+
+def test_a_board_that_is_unknown_is_not_asked_for_again_for_each_thing(connect: Connect, world: World) -> None:
+    world.issues(4)
+    connector = connect(boards=["octo/9"])
+
+    def ask() -> int:
+        before = len(world.host.requests)
+        for number in range(1, 5):
+            with pytest.raises(Withheld, match="correct the name under boards"):
+                list(connector.fetch([world.ref(number)]))
+        return asked(world, before).count("/graphql")
+
+    assert [ask(), ask()] == [1, 0]
+    assert list(connector.complaints()) == []
+    world.now += PERIOD
+    assert ask() == 1
 
 
 @pytest.mark.parametrize("refused", ["NOT_FOUND", "FORBIDDEN", "INSUFFICIENT_SCOPES"])
@@ -648,9 +766,11 @@ def test_trouble_later_is_said_once_it_lasts(connect: Connect, world: World) -> 
     world.host.boards.refused = "SOMETHING"
     world.now += PERIOD
     everything(connector, world.now)
+    assert list(connector.complaints()) == []
     world.now += STALE
-    with pytest.raises(Withheld, match="GitHub did not tell of board octo/1: SOMETHING"):
-        everything(connector, world.now)
+    everything(connector, world.now)
+    (line,) = connector.complaints()
+    assert line.endswith("GitHub did not tell of board octo/1: SOMETHING")
 
 
 def test_github_may_want_to_be_left_alone(connect: Connect, world: World) -> None:

@@ -335,6 +335,10 @@ def test_a_poll_reads_on_while_all_of_a_page_is_new(connect: Connect, world: Wor
     for _ in range(50):
         world.runs.start(world.now)
     assert len(sync(pump, world)) == 50
+    sync(pump, world)
+    used = world.host._used.total()
+    assert sync(pump, world) == []
+    assert world.host._used.total() == used, "nor do the pages after the first cost anything where nothing changed"
 
 
 def test_what_is_deleted_becomes_a_tombstone(connect: Connect, world: World) -> None:

@@ -16,11 +16,11 @@ from jsonschema import Draft4Validator
 from pydantic import ValidationError
 from starlette.responses import JSONResponse, Response
 
-from connectors import google_account, google_calendar
+from connectors import calendar_bounds, google_account, google_calendar, ics
 from connectors.base import Calendars, ConnectorError, Fatal, Read, Retryable, Withheld
-from connectors.google_calendar import FIELDS, GoogleCalendarConnector, GoogleCalendarSettings, read_series
-from connectors.google_entries import told
-from connectors.ics import MAX_UID, Scope, window_at
+from connectors.google_calendar import FIELDS, GoogleCalendarConnector, GoogleCalendarSettings
+from connectors.google_entries import read_series, told
+from connectors.ics import MAX_UID, Scope, feed_meter, window_at
 from pmsync.core.events import CalendarEntry, Meaning
 from pmsync.preview import preview
 from tests.connectors.google_standin import API, ROBOT, Calendar, GoogleHost, new_key, refusal
@@ -142,9 +142,7 @@ def scope(**more: Any) -> Scope:
 def read(*raws: Raw, **more: Any) -> Read | None:
     parts = [told(raw) for raw in raws]
     assert len({part.series for part in parts}) == 1
-    reads, due = read_series({parts[0].series: parts}, scope(**more))
-    assert not due
-    return reads[parts[0].series]
+    return read_series(parts[0].series, parts, scope(**more), feed_meter())
 
 
 def spans(found: Read | None) -> list[str]:
@@ -165,6 +163,15 @@ TRANSLATIONS: Sequence[tuple[str, Sequence[Raw], list[str]]] = (
         "2026-10-24T00:30:00Z/2026-10-24T01:00:00Z", "2026-10-25T00:30:00Z/2026-10-25T02:00:00Z", "2026-10-26T01:30:00Z/2026-10-26T02:00:00Z",
     ]),
     ("once, in the hour that comes twice", [event("e1", "2026-10-25T02:30:00+01:00", "2026-10-25T02:45:00+01:00", BERLIN)], ["2026-10-25T01:30:00Z/2026-10-25T01:45:00Z"]),
+    ("a series from the second of two equal hours: RFC 5545 (3.3.5) means the first", [
+        event("e1", "2026-10-25T02:30:00+01:00", "2026-10-25T02:45:00+01:00", BERLIN, recurrence=["RRULE:FREQ=WEEKLY;COUNT=2"]),
+    ], ["2026-10-25T00:30:00Z/2026-10-25T00:45:00Z", "2026-11-01T01:30:00Z/2026-11-01T01:45:00Z"]),
+    ("one is cancelled in the second of two equal hours", [DAILY, cancelled("2026-10-25T02:30:00+01:00")], [
+        "2026-10-24T00:30:00Z/2026-10-24T01:00:00Z", "2026-10-26T01:30:00Z/2026-10-26T02:00:00Z",
+    ]),
+    ("one is moved into the second of two equal hours", [DAILY, instance("2026-10-26T02:30:00+01:00", "2026-10-25T02:30:00+01:00", "2026-10-25T02:45:00+01:00"), cancelled("2026-10-25T02:30:00+02:00")], [
+        "2026-10-24T00:30:00Z/2026-10-24T01:00:00Z", "2026-10-25T01:30:00Z/2026-10-25T01:45:00Z",
+    ]),
     ("one is cancelled", [DAILY, cancelled("2026-10-24T02:30:00+02:00")], ["2026-10-25T00:30:00Z/2026-10-25T02:00:00Z", "2026-10-26T01:30:00Z/2026-10-26T02:00:00Z"]),
     ("one is moved", [DAILY, instance("2026-10-26T02:30:00+01:00", "2026-11-02T08:00:00Z", "2026-11-02T09:00:00Z"), cancelled("2026-10-25T02:30:00+02:00")], [
         "2026-10-24T00:30:00Z/2026-10-24T01:00:00Z", "2026-11-02T08:00:00Z/2026-11-02T09:00:00Z",
@@ -317,6 +324,68 @@ def test_half_a_change_counts_for_nothing(office: Office) -> None:
     assert connector._kept["team"].found() == {read.ref: read for read in before.values()}
     assert spans(everything(connector)["team/e1"]) == ["2026-05-01/2026-05-02"]
     assert everything(connector).keys() == {"team/e1", "team/e2"}
+
+
+SERIES = {"recurrence": ["RRULE:FREQ=DAILY;COUNT=20"]}
+"""Some 560 steps."""
+
+
+def test_when_the_steps_are_spent_the_next_reading_goes_on(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(5):
+        office.team.put(event(f"e{number}", **SERIES))
+    monkeypatch.setattr(ics, "FEED_STEPS", 1000)
+    connector = office.connect()
+    for left in (3, 1):
+        with pytest.raises(
+            Retryable, match=f"need many steps together; the next reading goes on with the {left} entries"
+        ):
+            everything(connector)
+    reads = everything(connector)
+    assert list(reads) == [f"team/e{number}" for number in range(5)]
+    assert {len(spans(read)) for read in reads.values()} == {20}
+    assert ["syncToken" in asked for asked in office.host.asked] == [False, True, True]
+    assert [mark.ref.id for page in connector.sweep("team") for mark in page] == list(reads)
+
+
+def test_what_changes_while_it_waits_is_read_as_it_is_then(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(4):
+        office.team.put(event(f"e{number}", **SERIES))
+    monkeypatch.setattr(ics, "FEED_STEPS", 1000)
+    connector = office.connect()
+    with pytest.raises(Retryable):
+        everything(connector)
+    office.team.put(event("e0", "2026-05-01", "2026-05-02"))
+    office.team.cancel("e3")
+    reads = everything(connector)
+    assert sorted(reads) == ["team/e0", "team/e1", "team/e2"]
+    assert spans(reads["team/e0"]) == ["2026-05-01/2026-05-02"]
+
+
+def test_what_needs_too_many_steps_alone_costs_only_itself(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    office.team.put(event("e0", **SERIES))
+    office.team.put(event("e1"))
+    monkeypatch.setattr(ics, "FEED_STEPS", 500)
+    connector = office.connect()
+    with pytest.raises(Retryable, match="goes on with the 1 entries"):
+        everything(connector)
+    problems = {name: read.problem for name, read in everything(connector).items()}
+    assert problems == {"team/e0": "the rules of the feed need too many steps together", "team/e1": None}
+
+
+def test_what_is_held_of_a_calendar_is_bounded(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calendar_bounds, "MAX_HELD", 50)
+    for number in range(4):
+        office.team.put(event(f"e{number}", **SERIES))
+    connector = office.connect()
+    for _ in range(2):
+        with pytest.raises(
+            Withheld, match="team: its entries have more than 50 occurrences within four years; keep what"
+        ):
+            everything(connector)
+        assert len(connector._kept["team"].found()) == 3
+    for number in range(2):
+        office.team.put(event(f"e{number}"))
+    assert len(everything(connector)) == 4, "what it was before it became smaller does not count"
 
 
 def test_a_new_year_reads_all_again(office: Office) -> None:

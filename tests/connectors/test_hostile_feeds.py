@@ -17,12 +17,12 @@ import pytest
 from bench.hostile import ANSWERS, Hostility, as_said, feeds, occurrences, served
 from bench.hostile import outcome as told
 from bench.hostile_feeds import FEEDS, MB, NEVER, STEPS, YEAR_1, Hostile, entry, feed, many
-from connectors import caldav, google_calendar, google_entries, ics, ics_apart
+from connectors import caldav, google_entries, ics, ics_apart
 from connectors.base import ConnectorError, Read, Retryable, Withheld
 from connectors.caldav import CalDavConnector, CalDavSettings
 from connectors.calendar import CalendarConnector, CalendarSettings
 from connectors.ics import Meter, Scope, Window, read_feed
-from connectors.ics_apart import APART, GIVEN_UP_STEPS, Apart, GivenUp, Outcome, Spent
+from connectors.ics_apart import CHAMBER, GIVEN_UP_STEPS, Chamber, GivenUp
 from pmsync.core.events import Meaning
 from pmsync.standins.server import serve
 from tests.connectors.caldav_standin import CalDavHost
@@ -114,79 +114,63 @@ LONG = feed(entry("DTSTART:20260105T100000Z", *["abcd:fghij"] * 700_000)).replac
 
 
 @pytest.fixture
-def apart(request: pytest.FixtureRequest) -> Iterator[Apart]:
-    found = Apart(**getattr(request, "param", {}))
+def apart(request: pytest.FixtureRequest) -> Iterator[Chamber]:
+    found = Chamber(**getattr(request, "param", {}))
     yield found
     found.end()
 
 
-def one(apart: Apart, body: bytes) -> Outcome:
-    (found,) = apart.read([body], SCOPE)
-    return found
+def one(apart: Chamber, body: bytes, meter: Meter | None = None) -> Sequence[Read]:
+    return apart.read(body, SCOPE, meter)
 
 
-def is_sound(outcome: Outcome) -> bool:
-    return not isinstance(outcome, ConnectorError) and [read.ref.id for read in outcome] == ["team/neighbour"]
+def is_sound(reads: Sequence[Read]) -> bool:
+    return [read.ref.id for read in reads] == ["team/neighbour"]
 
 
-def test_apart_and_here_a_feed_is_read_alike(apart: Apart) -> None:
+def test_apart_and_here_a_feed_is_read_alike(apart: Chamber) -> None:
     body = feed(entry("DTSTART:20260105T100000Z", "RRULE:FREQ=DAILY;COUNT=3"), entry("DTSTART:x", uid="worse"),
                 entry("DTSTART;VALUE=DATE:20260105", uid="day"))  # fmt: skip
-    assert one(apart, body) == list(read_feed(body, SCOPE))
-    nothing, many_components = apart.read([b"", feed(many(20_000))], SCOPE)
-    assert isinstance(nothing, Retryable)
-    assert "no calendar" in str(nothing)
-    assert isinstance(many_components, Withheld)
-    assert "more than 20000 components" in str(many_components)
-
-
-def test_what_a_reading_may_take_is_counted_over_all_its_bodies(apart: Apart) -> None:
-    bodies = [feed(entry("DTSTART:20260105T100000Z", "RRULE:FREQ=DAILY;COUNT=3", uid=str(n))) for n in range(1200)]
     here, there = ics.feed_meter(), ics.feed_meter()
-    assert apart.read(bodies, SCOPE, there) == [list(read_feed(body, SCOPE, here)) for body in bodies]
+    assert one(apart, body, there) == list(read_feed(body, SCOPE, here))
     assert there.left == here.left < ics.FEED_STEPS
+    with pytest.raises(Retryable, match="no calendar"):
+        one(apart, b"")
+    with pytest.raises(Withheld, match="more than 20000 components"):
+        one(apart, feed(many(20_000)))
 
 
 @pytest.mark.parametrize("apart", [{"limit": 1}], indirect=True)
-def test_the_kernel_ends_what_takes_too_much_time(apart: Apart) -> None:
-    before, given_up, after = apart.read([SOUND, SPEND, SOUND], SCOPE)
-    assert isinstance(given_up, GivenUp)
-    assert "takes more than 1 s of CPU time" in str(given_up)
-    assert is_sound(before)
-    assert is_sound(after), "its neighbours are read"
+def test_the_kernel_ends_what_takes_too_much_time(apart: Chamber) -> None:
+    with pytest.raises(GivenUp, match="takes more than 1 s of CPU time"):
+        one(apart, SPEND)
+    assert is_sound(one(apart, SOUND)), "the next one is read"
 
 
 @pytest.mark.parametrize("apart", [{"memory": 120 * MB}], indirect=True)
-def test_what_takes_too_much_memory_is_given_up(apart: Apart) -> None:
-    before, given_up, after = apart.read([SOUND, LONG, SOUND], SCOPE)
-    assert isinstance(given_up, GivenUp)
-    assert "takes more than 120 MiB of memory" in str(given_up)
-    assert is_sound(before)
-    assert is_sound(after)
+def test_what_takes_too_much_memory_is_given_up(apart: Chamber) -> None:
+    meter = ics.feed_meter()
+    with pytest.raises(GivenUp, match="takes more than 120 MiB of memory"):
+        one(apart, LONG, meter)
+    assert meter.left == ics.FEED_STEPS - GIVEN_UP_STEPS, "three of them are all that a reading gives up"
+    assert is_sound(one(apart, SOUND))
 
 
-def test_what_is_too_large_is_not_even_sent(apart: Apart) -> None:
-    assert "takes more than 16 MiB" in str(one(apart, b"x" * (16 * MB + 1)))
+def test_what_is_too_large_is_not_even_sent(apart: Chamber) -> None:
+    with pytest.raises(GivenUp, match="takes more than 16 MiB"):
+        one(apart, b"x" * (16 * MB + 1))
     assert apart._child is None
 
 
-@pytest.mark.parametrize("apart", [{"memory": 120 * MB}], indirect=True)
-def test_a_reading_ends_when_enough_was_given_up(apart: Apart) -> None:
-    meter = Meter(GIVEN_UP_STEPS)
-    outcomes = apart.read([LONG, LONG, SOUND], SCOPE, meter)
-    assert [type(outcome) for outcome in outcomes] == [GivenUp, Spent, Spent]
-    assert is_sound(one(apart, SOUND)), "the next reading is another"
-
-
 @pytest.mark.parametrize("apart", [{"seconds": 2.0}], indirect=True)
-def test_who_waits_has_a_deadline(apart: Apart) -> None:
+def test_who_waits_has_a_deadline(apart: Chamber) -> None:
     with pytest.raises(Retryable, match="was not read within 2 s"):
         one(apart, feed(many(300, YEAR_1, f"RRULE:{NEVER}")))
 
 
 @pytest.mark.parametrize(("program", "error"), [("/bin/false", "EOFError"), ("/no/python", "FileNotFoundError")])
 def test_a_process_that_does_not_start_is_nobodys_fault(
-    apart: Apart, monkeypatch: pytest.MonkeyPatch, program: str, error: str
+    apart: Chamber, monkeypatch: pytest.MonkeyPatch, program: str, error: str
 ) -> None:
     with monkeypatch.context() as patched:
         patched.setattr(sys, "executable", program)
@@ -195,7 +179,7 @@ def test_a_process_that_does_not_start_is_nobodys_fault(
     assert is_sound(one(apart, SOUND))
 
 
-def test_a_process_that_somebody_ended_says_nothing_of_the_feed(apart: Apart) -> None:
+def test_a_process_that_somebody_ended_says_nothing_of_the_feed(apart: Chamber) -> None:
     one(apart, SOUND)
     child = apart._child
     assert child is not None
@@ -205,7 +189,7 @@ def test_a_process_that_somebody_ended_says_nothing_of_the_feed(apart: Apart) ->
     assert is_sound(one(apart, SOUND))
 
 
-def test_a_process_that_ended_meanwhile_is_replaced(apart: Apart) -> None:
+def test_a_process_that_ended_meanwhile_is_replaced(apart: Chamber) -> None:
     one(apart, SOUND)
     assert apart._child is not None
     apart._child._process.kill()
@@ -215,7 +199,7 @@ def test_a_process_that_ended_meanwhile_is_replaced(apart: Apart) -> None:
 
 @pytest.mark.parametrize(("bound", "value"), [("IDLE_SECONDS", 0.0), ("LASTING_REQUESTS", 2)])
 def test_a_process_that_was_idle_or_long_at_work_is_replaced(
-    apart: Apart, monkeypatch: pytest.MonkeyPatch, bound: str, value: float
+    apart: Chamber, monkeypatch: pytest.MonkeyPatch, bound: str, value: float
 ) -> None:
     one(apart, SOUND)
     first = apart._child
@@ -226,14 +210,14 @@ def test_a_process_that_was_idle_or_long_at_work_is_replaced(
     assert apart._child is not first
 
 
-def test_it_ends_by_itself_when_nobody_asks_any_more(apart: Apart) -> None:
+def test_it_ends_by_itself_when_nobody_asks_any_more(apart: Chamber) -> None:
     one(apart, SOUND)
     assert apart._child is not None
     apart._child._socket.close()
     assert apart._child._process.wait(10) == 0
 
 
-def test_it_is_given_no_secret(apart: Apart, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_given_no_secret(apart: Chamber, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CALENDAR_PASSWORD", "sesame")
     one(apart, SOUND)
     assert apart._child is not None
@@ -252,9 +236,9 @@ class Refusing:
     def __init__(self) -> None:
         self.seen = 0
 
-    def read(self, bodies: Sequence[bytes], scope: Scope, meter: Meter | None = None) -> Sequence[Outcome]:
-        self.seen += len(bodies)
-        return [ics_apart.too_much("a moment") for _ in bodies]
+    def read(self, body: bytes, scope: Scope, meter: Meter | None = None) -> Sequence[Read]:
+        self.seen += 1
+        raise ics_apart.too_much("a moment")
 
 
 def test_a_feed_that_was_given_up_is_not_tried_again_until_it_changes(
@@ -265,14 +249,14 @@ def test_a_feed_that_was_given_up_is_not_tried_again_until_it_changes(
     connector = CalendarConnector.connect(CalendarSettings(name="cal", ics=str(path)), lambda: NOW)
     assert len(list(connector.entries("team"))) == 1
     refusing = Refusing()
-    monkeypatch.setattr("connectors.calendar.APART", refusing)
+    monkeypatch.setattr("connectors.calendar.CHAMBER", refusing)
     path.write_bytes(feed(entry("DTSTART:20260106T100000Z")))
     for _ in range(3):
         with pytest.raises(Withheld, match="team: to read it takes more than a moment, which nothing does"):
             list(connector.sweep("team"))  # so nothing of it is taken for deleted
     assert refusing.seen == 1
     assert list(connector.check(["team"])) == [f"team: {ics_apart.too_much('a moment')}"]
-    monkeypatch.setattr("connectors.calendar.APART", APART)
+    monkeypatch.setattr("connectors.calendar.CHAMBER", CHAMBER)
     path.write_bytes(feed(entry("DTSTART:20260105T100000Z")))
     assert len(list(connector.entries("team"))) == 2
 
@@ -295,69 +279,33 @@ def found(connector: CalDavConnector) -> dict[str, Read]:
 
 @pytest.mark.parametrize("apart", [{"memory": 120 * MB}], indirect=True)
 def test_an_entry_on_a_server_that_is_given_up_loses_only_itself(
-    office: tuple[CalDavHost, CalDavConnector], apart: Apart, monkeypatch: pytest.MonkeyPatch
+    office: tuple[CalDavHost, CalDavConnector], apart: Chamber, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host, connector = office
-    monkeypatch.setattr(caldav, "APART", apart)
+    monkeypatch.setattr(caldav, "CHAMBER", apart)
     put(host, "a", "DTSTART:20260105T100000Z")
     put(host, "bad", "DTSTART:20260105T100000Z", *["abcd:fghij"] * 700_000)
     put(host, "c", "DTSTART:20260105T100000Z")
     reads = found(connector)
     assert "takes more than 120 MiB of memory" in str(reads["bad"].problem)
     assert [occurrences([reads[name]]) for name in ("a", "c")] == [1, 1]
-    monkeypatch.setattr(caldav, "APART", refusing := Refusing())
+    monkeypatch.setattr(caldav, "CHAMBER", refusing := Refusing())
     assert found(connector)["bad"].problem == reads["bad"].problem
     assert refusing.seen == 0, "it is not tried again"
-    monkeypatch.setattr(caldav, "APART", apart)
+    monkeypatch.setattr(caldav, "CHAMBER", apart)
     put(host, "bad", "DTSTART:20260105T100000Z")
     assert occurrences([found(connector)["bad"]]) == 1
 
 
-HOURLY = "DTSTART:20260105T100000Z", "RRULE:FREQ=HOURLY"
-"""An entry that takes fifty thousand steps and more."""
-
-
-def few_steps() -> Meter:
-    return Meter(100_000, "the rules of the feed need too many steps together")
-
-
-def test_what_one_reading_of_a_server_leaves_the_next_one_reads(
-    office: tuple[CalDavHost, CalDavConnector], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    host, connector = office
-    for module in (caldav, ics_apart):
-        monkeypatch.setattr(module, "feed_meter", few_steps)
-    for name in ("a", "b", "c"):
-        put(host, name, *HOURLY)
-    for done in (1, 2, 3, 3):
-        reads = found(connector)
-        assert [name for name in reads if reads[name].content] == ["a", "b", "c"][:done]
-        assert {read.problem for read in reads.values()} <= {None, str(Spent())}
-
-
-def test_what_one_reading_at_google_leaves_the_next_one_reads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ics_apart, "feed_meter", few_steps)
-    kept = google_calendar.Kept(SCOPE.window)
-    begins, ends = ({"dateTime": f"2026-01-05T{hour}:00:00Z", "timeZone": "UTC"} for hour in (10, 11))
-    raw = {"start": begins, "end": ends, "recurrence": ["RRULE:FREQ=HOURLY"]}
-    listing = google_calendar.Listing({name: google_entries.told(raw | {"id": name}) for name in ("a", "b", "c")})
-    for done, told_again in ((1, listing), (2, google_calendar.Listing()), (3, google_calendar.Listing())):
-        kept.take("team", told_again, False, SCOPE)
-        reads = kept.found().values()
-        assert sum(read.content is not None for read in reads) == done
-        assert {read.problem for read in reads} <= {None, str(Spent())}
-
-
 @pytest.mark.parametrize("apart", [{"memory": 120 * MB}], indirect=True)
-def test_an_event_at_google_that_is_given_up_loses_only_itself(apart: Apart, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(google_calendar, "APART", apart)
+def test_an_event_at_google_that_is_given_up_loses_only_itself(apart: Chamber, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(google_entries, "CHAMBER", apart)
     raw = {"start": {"date": "2026-01-05"}, "end": {"date": "2026-01-06"}}
     bad = raw | {"recurrence": ["RDATE:20260105"] * 380_000}
-    series = {name: [google_entries.told(each | {"id": name})] for name, each in (("a", raw), ("bad", bad), ("c", raw))}
-    reads, due = google_calendar.read_series(series, SCOPE)
-    problems = {name: read.problem for name, read in reads.items() if read is not None}
-    assert (problems["a"], problems["c"], due) == (None, None, frozenset())
-    assert "takes more than 120 MiB of memory" in str(problems["bad"])
+    for name, given, problem in (("a", raw, None), ("bad", bad, "takes more than 120 MiB of memory"), ("c", raw, None)):
+        read = google_entries.read_series(name, [google_entries.told(given | {"id": name})], SCOPE, ics.feed_meter())
+        assert read is not None
+        assert (problem or "None") in str(read.problem)
 
 
 def test_doctor_names_it(tmp_path: Path) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
+from bench import calendars
 from bench.__main__ import MEASUREMENTS, measure
 from bench.events import records
 from bench.report import Sizes, markdown, rows
@@ -41,3 +43,23 @@ def test_every_measurement_runs(tmp_path: Path) -> None:
     page = markdown({"date": "2026-03-16"}, run, SIZES)
     assert all(label in page for label, *_ in rows(run, SIZES))
     json.dumps(run)
+
+
+def test_the_same_number_is_the_same_calendar() -> None:
+    assert calendars.feed(3, 20) == calendars.feed(3, 20) != calendars.feed(4, 20)
+
+
+def test_calendars_are_read_and_polled() -> None:
+    said: list[tuple[str, int]] = []
+
+    def bar(label: str, calls: int) -> Callable[[], None]:
+        said.append((label, calls))
+        return lambda: None
+
+    first, again = calendars.measure(2, 20, bar)
+    assert (first.published, first.calls, first.not_modified) == (2 * 20 + 2, 4, 2), "a sweep asks once more"
+    assert (again.published, again.calls, again.not_modified, again.bytes) == (0, 2, 2, 0)
+    assert said == [("first reading", 4), ("nothing new", 2)]
+    page = "\n".join(calendars.table(2, 20, [first, again]))
+    assert all(label in page for label, _ in calendars.ROWS)
+    assert len(list(calendars.beside(20))) == calendars.BESIDE, "both find the same occurrences"

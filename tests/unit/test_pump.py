@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -658,6 +658,28 @@ def test_a_withheld_container_does_not_stop_the_others(desk: Desk) -> None:
     desk.source.withheld = set()
     desk.sync(BOTH)
     assert [e.thing.id for e in desk.told()] == ["1"]
+
+
+def test_what_stands_as_it_was_known_keeps_nothing_from_being_read_and_swept_and_is_said(desk: Desk) -> None:
+    class Stale(Source):
+        said: Sequence[str] = ()
+
+        def complaints(self) -> Iterable[str]:
+            return self.said
+
+    desk.source = source = Stale()
+    source.put(read("1"), read("2"))
+    desk.sync()
+    desk.told()
+    source.said = ["a board cannot be read"]
+    source.put(read("1", NOW, "new"))
+    source.things.pop("2")
+    with pytest.raises(Withheld, match=r"^a board cannot be read$"):
+        desk.sync(BOTH)
+    assert {(e.thing.id, type(e)) for e in desk.told()} == {("1", Snapshot), ("2", Tombstone)}
+    assert desk.cursor().swept_at == desk.cursor("BET").swept_at == NOW
+    source.said = []
+    desk.sync(BOTH)
 
 
 def test_a_withheld_thing_hides_no_other_and_keeps_its_note(desk: Desk) -> None:
