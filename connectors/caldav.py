@@ -9,6 +9,7 @@ Next on the way of an event: `connectors/caldav_server.py`, the requests; `conne
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +24,8 @@ from connectors.caldav_server import Broken, Gone, Listing, Refused, Server
 from connectors.caldav_xml import GONE, MAX_HREF, Response
 from connectors.calendar_bounds import Steps, check_held, held
 from connectors.calendar_settings import ServerSettings
-from connectors.ics import Meter, Part, Scope, Window, read_feed, structure, unfold
+from connectors.ics import MAX_LINE, Meter, Part, Scope, Window, structure, unfold
+from connectors.ics_apart import CHAMBER, GivenUp, Unable
 from connectors.ways import TooLarge, Ways
 
 KIND = "calendar_entry"
@@ -44,6 +46,7 @@ LEFT_OUT = "the server lists it and does not give it"
 ASTRAY = "the server lists it at an address outside of the calendar"
 FAR_TOO_LONG = f"the server lists it at an address of more than {MAX_HREF} characters"
 NO_CALENDAR = "what the server keeps there is no whole calendar"
+_UID = re.compile(rb"^UID[:;].*(?:\r?\n[ \t].*)*", re.IGNORECASE | re.MULTILINE)
 
 
 class CalDavSettings(ServerSettings):
@@ -268,16 +271,21 @@ class CalDavConnector(ReadWhole):
 
 
 def reads_of(body: bytes, href: str, scope: Scope, meter: Meter) -> tuple[Read, ...]:
-    """What is at one address: an entry with its exceptions, as a rule."""
+    """What is at one address: an entry with its exceptions, as a rule. Raises `Unable`."""
     try:
-        return tuple(read_feed(body, scope, meter))
+        return tuple(CHAMBER.read(body, scope, meter))
+    except Unable:
+        raise
+    except GivenUp as error:
+        return (_unread(scope, href, body, str(error)),)
     except ConnectorError:
         return (_unread(scope, href, body, NO_CALENDAR),)
 
 
 def _unread(scope: Scope, href: str, body: bytes, problem: str) -> Read:
-    """An entry that cannot be read, under its own id where that can be told, else under one made of its address."""
-    lines = unfold(body)
-    uid = Part("VEVENT", [line for line in lines if line[:4].upper() in {"UID:", "UID;"}] or [href]).uid
-    raw = structure([Part("VEVENT", lines)]) if lines else b""
+    """An entry that cannot be read, under its own id where that can be told, else under one made of its address. It is not
+    looked through as a whole: of what cannot be read it is not known what that would take."""
+    found = _UID.search(body)
+    uid = Part("VEVENT", unfold(found.group()[:MAX_LINE]) if found else [href]).uid
+    raw = structure([Part("VEVENT", lines)]) if (lines := unfold(body[:MAX_LINE])) else b""
     return Read(Ref(KIND, f"{scope.container}/{uid}"), problem=problem, raw=raw)

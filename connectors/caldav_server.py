@@ -38,6 +38,8 @@ MAX_PAGES = 200
 """Of one list of changes. Google gives some 230 entries in each."""
 MAX_ENTRIES = 20_000
 """Of one calendar."""
+MAX_PLACES = 2_000
+"""In one home; each is an address that is taken apart."""
 MAX_LISTED = 64 * 1024 * 1024
 """Bytes of all pages of one list; twenty thousand entries are some ten million."""
 LISTING_SECONDS = 300.0
@@ -251,6 +253,10 @@ class Server:
         if answer.status in (NOTHING_THERE if depth == "0" else NOTHING_THERE | {403}):
             return []
         found = self._read(container, answer).responses
+        if len(found) > MAX_PLACES:
+            raise Withheld(
+                f"{container}: the server names more than {MAX_PLACES} places; is the address under {SETTING} right?"
+            )
         sound = (each for each in found if each.status // 100 == 2 and len(each.href) <= MAX_HREF)
         return [Place(_address(answer.url, each.href), each) for each in sound]
 

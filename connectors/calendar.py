@@ -12,7 +12,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import ClassVar, Literal, Self
@@ -22,7 +22,8 @@ from pydantic import model_validator
 
 from connectors.base import Apart, Clock, Mark, Read, ReadWhole, Ref, Retryable, Settings, Withheld
 from connectors.calendar_settings import ServerSettings
-from connectors.ics import Window, read_feed
+from connectors.ics import Scope, Window
+from connectors.ics_apart import CHAMBER, GivenUp
 from connectors.ways import MAX_BYTES, Answer, Asked, Ways, failure
 
 
@@ -44,12 +45,20 @@ class CalendarSettings(ServerSettings):
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """The last reading of a feed, and what proves that it has not changed since."""
+    """The last reading of a feed, and what proves that it has not changed since. One that was refused is not tried again
+    until it changes: it would be refused again, after a minute of work."""
 
     window: Window
     digest: bytes
     validators: Mapping[str, str]
     reads: Mapping[Ref, Read]
+    refusal: str = ""
+
+    def given(self) -> Mapping[Ref, Read]:
+        """Raises `Withheld`."""
+        if self.refusal:
+            raise Withheld(self.refusal)
+        return self.reads
 
 
 class CalendarConnector(ReadWhole):
@@ -102,14 +111,15 @@ class CalendarConnector(ReadWhole):
         if answer.status == 304:
             if kept is None:
                 raise Retryable(f"{container}: the server says 304 to a request that it cannot mean")
-            return kept.reads
+            return kept.given()
         digest = hashlib.sha256(answer.body).digest()
         if kept is not None and kept.digest == digest:
-            reads = kept.reads
+            kept = replace(kept, validators=validators(answer.headers))
         else:
-            reads = {read.ref: read for read in read_feed(answer.body, scope)}
-        self._kept[container] = Kept(scope.window, digest, validators(answer.headers), reads)
-        return reads
+            reads, refusal = _reading(answer.body, scope)
+            kept = Kept(scope.window, digest, validators(answer.headers), reads, refusal)
+        self._kept[container] = kept
+        return kept.given()
 
     def _target(self, container: str) -> str:
         ics = self._settings.ics
@@ -125,6 +135,16 @@ class CalendarConnector(ReadWhole):
         if answer.status not in {200, 304}:
             raise failure(container, answer, self.now(), "ics")
         return answer
+
+
+def _reading(body: bytes, scope: Scope) -> tuple[Mapping[Ref, Read], str]:
+    """The entries of a feed, or why it is refused. Raises `Retryable`."""
+    try:
+        return {read.ref: read for read in CHAMBER.read(body, scope)}, ""
+    except GivenUp as error:
+        return {}, f"{scope.container}: {error}"
+    except Withheld as error:
+        return {}, str(error)
 
 
 def _load(path: Path) -> Answer:

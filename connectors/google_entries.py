@@ -1,5 +1,5 @@
-"""Google Calendar: its events said again in the words of RFC 5545, so that `connectors/ics.py` reads them as it reads all
-entries, with the same bounds. All of it is pure.
+"""Google Calendar: its events said again in the words of RFC 5545, so that they are read as all entries are, in the
+process apart, with the same bounds. Besides asking that process all of it is pure.
 
 An event that recurs has its rules, and each occurrence that differs is an event of its own, which names the one that recurs
 and its own original start. Together they are one entry, whose id is that of the event that recurs.
@@ -17,7 +17,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from connectors.base import ConnectorError, Read, Ref, problem
-from connectors.ics import MAX_UID, Meter, Scope, read_feed
+from connectors.ics import MAX_UID, Meter, Scope
+from connectors.ics_apart import CHAMBER, Unable
 
 T = TypeVar("T", bound=date)
 
@@ -86,7 +87,7 @@ def told(raw: Any) -> Told:
 
 
 def read_series(series: str, parts: Sequence[Told], scope: Scope, meter: Meter) -> Read | None:
-    """The entry that these events are together; None if it is cancelled, or means nothing."""
+    """The entry that these events are together; None if it is cancelled, or means nothing. Raises `Unable`."""
     uid = (
         series
         if _PLAIN.fullmatch(series)
@@ -97,7 +98,9 @@ def read_series(series: str, parts: Sequence[Told], scope: Scope, meter: Meter) 
         return Read(ref, problem=faults[0])
     try:
         body = calendar(uid, [part.event for part in parts if part.event])
-        return next(iter(read_feed(body, scope, meter)), None)
+        return next(iter(CHAMBER.read(body, scope, meter)), None)
+    except Unable:
+        raise
     except (ConnectorError, ValueError) as error:
         return Read(ref, problem=str(error))
 

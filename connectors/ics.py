@@ -2,16 +2,17 @@
 
 A feed comes from strangers. It is cut into components before anything is parsed, so that a bad one loses only itself;
 only the properties that tell time are parsed, so that no text can leak; and every walk through a recurrence rule is
-metered, because an impossible rule (each 30 February) would otherwise be followed to the year 9999.
+metered, because an impossible rule (each 30 February) would otherwise be followed to the year 9999. What is hostile, and what
+becomes of it, is a table in `bench/hostile_feeds.py`.
 
-Next on the way of an event: `connectors/calendar.py` and `connectors/caldav.py`, the connectors that hand on what is read
-here.
+Next on the way of an event: `connectors/ics_apart.py`, the process in which this is done.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta, timezone
@@ -33,21 +34,34 @@ from pmsync.core.events import CalendarEntry, Meaning, Occurrence
 
 MAX_COMPONENTS = 20_000
 MAX_LINE = 64 * 1024
+MAX_LINES = 400_000
+"""Of a feed, unfolded or not: ten megabytes of lines of two letters would be half a gigabyte of strings."""
 MAX_OCCURRENCES = 2_000
 MAX_COMBINATIONS = 10_000
 MAX_INTERVAL = 10_000
 MAX_POSITIONS = 31
 MAX_MOMENTS = 10_000
+MAX_RULES = 20
 MAX_ZONE_RULES = 40
+MAX_ZONE_COMBINATIONS = 100
+MAX_ZONE_TEXT = 128 * 1024
+"""Characters of the zones that a feed defines and nobody else knows: icalendar takes a minute to parse ten million."""
+MAX_ZONE_PIECES = 3
+"""Of a name of tzdata, such as America/Argentina/Ushuaia."""
+MAX_ODD_ZONES = 1_000
+"""Names that nobody knows in one feed, after which only whole ones are looked up."""
 MAX_UID = 255
 MAX_TITLE = 500
 LAST_YEAR = 2500
 """Zoned times beyond it are refused: a zone that the feed defines is walked from its first year to the time asked for."""
 ENTRY_STEPS = 100_000
 """Days and candidates that the rules of one entry may look at: every hour of 5 years, every day of 130."""
-FEED_STEPS = 20_000_000
-"""The same for all entries of a feed together; half a minute of work at worst."""
-OCCURRENCE_STEPS = 50
+FEED_STEPS = 5_000_000
+"""The same for all entries of a feed together; half a minute of work at worst, and 200,000 occurrences."""
+LISTED, TIMES = 40, 8
+"""So many values of a rule's lists, and times within an hour, make each of its steps count for one more: dateutil goes through
+the ones and makes the others in between."""
+OCCURRENCE_STEPS = 25
 """What one occurrence counts for, so that the budget of a feed also bounds its memory."""
 
 TELLING = frozenset(
@@ -83,6 +97,7 @@ PERIODS = frozenset({"HOURLY", "DAILY", "WEEKLY", "MONTHLY", "YEARLY"})
 _SPLIT = {"VEVENT", "VTODO", "VJOURNAL", "VFREEBUSY", "VTIMEZONE", "VAVAILABILITY"}
 _NAME = re.compile(r"[A-Za-z0-9-]+(?=[:;])")
 _ZONE = re.compile(r"[\w+\-/ .()&:,]{1,64}", re.ASCII)
+_TZID = re.compile(r"TZID[:;]", re.IGNORECASE)
 _OFFSET = re.compile(r"\(?(?:UTC|GMT) ?([+-])(0?\d|1[0-4])(?::?([0-5]\d))?\)?", re.ASCII)
 """Zones whose names say how far they are from UTC, all year; east of it is plus."""
 _BROKEN = (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError)
@@ -151,6 +166,8 @@ def read_feed(body: bytes, scope: Scope, feed: Meter | None = None) -> Iterator[
     """Every entry of a feed, in order of its first line; raises where the feed as a whole is not to be trusted. `feed` is the
     budget of steps where several bodies share one."""
     feed = feed or feed_meter()
+    if body.count(b"\n") + body.count(b"\r") > 2 * MAX_LINES:
+        raise Withheld(f"{scope.container}: the feed has more than {MAX_LINES} lines")
     parts = split(unfold(body), scope.container)
     zones = Zones([part for part in parts if part.kind == "VTIMEZONE"])
     groups: dict[str, list[Part]] = {}
@@ -159,6 +176,9 @@ def read_feed(body: bytes, scope: Scope, feed: Meter | None = None) -> Iterator[
             groups.setdefault(part.uid, []).append(part)
     for uid, group in groups.items():
         ref = Ref("calendar_entry", f"{scope.container}/{uid}")
+        if feed.left <= 0:  # thousands of entries would still have to be parsed
+            yield Read(ref, problem=feed.reason, raw=structure(group))
+            continue
         try:
             content = translate(group, scope, zones, feed)
         except Unreadable as error:
@@ -441,6 +461,8 @@ def _sequence(name: str, properties: Sequence[Property], zones: Zones) -> int:  
 
 
 def _rules(name: str, properties: Sequence[Property], zones: Zones) -> list[vRecur]:  # noqa: ARG001
+    if len(properties) > MAX_RULES:
+        raise Unreadable(f"RRULE is there more than {MAX_RULES} times")
     for each in properties:
         check_rule(each.value)
     try:
@@ -457,7 +479,7 @@ _READERS: Mapping[str, Callable[[str, Sequence[Property], Zones], Any]] = {
 }
 
 
-def check_rule(rule: str, periods: Container[str] = PERIODS) -> None:
+def check_rule(rule: str, periods: Container[str] = PERIODS, combinations: int = MAX_COMBINATIONS) -> None:
     """Raise for a rule that costs too much per step, or asks for more often than any calendar of people does."""
     parts = [part.partition("=")[::2] for part in rule.strip().rstrip(";").upper().split(";")]
     named = dict(parts)
@@ -468,8 +490,8 @@ def check_rule(rule: str, periods: Container[str] = PERIODS) -> None:
     interval = named.get("INTERVAL", "1")
     if not re.fullmatch(r"\d{1,5}", interval, re.ASCII) or not 1 <= int(interval) <= MAX_INTERVAL:
         raise Unreadable(f"RRULE has an INTERVAL outside 1 to {MAX_INTERVAL}")
-    if prod(value.count(",") + 1 for name, value in parts if name.startswith("BY")) > MAX_COMBINATIONS:
-        raise Unreadable(f"RRULE has more than {MAX_COMBINATIONS} combinations")
+    if prod(value.count(",") + 1 for name, value in parts if name.startswith("BY")) > combinations:
+        raise Unreadable(f"RRULE has more than {combinations} combinations")
     if named.get("BYSETPOS", "").count(",") >= MAX_POSITIONS:  # each costs dateutil a walk through the whole period
         raise Unreadable(f"RRULE has more than {MAX_POSITIONS} BYSETPOS")
 
@@ -504,9 +526,10 @@ class _Months(tuple[int, ...]):
 
     meter: Meter
     days: int
+    weight: int
 
     def __bool__(self) -> bool:
-        self.meter.spend()
+        self.meter.spend(self.weight)
         self.days -= 1
         if self.days < 0:
             raise _Beyond
@@ -516,7 +539,7 @@ class _Months(tuple[int, ...]):
 def metered(rule: rrule, meter: Meter, days: int) -> Iterator[datetime]:
     """The recurrences of a rule until it has looked at so many days. Not cached: an error would leave the lock taken."""
     rule._bymonth = months = _Months(rule._bymonth or ())
-    months.meter, months.days = meter, days
+    months.meter, months.days, months.weight = meter, days, weight(rule)
     rule._cache = None
     try:
         for moment in rule:
@@ -524,6 +547,13 @@ def metered(rule: rrule, meter: Meter, days: int) -> Iterator[datetime]:
             yield moment
     except _Beyond:
         return
+
+
+def weight(rule: rrule) -> int:
+    """What a step of a rule counts for: one, and what dateutil goes through on the way to the next."""
+    lists = (rule._bymonthday, rule._bynmonthday, rule._byyearday, rule._byweekno, rule._byweekday, rule._bynweekday)
+    times = len(rule._byminute or ()) * len(rule._bysecond or ()) if rule._freq == HOURLY else 0
+    return 1 + times // TIMES + sum(len(each or ()) for each in lists) // LISTED
 
 
 def horizon(rule: rrule, last: datetime) -> int:
@@ -559,13 +589,31 @@ class _Series(Series):  # type: ignore[misc]
     def occurrence(self, adapter: _Adapter, start: Moment | None = None, end: Moment | None = None) -> _Found:
         return _Found(adapter, start, end, self.sequence)
 
+    def get_component_for_recurrence_id(self, recurrence_id: Any) -> Any:
+        """The last change that goes on until then; found, not walked to, since a chain of them can be long."""
+        before = bisect_left(self.this_and_future, recurrence_id)
+        if not before:
+            return self.recurrence.core
+        return self.recurrence_id_to_modification[self.this_and_future[before - 1]]
+
     class RecurrenceRules(Series.RecurrenceRules):  # type: ignore[misc]
+        def create_rule_with_start(self, rule_string: str) -> rrule:
+            rule = super().create_rule_with_start(rule_string)
+            self.core.meter.spend(len(rule._timeset or ()))  # dateutil has made them all by now
+            return rule
+
         def rrule_between(self, span_start: datetime, span_stop: datetime) -> Iterator[datetime]:
             first, last = (_comparable(moment, self.tzinfo) for moment in (span_start, span_stop))
             for rule in self.rrules:
-                metering = isinstance(rule, rrule)  # the others are the dates of RDATE
-                walk = metered(rule, self.core.meter, horizon(rule, last)) if metering else iter(rule)
+                dates = not isinstance(rule, rrule)  # those of RDATE
+                walk = _counted(rule, self.core.meter) if dates else metered(rule, self.core.meter, horizon(rule, last))
                 yield from _between(walk, first, last, rule.until, self.core.enough)
+
+
+def _counted(dates: Iterable[datetime], meter: Meter) -> Iterator[datetime]:
+    for moment in dates:
+        meter.spend()
+        yield moment
 
 
 def _between(
@@ -594,14 +642,13 @@ def expand(
     meter = Meter(ENTRY_STEPS) if feed.left > ENTRY_STEPS else Meter(feed.left, feed.reason)
     before = meter.left
     enough = MAX_OCCURRENCES + 1 + sum(_exceptions(component) for component in components)
-    series = _Series(
-        [
-            (_TodoAdapter if isinstance(component.event, Todo) else _Adapter)(component, meter, enough)
-            for component in components
-        ]
-    )
+    adapters = [
+        (_TodoAdapter if isinstance(component.event, Todo) else _Adapter)(component, meter, enough)
+        for component in components
+    ]
     start, end = (datetime(day.year, day.month, day.day, tzinfo=UTC) for day in window)
     try:
+        series = _Series(adapters)
         found = {_span(each, zone) for each in series.between(start, end) if not each.adapter.is_over}
     finally:
         feed.left -= before - max(0, meter.left)
@@ -642,7 +689,10 @@ class Zones:
 
     def __init__(self, definitions: Iterable[Part]) -> None:
         self._provider = TZP()
+        self._found: dict[str, Any] = {}
+        self._odd = 0
         self._rules_left = MAX_ZONE_RULES
+        self._text_left = MAX_ZONE_TEXT
         for part in definitions:
             try:
                 self._define(part)
@@ -659,10 +709,20 @@ class Zones:
         return zone
 
     def _find(self, tzid: str) -> Any:
+        """The zone of a name; one that was not found is not looked for again."""
+        if len(tzid) > MAX_UID:
+            return None
+        if tzid not in self._found:
+            self._found[tzid] = zone = self._looked_up(tzid)
+            self._odd += zone is None
+        return self._found[tzid]
+
+    def _looked_up(self, tzid: str) -> Any:
         # "/vendor/Europe/Berlin" is a globally unique id (RFC 5545, 3.2.19); icalendar would warn that it guesses.
         pieces = tzid.strip("/").split("/")
-        guesses = ["/".join(pieces[i:]) for i in range(len(pieces) if tzid.startswith("/") else 1)]
-        for guess in guesses:
+        guessing = tzid.startswith("/") and self._odd < MAX_ODD_ZONES
+        ends = range(max(1, len(pieces) - MAX_ZONE_PIECES), len(pieces)) if guessing else ()
+        for guess in ("/".join(pieces[start:]) for start in (0, *ends)):
             try:
                 zone: Any = self._provider.timezone(guess)
             except (OSError, ValueError):
@@ -672,11 +732,15 @@ class Zones:
         return None
 
     def _define(self, part: Part) -> None:
-        text = "\r\n".join(("BEGIN:VTIMEZONE", *part.lines, "END:VTIMEZONE", ""))
-        zone = Timezone.from_ical(text)
-        tzid = str(zone["TZID"]).strip()
-        if self._find(tzid) is not None:
+        """Take a zone in, unless its name is known without it: then it is not even parsed."""
+        tzid = next((_line("TZID", line)[1].strip() for line in part.lines if _TZID.match(line)), "")
+        if not tzid or self._find(tzid) is not None:
             return
+        text = "\r\n".join(("BEGIN:VTIMEZONE", *part.lines, "END:VTIMEZONE", ""))
+        self._text_left -= len(text)
+        if self._text_left < 0:
+            raise Unreadable(f"the time zones of the feed are longer than {MAX_ZONE_TEXT} characters")
+        zone = Timezone.from_ical(text)
         zone["TZID"] = vText(tzid)
         for observance in zone.subcomponents:
             rules: Any = observance.get("RRULE", [])
@@ -684,14 +748,39 @@ class Zones:
             for rule in rules if isinstance(rules, list) else [rules]:
                 self._check(rule.to_ical().decode(), start.dt)
         self._provider.cache_timezone_component(zone)
+        self._found.pop(tzid, None)
+        for observance in getattr(self._find(tzid), "_comps", ()):
+            if observance.rrule is not None:
+                observance.rrule = _Onsets(observance.rrule)
 
     def _check(self, rule: str, start: datetime) -> None:
         """Zones are walked by dateutil alone, so that a rule must show beforehand that it comes to its first day."""
         self._rules_left -= 1
         if self._rules_left < 0:
             raise Unreadable(f"the feed has more than {MAX_ZONE_RULES} rules of time zones")
-        check_rule(rule, {"YEARLY"})
+        check_rule(rule, {"YEARLY"}, MAX_ZONE_COMBINATIONS)
         next(metered(rrulestr(rule, dtstart=start, ignoretz=True), Meter(20 * 366), LAST_YEAR * 366), None)
+
+
+class _Onsets:
+    """When an observance begins, year by year: walked once, and then looked up. dateutil would go through all of them again
+    for each time that it places."""
+
+    def __init__(self, rule: Iterable[datetime]) -> None:
+        self._walk = iter(rule)
+        self._known: list[datetime] = []
+        self._is_over = False
+
+    def before(self, at: datetime, inc: bool = False) -> datetime | None:
+        """The last onset before a time; as of a rule of dateutil."""
+        while not self._is_over and (not self._known or self._known[-1] <= at):
+            onset = next(self._walk, None)
+            if onset is None:
+                self._is_over = True
+            else:
+                self._known.append(onset)
+        index = (bisect_right if inc else bisect_left)(self._known, at)
+        return self._known[index - 1] if index else None
 
 
 def _fixed(tzid: str) -> timezone | None:

@@ -76,6 +76,7 @@ GOOGLE = "tests/connectors/test_google_calendar.py"
 GUARD = "tests/connectors/test_guard.py"
 TIMED = "tests/connectors/test_timed.py"
 BY_HAND = "tests/unit/test_recurrence.py -k rfc"
+HOSTILE = "tests/connectors/test_hostile_feeds.py -k"
 CRASHES = "tests/acceptance/test_crash_points.py"
 FAULTS = (
     Fault(
@@ -2206,6 +2207,48 @@ FAULTS = (
         "moment > _comparable(until, moment.tzinfo)",
         "moment >= _comparable(until, moment.tzinfo)",
         BY_HAND,
+    ),
+    Fault(
+        "the kernel counts no CPU time of the process apart",
+        "connectors/ics_apart.py",
+        "            _allow(limit)\n",
+        "",
+        f"{HOSTILE} kernel_ends",
+    ),
+    Fault(
+        "the kernel bounds no memory of the process apart",
+        "connectors/ics_apart.py",
+        "    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))\n",
+        "",
+        f"{HOSTILE} too_much_memory",
+    ),
+    Fault(
+        "what is given up costs a reading nothing",
+        "connectors/ics_apart.py",
+        "                meter.left -= GIVEN_UP_STEPS\n",
+        "",
+        f"{HOSTILE} too_much_memory",
+    ),
+    Fault(
+        "a feed that was given up is tried again each time",
+        "connectors/calendar.py",
+        "        if kept is not None and kept.digest == digest:\n",
+        "        if kept is not None and kept.digest == digest and not kept.refusal:\n",
+        f"{HOSTILE} not_tried_again",
+    ),
+    Fault(
+        "the process apart is given the worker's environment",
+        "connectors/ics_apart.py",
+        "env=environment |",
+        "env=dict(os.environ) |",
+        f"{HOSTILE} no_secret",
+    ),
+    Fault(
+        "data leads anywhere",
+        "connectors/ways.py",
+        "default_factory=guarded)",
+        "default_factory=Unled)",
+        GUARD,
     ),
 )
 

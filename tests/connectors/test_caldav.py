@@ -682,14 +682,14 @@ def test_a_server_that_gives_nothing_at_all_costs_no_entry(world: World, status:
 # ---- what is held, and what is worked on ----
 
 SERIES = ("RRULE:FREQ=DAILY;COUNT=20",)
-"""Some 1,060 steps."""
+"""Some 560 steps."""
 
 
 def test_when_the_steps_are_spent_the_next_reading_goes_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     team = world.host.calendars["team"]
     for name in "abcde":
         team.put(f"{name}.ics", event(name, *SERIES))
-    monkeypatch.setattr(ics, "FEED_STEPS", 2000)
+    monkeypatch.setattr(ics, "FEED_STEPS", 1000)
     connector = world.connect()
     for left in (3, 1):
         with pytest.raises(

@@ -327,13 +327,13 @@ def test_half_a_change_counts_for_nothing(office: Office) -> None:
 
 
 SERIES = {"recurrence": ["RRULE:FREQ=DAILY;COUNT=20"]}
-"""Some 1,060 steps."""
+"""Some 560 steps."""
 
 
 def test_when_the_steps_are_spent_the_next_reading_goes_on(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(5):
         office.team.put(event(f"e{number}", **SERIES))
-    monkeypatch.setattr(ics, "FEED_STEPS", 2000)
+    monkeypatch.setattr(ics, "FEED_STEPS", 1000)
     connector = office.connect()
     for left in (3, 1):
         with pytest.raises(
@@ -350,7 +350,7 @@ def test_when_the_steps_are_spent_the_next_reading_goes_on(office: Office, monke
 def test_what_changes_while_it_waits_is_read_as_it_is_then(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(4):
         office.team.put(event(f"e{number}", **SERIES))
-    monkeypatch.setattr(ics, "FEED_STEPS", 2000)
+    monkeypatch.setattr(ics, "FEED_STEPS", 1000)
     connector = office.connect()
     with pytest.raises(Retryable):
         everything(connector)

@@ -264,12 +264,28 @@ SPELLINGS = [
     *(f"[{each}]" if ":" in each else each for each in DENIED),
     "127.1", "127.0.1", "0", "0x7f000001", "0x7f.1", "2130706433", "0177.0.0.1", "017700000001", "127.0.0.1.", "0x7F.0.0.0x1",
     "①②⑦.⓪.⓪.①", "127。0。0。1", "localhost", "LOCALHOST", "[fe80::1%25lo]", "[0:0:0:0:0:ffff:7f00:1]", "3232235777", "2852039166",
+    "127．0．0．1", "127｡0｡0｡1", "１２７.0.0.1", "0x7f.0x0.0x0.0x1", "0X7F000001", "00000177.1", "127.000.000.001", "0.0.0.0.",
+    "169.254.169.254.", "0xa9fea9fe", "0xA9.254.0251.0376", "0251.0376.0251.0376", "169.16689662", "10.1", "0xac100001", "172.1048577",
+    "[0:0:0:0:0:0:0:1]", "[::FFFF:127.0.0.1]", "[::ffff:a9fe:a9fe]", "[0000:0000:0000:0000:0000:ffff:7f00:0001]", "[::1%25lo]", "[fe80::1%lo]",
+    "[FD00:EC2::254]", "[64:FF9B::A9FE:A9FE]", "[2002:A9FE:A9FE::]", "[2001:0:7f00:1::]", "metadata.google.internal", "instance-data",
+    "kubernetes.default.svc", "db", "six.example.com", "mapped.example.com", "METADATA.google.internal.",
 ]  # fmt: skip
+NAMES: Mapping[str, Sequence[str]] = {
+    "LOCALHOST": ["::1", "127.0.0.1"],
+    "metadata.google.internal": ["169.254.169.254"],
+    "METADATA.google.internal.": ["169.254.169.254"],
+    "instance-data": ["169.254.169.254"],
+    "kubernetes.default.svc": ["10.96.0.1"],
+    "db": ["172.17.0.2"],
+    "six.example.com": ["::1"],
+    "mapped.example.com": ["::ffff:127.0.0.1"],
+}
+"""What some of them are resolved to."""
 
 
 @pytest.mark.parametrize("host", SPELLINGS)
 def test_nobody_is_connected_to_however_it_is_written(street: Street, host: str) -> None:
-    street.names["LOCALHOST"] = street.names["localhost"]
+    street.names |= {name: lambda found=found: found for name, found in NAMES.items()}  # type: ignore[misc]
     with guarded() as session, pytest.raises((Withheld, requests.RequestException)):
         session.get(f"http://{host}:{street.port}/", timeout=5)
     assert (street.dialled, street.visits) == ([], 0)
@@ -281,6 +297,9 @@ def test_nobody_is_connected_to_however_it_is_written(street: Street, host: str)
         "http://a@127.0.0.1:{}/", "http://good.example.com@127.0.0.1:{}/", "http://127.0.0.1:{}#@good.example.com/",
         "http://127.0.0.1:{}\\@good.example.com/", "http:\\\\127.0.0.1:{}/", "http://127.0.0.1%00.good.example.com:{}/",
         "http://[::ffff:127.0.0.1]:{}/", "http://[::1]:{}/\r\nX: y", "//127.0.0.1:{}/", "http:///127.0.0.1:{}/", "file:///etc/passwd",
+        "http://1.1.1.1 &@127.0.0.1:{}/", "http://good.example.com:80@127.0.0.1:{}/", "http://127.0.0.1:{}?@good.example.com/",
+        "http://good.example.com:80\\@127.0.0.1:{}/", "http://127.0.0.1:0{}/", "http://127.0.0.1\t:{}/", "http://good.example.com\x00@127.0.0.1:{}/",
+        "http://[::1]@127.0.0.1:{}/", "http://[::ffff:127.0.0.1%25lo]:{}/", "http://127.0.0.1%2f@good.example.com:{}/", "HTTP://127.0.0.1:{}/",
         "gopher://127.0.0.1:{}/", "ftp://127.0.0.1:{}/", "http://" + "x" * 300 + ":{}/", "http://.:{}/", "http://[:{}/",
     ],
 )  # fmt: skip
@@ -289,6 +308,21 @@ def test_no_trick_with_an_address_connects_to_anybody(street: Street, url: str) 
     with guarded() as session, pytest.raises((Withheld, requests.RequestException, UnicodeError, OSError)):
         session.get(url.format(street.port), timeout=5)
     assert (street.dialled, street.visits) == ([], 0)
+
+
+REACHED = (
+    "127.0.0.1", "127.1", "127.0.1", "0", "0.0.0.0", "0x7f000001", "0x7f.1", "0X7F000001", "2130706433", "0177.0.0.1", "017700000001",
+    "127.000.000.001", "[::ffff:127.0.0.1]", "[0:0:0:0:0:ffff:7f00:1]", "localhost",
+)  # fmt: skip
+"""Spellings by which a connection without the guard comes to the listener; requests refuses those that are not ASCII itself."""
+
+
+@pytest.mark.parametrize("host", REACHED)
+def test_without_the_guard_the_listener_counts(street: Street, host: str) -> None:
+    assert host in SPELLINGS
+    with ways.Unled() as session, pytest.raises(requests.ConnectionError):
+        session.get(f"http://{host}:{street.port}/", timeout=5)
+    assert street.visits == 1
 
 
 def test_the_listener_would_have_counted(street: Street, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -343,6 +377,34 @@ def test_who_is_connected_to_is_who_was_checked(street: Street, monkeypatch: pyt
     assert street.visits == 0
     assert set(street.dialled) == {"127.0.0.2"}
     assert (refused, len(street.asked)) == (MANY // 2, MANY), "a name is looked up once for each connection"
+
+
+@pytest.mark.parametrize("kind", ["calendar", "caldav"])
+def test_a_name_that_is_public_first_and_loopback_next_leads_to_nobody(street: Street, kind: str) -> None:
+    """The resolver answers each look-up with another address, as who rebinds a name does."""
+    flips = iter(range(10 * MANY))
+    street.names["flip.example.com"] = lambda: ["8.8.8.8"] if next(flips) % 2 == 0 else ["127.0.0.1"]
+    paths = Route("/{path:path}", away(f"http://flip.example.com:{street.port}/a.ics"), methods=["GET", "PROPFIND"])
+    with serve(Starlette(routes=[paths])) as url:
+        connector = connect(kind, f"{url}/a.ics")
+        for _ in range(20):
+            with pytest.raises(ConnectorError):
+                read(connector)
+    assert (set(street.dialled), street.visits) == ({"8.8.8.8"}, 0)
+    assert len(street.dialled) == len(street.asked) / 2 == 10
+
+
+@pytest.mark.parametrize("kind", ["calendar", "caldav"])
+def test_without_the_guard_a_redirect_would_have_been_followed(
+    street: Street, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    paths = Route("/{path:path}", away(f"http://127.0.0.1:{street.port}/"), methods=["GET", "PROPFIND"])
+    with serve(Starlette(routes=[paths])) as url:
+        connector = connect(kind, f"{url}/a.ics")
+        monkeypatch.setattr(connector._ways, "strange", ways.Unled())  # type: ignore[attr-defined]
+        with pytest.raises(ConnectorError, match="cannot be read"):
+            read(connector)
+    assert street.visits == 1
 
 
 # ---- TLS, and proxies ----
