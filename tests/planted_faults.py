@@ -1704,8 +1704,8 @@ FAULTS = (
     Fault(
         "sign-in: an answer to anything will do",
         "pmsync/sign_in.py",
-        '    if not hmac.compare_digest(given.encode(errors="replace"), state.encode()):\n',
-        "    if not hmac.compare_digest(state.encode(), state.encode()):\n",
+        '    return hmac.compare_digest(given.encode(errors="replace"), state.encode())\n',
+        "    return hmac.compare_digest(state.encode(), state.encode())\n",
         SIGN_IN,
     ),
     Fault(
