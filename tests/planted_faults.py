@@ -1929,7 +1929,7 @@ FAULTS = (
     Fault(
         "google: titles are always asked for",
         "connectors/google_calendar.py",
-        "{',' + TITLE if titles else ''}",
+        "{',' + TITLE if scope.looks_at_titles else ''}",
         ",{TITLE}",
         GOOGLE,
     ),
