@@ -4,7 +4,8 @@
 Graph keeps a list of changes of a view, that is of a calendar within a window, and gives an address for our place in it. The
 address and what was read are held in memory, so a process begins with one whole reading. Of a series the list says that
 something changed, and not reliably what: its occurrences are asked for by its id. Where Graph lost our place, for another
-window, and in a sweep, the view is read whole again; where its list of changes has no end, it is always read whole, plainly.
+window, and in a sweep, the view is read whole again; where its list of changes has no end, or is too large, it is always read
+whole, plainly.
 
 Next on the way of an event: `connectors/microsoft_entries.py`, the translation; `connectors/pump.py` publishes what is read here.
 """
@@ -22,7 +23,20 @@ from urllib.parse import quote, urlencode
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from connectors.base import Clock, Fatal, Mark, Read, ReadWhole, Ref, Retryable, Settings, Withheld, problem
+from connectors.base import (
+    Clock,
+    ConnectorError,
+    Fatal,
+    Mark,
+    Read,
+    ReadWhole,
+    Ref,
+    Retryable,
+    Settings,
+    Withheld,
+    problem,
+    retry_after,
+)
 from connectors.calendar_settings import EntrySettings
 from connectors.ics import Scope, Window, uid_of
 from connectors.microsoft_account import MicrosoftAuth, signed_in
@@ -47,7 +61,7 @@ READING_SECONDS = 300.0
 MOST_BROKEN = 20
 """Series of one reading at which Graph fails, before it is taken for broken itself."""
 STRIKES = 2
-BROKEN = "Microsoft fails at it (500)"
+BROKEN = "Microsoft fails at it, each time that it is asked for"
 
 LOST = frozenset({"syncstatenotfound", "syncstateinvalid", "resyncrequired"})
 """Codes that say that our place in a list is not known any more."""
@@ -61,6 +75,8 @@ ADVICE: Mapping[str, str] = {
     MISSING: "the mailbox has no such calendar",
 }
 """What a 404 says by its code."""
+
+ALLOW = "has the application the permission Calendars.ReadBasic.All, with an administrator's consent, and may it read this mailbox?"
 
 Named = Annotated[str, StringConstraints(pattern=r"^[^/\s]{1,200}$")]
 Place = Annotated[str, StringConstraints(pattern=r"^[\x21-\x2e\x30-\x7e]{1,320}(/[A-Za-z0-9_=-]{1,320})?$")]
@@ -108,6 +124,10 @@ class Broken(Retryable):
     """Graph itself fails."""
 
 
+class Refused(Withheld):
+    """Graph does not understand what it is asked."""
+
+
 class Missing(Withheld):
     """There is no such calendar, or no such event in it."""
 
@@ -122,7 +142,7 @@ class Listing(NamedTuple):
 @dataclass(slots=True)
 class Kept:
     """What is known of a calendar: its events by what they are part of, and our place in the list of changes, which it
-    `follows` unless that has no end. Entries that are `due` are to be asked for by id; how often Graph failed at each."""
+    `follows` unless that cannot be read. Entries that are `due` are to be asked for by id; how often Graph failed at each."""
 
     window: Window
     place: str = ""
@@ -247,7 +267,7 @@ class MicrosoftCalendarConnector(ReadWhole):
             except PlaceLost:
                 if not place:
                     raise
-            except Circle:
+            except (Circle, TooLarge):
                 kept.follows = False
             else:
                 return kept.follow(listing) if place else kept.replace(listing)
@@ -291,7 +311,7 @@ class MicrosoftCalendarConnector(ReadWhole):
 
     def _load(self, container: str, scope: Scope, kept: Kept) -> None:
         """Ask for the entries that are due. One at which Graph fails, and fails again in the next reading, is a problem."""
-        deadline, broken = time.monotonic() + READING_SECONDS, dict[str, Broken]()
+        deadline, broken = time.monotonic() + READING_SECONDS, dict[str, ConnectorError]()
         for name in sorted(kept.due):
             if time.monotonic() > deadline:
                 raise Retryable(
@@ -300,7 +320,7 @@ class MicrosoftCalendarConnector(ReadWhole):
                 )
             try:
                 kept.put(name, self._by_id(container, scope, name))
-            except Broken as error:
+            except (Broken, Refused) as error:
                 broken[name] = error
                 if len(broken) > MOST_BROKEN:
                     raise
@@ -312,7 +332,7 @@ class MicrosoftCalendarConnector(ReadWhole):
 
     def _by_id(self, container: str, scope: Scope, name: str) -> Mapping[str, Told]:
         """The events that an entry is; none if it is gone."""
-        url = f"{self._base(container)}/events/{quote(name, safe='')}"
+        url = f"{self._base(container)}/events/{quote(name, safe='', errors='replace')}"
         try:
             head = told(self._json(container, f"{url}?{_asked(_chosen(scope))}"), scope)
             if not head.is_series:
@@ -368,24 +388,20 @@ class MicrosoftCalendarConnector(ReadWhole):
         return url
 
     def _failure(self, container: str, answer: Answer, placed: bool) -> Retryable | Fatal:
-        code = code_of(answer.body)
+        code, after = code_of(answer.body), retry_after(answer.headers.get("Retry-After"), self.now())
         if answer.status == 410 or code in LOST or (placed and answer.status == 400):
             return PlaceLost(f"{container}: Microsoft has lost our place in its list; the next reading begins anew")
-        match answer.status:
-            case 401:
-                return Retryable(f"{container}: Microsoft refuses the token (401); the next reading gets a new one")
-            case 403:
-                return Withheld(
-                    f"{container}: Microsoft does not let it be read (403); has the application the permission Calendars.ReadBasic.All, "
-                    "with an administrator's consent, and may it read this mailbox?"
-                )
-            case 404:
-                why = ADVICE.get(code, "there is no such mailbox or calendar; is url the right one?")
-                kind = Missing if code == MISSING else Withheld
-                return kind(f"{container}: Microsoft does not find it (404): {why}; look at calendars.{container}")
-            case 500:
-                return Broken(f"{container}: Microsoft fails (500)")
-        return failure(container, answer, self.now(), "url")
+        if answer.status == 404:
+            why = ADVICE.get(code, "there is no such mailbox or calendar; is url the right one?")
+            kind = Missing if code == MISSING else Withheld
+            return kind(f"{container}: Microsoft does not find it (404): {why}; look at calendars.{container}")
+        known: Mapping[int, Retryable | Fatal] = {
+            400: Refused(f"{container}: Microsoft does not understand it (400); is url the right one?"),
+            401: Retryable(f"{container}: Microsoft refuses the token (401); the next reading gets a new one"),
+            403: Withheld(f"{container}: Microsoft does not let it be read (403); {ALLOW}"),
+            500: Broken(f"{container}: Microsoft fails (500)", after),
+        }
+        return known.get(answer.status) or failure(container, answer, self.now(), "url")
 
 
 def _window(scope: Scope) -> Mapping[str, str]:
