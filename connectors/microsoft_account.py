@@ -6,14 +6,14 @@ What the application may read is not asked for here: an administrator has grante
 from __future__ import annotations
 
 import hashlib
+import re
+import ssl
 import uuid
 from datetime import timedelta
 from typing import Self
 from urllib.parse import urlsplit
 
 import jwt
-from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
-from cryptography.x509 import load_pem_x509_certificate
 from jwt.utils import base64url_encode
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -27,6 +27,7 @@ LIFETIME = timedelta(minutes=5)
 """For how long the assertion is good that is exchanged for a token; Microsoft advises five to ten minutes."""
 NO_TENANT = frozenset({"common", "organizations", "consumers"})
 """Stand for whoever signs in; an application has to say whose it is."""
+_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
 
 class MicrosoftAuth(BaseModel):
@@ -85,13 +86,13 @@ def _granted(auth: MicrosoftAuth, api: str, clock: Clock) -> Grant:
 def assertion(auth: MicrosoftAuth, clock: Clock) -> str:
     """What the application claims to be, signed with the key of its certificate."""
     assert auth.certificate
-    pem, now = auth.certificate.reveal().encode(), clock()
+    pem, now = auth.certificate.reveal(), clock()
     who = {"iss": auth.client_id, "sub": auth.client_id, "aud": auth.tokens, "jti": str(uuid.uuid4())}
     try:
-        certificate, key = load_pem_x509_certificate(pem), load_pem_private_key(pem, None)
-        thumbprint = base64url_encode(hashlib.sha256(certificate.public_bytes(Encoding.DER)).digest()).decode()
+        der = ssl.PEM_cert_to_DER_cert(_CERTIFICATE.findall(pem)[0])
+        thumbprint = base64url_encode(hashlib.sha256(der).digest()).decode()
         claims = {**who, "iat": now, "nbf": now, "exp": now + LIFETIME}
-        return jwt.encode(claims, key, algorithm="PS256", headers={"x5t#S256": thumbprint})  # type: ignore[arg-type]
+        return jwt.encode(claims, pem, algorithm="PS256", headers={"x5t#S256": thumbprint})
     except Exception:  # whatever the libraries say, it may show the key
         raise Fatal(
             "auth.certificate holds no certificate and RSA key in PEM; put both into one file, the key without a passphrase"

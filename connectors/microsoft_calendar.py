@@ -52,8 +52,8 @@ PAGE = 500
 """Events of a page of other lists, of which fields are chosen; Graph's most is 1000."""
 MOST_PAGES = 5000
 """A page may have fewer events than were asked for, or none, and still not be the last."""
-MOST_IDLE = 3
-"""Pages on end that tell nothing new, before a list is taken for one without an end."""
+MOST_IDLE = 10
+"""Pages on end that tell nothing new, or nothing, before a list is taken for one without an end."""
 MAX_EVENTS = 50_000
 """Of one calendar, all of which are held in memory; each occurrence counts."""
 READING_SECONDS = 300.0
@@ -300,7 +300,7 @@ class MicrosoftCalendarConnector(ReadWhole):
             if page.more is None:
                 return Listing(events, self._onward(container, url, page.place) if page.place else "")
             url = self._onward(container, url, page.more)
-            idle = 0 if fresh or not page.value else idle + 1
+            idle = 0 if fresh else idle + 1
             if url in seen or idle >= MOST_IDLE:
                 raise Circle(f"{container}: Microsoft's list goes round in a circle; the next reading begins anew")
         raise Retryable(
