@@ -7,7 +7,6 @@ and its own original start. Together they are one entry, whose id is that of the
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, date, datetime
@@ -17,7 +16,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from connectors.base import ConnectorError, Read, Ref, problem
-from connectors.ics import MAX_UID, Meter, Scope
+from connectors.ics import Meter, Scope, uid_of
 from connectors.ics_apart import CHAMBER, Unable
 
 T = TypeVar("T", bound=date)
@@ -30,7 +29,6 @@ TITLE = "summary"
 """And its title, where that is needed."""
 ELSEWHERE = "workingLocation"
 """Says where somebody works that day, and not that anything happens."""
-_PLAIN = re.compile(rf"[A-Za-z0-9_@.-]{{1,{MAX_UID}}}")
 _RULE = re.compile(r"(?:RRULE|EXRULE|RDATE|EXDATE)[:;][\x20-\x7e]*")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
@@ -88,11 +86,7 @@ def told(raw: Any) -> Told:
 
 def read_series(series: str, parts: Sequence[Told], scope: Scope, meter: Meter) -> Read | None:
     """The entry that these events are together; None if it is cancelled, or means nothing. Raises `Unable`."""
-    uid = (
-        series
-        if _PLAIN.fullmatch(series)
-        else "~" + hashlib.sha256(series.encode(errors="backslashreplace")).hexdigest()[:32]
-    )
+    uid = uid_of(series)
     ref = Ref(KIND, f"{scope.container}/{uid}")
     if faults := [part.fault for part in parts if part.fault]:
         return Read(ref, problem=faults[0])

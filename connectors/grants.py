@@ -1,7 +1,7 @@
 """OAuth 2.0 as a worker needs it: what a secret is exchanged for, and a token that is asked for anew before it ends. What is
 refused, or not as documented, is told without any of it.
 
-Next: the ways of signing in, `connectors/jira_auth.py` and `connectors/google_account.py`.
+Next: the ways of signing in, `connectors/jira_auth.py`, `connectors/google_account.py` and `connectors/microsoft_account.py`.
 """
 
 from __future__ import annotations

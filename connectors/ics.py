@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta, timezone
 from fnmatch import fnmatchcase
 from math import prod
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 from zoneinfo import ZoneInfo
 
 from dateutil.rrule import HOURLY, rrule, rrulestr  # type: ignore[import-untyped]
@@ -95,6 +95,7 @@ KNOWN = TELLING | frozenset(
 
 PERIODS = frozenset({"HOURLY", "DAILY", "WEEKLY", "MONTHLY", "YEARLY"})
 _SPLIT = {"VEVENT", "VTODO", "VJOURNAL", "VFREEBUSY", "VTIMEZONE", "VAVAILABILITY"}
+_PLAIN = re.compile(rf"[A-Za-z0-9_@.=-]{{1,{MAX_UID}}}")
 _NAME = re.compile(r"[A-Za-z0-9-]+(?=[:;])")
 _ZONE = re.compile(r"[\w+\-/ .()&:,]{1,64}", re.ASCII)
 _TZID = re.compile(r"TZID[:;]", re.IGNORECASE)
@@ -113,6 +114,16 @@ class Window(NamedTuple):
     end: date
 
 
+class Named(Protocol):
+    """What says what an entry means."""
+
+    @property
+    def title(self) -> str | None: ...
+
+    @property
+    def categories(self) -> tuple[str, ...]: ...
+
+
 class Pattern(BaseModel):
     """What entries of this title or category mean: patterns as of file names (`*`, `?`), in any case of letters. With
     neither, it fits every entry; `nothing` leaves an entry out."""
@@ -123,9 +134,9 @@ class Pattern(BaseModel):
     category: str | None = None
     means: Meaning | Literal["nothing"]
 
-    def fits(self, component: Component) -> bool:
-        by_title = self.title is None or _is_like(component.title or "", self.title)
-        return by_title and (self.category is None or any(_is_like(c, self.category) for c in component.categories))
+    def fits(self, entry: Named) -> bool:
+        by_title = self.title is None or _is_like(entry.title or "", self.title)
+        return by_title and (self.category is None or any(_is_like(c, self.category) for c in entry.categories))
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +151,14 @@ class Scope:
     titles: bool = False
     patterns: tuple[Pattern, ...] = ()
 
-    def meant(self, component: Component) -> Meaning | None:
+    @property
+    def looks_at_titles(self) -> bool:
+        """Whether a title is needed at all."""
+        return self.titles or any(pattern.title is not None for pattern in self.patterns)
+
+    def meant(self, entry: Named) -> Meaning | None:
         """What an entry means; None if it is to be left out."""
-        found: Meaning | str = next((each.means for each in self.patterns if each.fits(component)), self.meaning)
+        found: Meaning | str = next((each.means for each in self.patterns if each.fits(entry)), self.meaning)
         return found if isinstance(found, Meaning) else None
 
 
@@ -213,7 +229,16 @@ class Part:
                 if 0 < len(uid) <= MAX_UID:
                     return str(uid)
                 break
-        return "~" + hashlib.sha256("\n".join(self.lines).encode()).hexdigest()[:32]
+        return _digest("\n".join(self.lines))
+
+
+def uid_of(ident: str) -> str:
+    """The id of an entry that its source calls so: the same, or a digest of what is too long, or odd."""
+    return ident if _PLAIN.fullmatch(ident) else _digest(ident)
+
+
+def _digest(text: str) -> str:
+    return "~" + hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()[:32]
 
 
 class _Splitter:
@@ -331,11 +356,18 @@ def translate(group: Sequence[Part], scope: Scope, zones: Zones, feed: Meter) ->
     if meaning is None:
         return None
     occurrences = expand(components, scope.window, scope.zone, feed)
+    return entry_of(first, meaning, "RRULE" in first.event or "RDATE" in first.event, occurrences, scope)
+
+
+def entry_of(
+    first: Named, meaning: Meaning, recurring: bool, occurrences: Sequence[tuple[Moment, Moment]], scope: Scope
+) -> CalendarEntry:
+    """The entry with these occurrences, in order; of too many the first are kept."""
     return CalendarEntry(
         container=scope.container,
-        title=first.title if scope.titles else None,
+        title=first.title[:MAX_TITLE] if scope.titles and first.title is not None else None,
         meaning=meaning,
-        recurring="RRULE" in first.event or "RDATE" in first.event,
+        recurring=recurring,
         occurrences=tuple(Occurrence(start=start, end=end) for start, end in occurrences[:MAX_OCCURRENCES]),
         occurrences_cut=len(occurrences) > MAX_OCCURRENCES,
     )
@@ -402,7 +434,7 @@ def _line(name: str, line: str) -> tuple[Mapping[str, Any], str]:
 
 def _title(properties: Mapping[str, Sequence[Property]]) -> str | None:
     summary = properties.get("SUMMARY")
-    return str(vText.from_ical(summary[0].value))[:MAX_TITLE] if summary else None
+    return str(vText.from_ical(summary[0].value)) if summary else None
 
 
 def _categories(properties: Mapping[str, Sequence[Property]]) -> tuple[str, ...]:
@@ -653,7 +685,12 @@ def expand(
     finally:
         feed.left -= before - max(0, meter.left)
     feed.spend(OCCURRENCE_STEPS * len(found))
-    return sorted(found, key=lambda span: tuple(_instant(moment, zone) for moment in span))
+    return in_order(found, zone)
+
+
+def in_order(spans: Iterable[tuple[Moment, Moment]], zone: ZoneInfo) -> Sequence[tuple[Moment, Moment]]:
+    """Occurrences by their beginnings; days begin in `zone`."""
+    return sorted(spans, key=lambda span: tuple(_instant(moment, zone) for moment in span))
 
 
 def _exceptions(component: Component) -> int:

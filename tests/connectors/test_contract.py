@@ -11,7 +11,17 @@ from typing import Any, cast
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from connectors import calendar, github, github_client, google_calendar, grants, jira, jira_client, ways
+from connectors import (
+    calendar,
+    github,
+    github_client,
+    google_calendar,
+    grants,
+    jira,
+    jira_client,
+    microsoft_calendar,
+    ways,
+)
 from connectors.base import Connector, Ref
 from pmsync.standins.atlassian import CLIENT_ID, Atlassian
 from pmsync.standins.calendar import CalendarHost
@@ -20,6 +30,9 @@ from pmsync.standins.github import GitHubHost
 from pmsync.standins.jira import TRUNCATED, JiraSite, StandinStatus
 from pmsync.standins.jira import Fault as JiraFault
 from tests.connectors.google_standin import API, ROBOT, GoogleHost, new_key, refusal
+from tests.connectors.graph_standin import API as GRAPH
+from tests.connectors.graph_standin import CLIENT, TENANT, GraphHost
+from tests.connectors.graph_standin import refusal as graph_refusal
 from tests.connectors.jira_data_center_standin import JiraServer
 from tests.connectors.jira_stage import keep_consent, lead_to
 from tests.connectors.served import IMPATIENT, TOKEN, Served
@@ -303,3 +316,75 @@ class TestGoogleCalendar(Served):
             "error": refusal(500, "backendError"),
         }
         self.host.instead.append(lambda: faults.get(kind, half))
+
+
+class TestMicrosoftCalendar(Served):
+    """One calendar of an office, of which every other entry recurs."""
+
+    name = "office"
+    container = "deadlines"
+    secrets = (TOKEN, "canary-token")
+    timeless = "what changed comes by Graph's list of changes, which gives no time that could be compared"
+    calendar = "pm@example.com"
+
+    def build(self) -> ASGIApp:
+        self.host = GraphHost(lambda: self.time, self.stage.url, TOKEN, page=self.page_size)
+        self.host.add(self.calendar)
+        self.made = 0
+        return self.host.app
+
+    def open(self, secret: dict[str, Path]) -> Connector:
+        auth = {"tenant": TENANT, "client_id": CLIENT, "client_secret": secret, "login": self.stage.url}
+        configured = microsoft_calendar.MicrosoftCalendarSettings.model_validate(
+            {
+                "name": self.name,
+                "calendars": {self.container: self.calendar},
+                "auth": auth,
+                "url": f"{self.stage.url}{GRAPH}",
+            }
+        )
+        return microsoft_calendar.MicrosoftCalendarConnector.connect(configured, lambda: self.time)
+
+    def create(self, at: datetime) -> Ref:
+        return self._add()
+
+    def _add(self, **more: Any) -> Ref:
+        self.made += 1
+        ident = f"entry{self.made}"
+        self._put(ident, "2026-04-02T00:00:00", self.made % 2 == 0, **more)
+        return Ref("calendar_entry", f"{self.container}/{ident}")
+
+    def _put(self, ident: str, end: str, recurs: bool, **more: Any) -> None:
+        when = {"start": self._at("2026-04-01T00:00:00"), "end": self._at(end)}
+        words = {"subject": "Trade fair", "showAs": "free", "isAllDay": True, "isCancelled": False, **more}
+        head = {"id": ident, "type": "seriesMaster" if recurs else "singleInstance", "seriesMasterId": None}
+        each = {"id": f"{ident}-1", "type": "occurrence", "seriesMasterId": ident}
+        self.host.add(self.calendar).put({**head, **when, **words}, [{**each, **when, **words}] if recurs else [])
+
+    def _at(self, when: str) -> dict[str, str]:
+        return {"dateTime": when, "timeZone": "UTC"}
+
+    def change(self, ref: Ref, at: datetime) -> None:
+        ident = ref.id.partition("/")[2]
+        known, _ = self.host.add(self.calendar).events[ident]
+        self._put(ident, "2026-04-03T00:00:00", bool(known and known["type"] == "seriesMaster"))
+
+    def delete(self, ref: Ref, at: datetime) -> None:
+        self.host.add(self.calendar).delete(ref.id.partition("/")[2])
+
+    def spoil_one(self, at: datetime) -> Ref:
+        return self._add(isAllDay="perhaps")
+
+    def break_next(self, kind: str) -> None:
+        """A list breaks; tokens have tests of their own."""
+        if kind == "silent":
+            self.stage.silent = True
+            self.monkeypatch.setattr(ways, "READ_SECONDS", IMPATIENT)
+            self.monkeypatch.setattr(grants, "TIMEOUT", (IMPATIENT, IMPATIENT))
+            return
+        half = Response('{"value": [{"id": "entry1", ', media_type="application/json")
+        faults = {
+            "busy": graph_refusal(429, "TooManyRequests", {"Retry-After": "7"}),
+            "error": graph_refusal(500, "UnknownError"),
+        }
+        self.host.instead.append(lambda _: faults.get(kind, half))

@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from connectors import caldav, calendar, github, google_calendar, ics, jira
+from connectors import caldav, calendar, github, google_calendar, ics, jira, microsoft_calendar
 from connectors.base import Connector, ConnectorError, Counting, Read, Ref
 from pmsync.core.events import Meaning
 from pmsync.standins.calendar import CalendarHost
@@ -31,6 +31,8 @@ from pmsync.standins.server import serve
 from tests.connectors.caldav_standin import CalDavHost
 from tests.connectors.google_standin import API as GOOGLE
 from tests.connectors.google_standin import ROBOT, GoogleHost, new_key
+from tests.connectors.graph_standin import API as GRAPH
+from tests.connectors.graph_standin import CLIENT, TENANT, GraphHost
 from tests.connectors.jira_data_center_standin import JiraServer
 
 T0 = datetime(2026, 3, 2, 9, tzinfo=UTC)
@@ -239,6 +241,23 @@ def a_google(url: str, secret: Path) -> tuple[ASGIApp, Connector, str]:
     return host.app, google_calendar.GoogleCalendarConnector.connect(configured, lambda: NOW), "team"
 
 
+def a_microsoft(url: str, secret: Path) -> tuple[ASGIApp, Connector, str]:
+    host = GraphHost(lambda: NOW, url, "token", page=2, masters_told=False)
+    when = {
+        name: {"dateTime": f"2026-04-0{day}T00:00:00", "timeZone": "UTC"}
+        for day, name in enumerate(("start", "end"), 1)
+    }
+    words = {**when, "showAs": "busy", "isAllDay": True, "isCancelled": False, "categories": ["x"]}
+    for name in "abc":
+        host.add("x").put({"id": name, "type": "singleInstance", "seriesMasterId": None, **words})
+    parts = [{"id": f"d{part}", "type": "occurrence", "seriesMasterId": "d", **words} for part in range(3)]
+    host.add("x").put({"id": "d", "type": "seriesMaster", "seriesMasterId": None, **words}, parts)
+    auth = {"tenant": TENANT, "client_id": CLIENT, "client_secret": {"file": secret}, "login": url}
+    settings = {"name": "f", "calendars": {"team": "x"}, "auth": auth, "url": url + GRAPH}
+    configured = microsoft_calendar.MicrosoftCalendarSettings.model_validate(settings)
+    return host.app, microsoft_calendar.MicrosoftCalendarConnector.connect(configured, lambda: NOW), "team"
+
+
 def reads(connector: Connector, container: str) -> Iterator[Read]:
     """Everything that a connector does; each part may be refused."""
     found: list[Read] = []
@@ -268,7 +287,7 @@ def refusal(part: Callable[[], Any]) -> Exception | None:
     return None
 
 
-@pytest.mark.parametrize("source", [a_jira, a_jira_of_ones_own, a_github, a_calendar, a_caldav, a_google])
+@pytest.mark.parametrize("source", [a_jira, a_jira_of_ones_own, a_github, a_calendar, a_caldav, a_google, a_microsoft])
 def test_a_spoilt_answer_is_a_problem_or_an_error_of_ours(
     source: Callable[[str, Path], tuple[ASGIApp, Connector, str]], served: tuple[Spoiling, str], tmp_path: Path
 ) -> None:

@@ -85,7 +85,7 @@ def test_pmsync_knows_its_kind_once_it_is_installed(target: Path, configured: Pa
     without = pmsync(configured, "apply", path=(ROOT,))
     assert without.returncode
     assert (
-        "kind 'gitlab' is not known; installed: caldav, calendar, github, google_calendar, holidays, jira"
+        "kind 'gitlab' is not known; installed: caldav, calendar, github, google_calendar, holidays, jira, microsoft_calendar"
         in without.stderr
     )
     for words in (("apply",), ("doctor",), ("run", "--once")):

@@ -58,9 +58,10 @@ SECTIONS = {
     "bus: embedded": "EmbeddedBusConfig", "bus: kafka": "KafkaBusConfig", "store": "StoreConfig", "projects": "ProjectConfig", "people": "PersonConfig", "notify": "NotifyConfig",
     "outputs": "OutputsConfig", "poll": "PollConfig", "web": "WebConfig", "health": "HealthConfig", "sources: jira": "JiraSettings", "sources: github": "GitHubSettings",
     "sources: calendar": "CalendarSettings", "sources: caldav": "CalDavSettings", "sources: google_calendar": "GoogleCalendarSettings",
+    "sources: microsoft_calendar": "MicrosoftCalendarSettings",
 }  # fmt: skip
 SHARED = {"name", "kind", "live", "things_per_minute"}
-WHOLE = {"SecretRef", "Basic", "Token", "Meaning", "JiraAuth", "GitHubAuth", "GoogleAuth"}
+WHOLE = {"SecretRef", "Basic", "Token", "Meaning", "JiraAuth", "GitHubAuth", "GoogleAuth", "MicrosoftAuth"}
 """Models that the page explains as a whole, not key by key."""
 
 
