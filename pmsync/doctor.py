@@ -15,6 +15,9 @@ from pmsync.bus.letters import Letter, open_letters
 from pmsync.bus.port import BusUnavailable
 from pmsync.buses import layout, open_bus, place
 from pmsync.config import BusConfig, Config, ConfigError, KafkaBusConfig, connector_kinds, load
+from pmsync.core.dates import unmet
+from pmsync.core.project import view
+from pmsync.export import states
 from pmsync.notify.notifier import Unreachable
 from pmsync.notify.senders import MailSender
 from pmsync.store.configuration import ConfigurationStore
@@ -107,6 +110,7 @@ def _store(config: Config, clock: Callable[[], datetime]) -> Iterator[Finding]:
             missing = sorted({project.key for project in config.projects} - applied)
             if missing:
                 yield Finding("projects", False, f"not applied yet: {', '.join(missing)}; run `pmsync apply`")
+            yield from _titles(StateStore(store), clock())
             for project, recipient, error in Outbox(store).dead():
                 yield Finding("delivery", False, f"a message of {project} to {recipient} was given up: {error}")
             now = clock()
@@ -121,6 +125,15 @@ def _store(config: Config, clock: Callable[[], datetime]) -> Iterator[Finding]:
                 )
     except (StoreUnavailable, ConnectorError) as error:  # the latter: the secret is not where it should be
         yield Finding("store", False, str(error))
+
+
+def _titles(store: StateStore, now: datetime) -> Iterator[Finding]:
+    """Names of milestones that nothing bears: maybe not yet, maybe a slip of the pen, by which dates would not be compared."""
+    for state in states(store, None):
+        dates = [each for deadline in view(state, now).deadlines for each in deadline.dates]
+        for promise, source, title in unmet(state.project, dates):
+            words = f"nothing in {source} is called {title!r} (`also` of {promise.title}); titles of calendars are read with `titles: true`"
+            yield Finding(f"milestones of {state.project.key}", True, words)
 
 
 def _source(config: Config, name: str, clock: Callable[[], datetime]) -> Iterator[Finding]:

@@ -10,7 +10,7 @@ Next on the way of an event: `pmsync/core/project.py`, which makes a deadline of
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from typing import NamedTuple
 
@@ -122,6 +122,14 @@ def _seat(each: Dated) -> tuple[str, str, str]:
 def _promised(promise: Promise, project: Project) -> Dated:
     thing = Thing(CONFIGURATION, "milestone", promise.key)
     return Dated(thing, project.key, promise.title, promise.due_date)
+
+
+def unmet(project: Project, found: Iterable[Dated]) -> Iterator[tuple[Promise, str, str]]:
+    """What a promise says that it is called at a source, where nothing is called so."""
+    known = {(each.thing.source, title_key(each.title)) for each in found if not each.nameless}
+    for promise in project.milestones:
+        for source, titles in promise.also.items():
+            yield from ((promise, source, title) for title in titles if (source, title_key(title)) not in known)
 
 
 def by_day(dates: Sequence[Dated]) -> Mapping[date, list[str]]:
