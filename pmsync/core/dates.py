@@ -70,15 +70,15 @@ def joined(found: Sequence[Dated], project: Project) -> list[Joined]:
         for title in titles
     }
     seats = Counter(map(_seat, found))
-    groups: dict[tuple[str, Thing | None], list[Dated]] = {}
-    for each in found:
+    groups: dict[tuple[str, int | None], list[Dated]] = {}
+    for n, each in enumerate(found):
         source, _, title = _seat(each)
         alone = not title or each.recurring or seats[_seat(each)] > 1
-        groups.setdefault((meant.get((source, title), title), each.thing if alone else None), []).append(each)
+        groups.setdefault((meant.get((source, title), title), n if alone else None), []).append(each)
     left = dict(promises)
-    for (key, alone_as), members in groups.items():
+    for (key, alone_at), members in groups.items():
         # A promise holds for every milestone of its title, but for a calendar's entry only if no other can be meant.
-        if key in promises and (alone_as is None or members[0].has_items):
+        if key in promises and (alone_at is None or members[0].has_items):
             members.append(promises[key])
             left.pop(key, None)
     rank = _rank(project)
@@ -95,10 +95,13 @@ def _kind(each: Dated) -> int:
 
 
 def by_precedence(dates: Sequence[Dated], project: Project) -> tuple[Dated, ...]:
-    """In the order in which days count: what is open before what is closed, the project's stated order of sources, the
+    """In the order in which days count: what is open before what is closed, unless all is; the stated order of sources; the
     earlier day."""
     rank = _rank(project)
-    return tuple(sorted(dates, key=lambda each: (each.closed, rank(each), each.due_date or date.max, each.thing)))
+    part = any(each.has_items and not each.closed for each in dates)
+    return tuple(
+        sorted(dates, key=lambda each: (part and each.closed, rank(each), each.due_date or date.max, each.thing))
+    )
 
 
 def _rank(project: Project) -> Callable[[Dated], int]:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from pmsync.core.alerts import AlertState, Logged, alerts, transitions
 from pmsync.core.dates import title_key
-from pmsync.core.events import CalendarEntry, Meaning, Milestone, Thing, WorkItem
+from pmsync.core.events import CalendarEntry, Meaning, Milestone, Occurrence, Thing, WorkItem
 from pmsync.core.exports import rows
 from pmsync.core.measures.forecast import forecast
 from pmsync.core.measures.progress import progress
@@ -76,6 +76,7 @@ def test_titles_are_compared_without_case_and_blanks(title: str, key: str) -> No
 
 
 RELEASE = promise("Release 2.0", jira=["2.0"], gh=["v2.0"], calendar=["[milestone] 2.0"])
+TWICE = [Occurrence(start=date(2026, 7, n), end=date(2026, 7, n + 1)) for n in (1, 8)]
 
 ONE = {
     "the same title at two sources": ([version("2.0"), mile("2.0")], [], ["g1 m1"]),
@@ -96,6 +97,7 @@ ONE = {
     "twice in a calendar": ([day("2.0"), day("2.0", ident="e2"), version("2.0")], [promise("2.0")], ["m1 P", "e1", "e2"]),
     "an entry that recurs": ([day("2.0", recurring=True), version("2.0")], [promise("2.0")], ["m1 P", f"e1@{IN_CALENDAR}"]),
     "a title that is not read": ([day(None), day(None, ident="e2", container="office")], [promise("Milestone in team")], ["P", "e1", "e2"]),
+    "two days of an entry": ([day("2.0", occurrences=TWICE)], [], ["e1", "e1"]),
     "no title": ([version(" "), mile(" ")], [], ["g1", "m1"]),
 }  # fmt: skip
 """The things of a project -> those of each deadline, by their ids; the first is what the deadline is known by."""
@@ -123,6 +125,12 @@ def test_a_joined_milestone_has_the_work_of_all_and_the_name_that_it_was_given()
     assert [each.key for each in one.items] == ["APO-1", "#7"]
     (row,) = rows("milestones", known(version("2.0"), mile("2.0"), items=work), NOW, NOW)
     assert (row["scope"], row["source"], row["id"]) == (2, GH, "g1")
+
+
+@pytest.mark.parametrize("due", [None, "2026-06-01", "2026-07-01"])
+def test_what_it_is_known_by_does_not_depend_on_dates(due: str | None) -> None:
+    (one,) = deadlines(mile("2.0", due), mile("2.0", "2026-06-15", ident="g2", container="acme/web"))
+    assert one.thing.id == "g1"
 
 
 def test_a_promise_in_other_letters_renames_nothing() -> None:
@@ -158,6 +166,8 @@ ALL = (version("2.0"), mile("v2.0"), day("[milestone] 2.0"))
         ([JIRA], [version("2.0", None), mile("2.0")], False, [None, IN_GITHUB]),
         ([], [version("2.0"), mile("2.0", state="closed")], False, [IN_JIRA, IN_GITHUB]),
         ([GH], [version("2.0"), mile("2.0", state="closed")], False, [IN_JIRA, IN_GITHUB]),
+        ([], [version("2.0", state="closed"), day("2.0")], False, [IN_JIRA, IN_CALENDAR]),
+        ([JIRA, "configuration"], [version("2.0", state="closed")], True, [IN_JIRA, PROMISED]),
     ],
 )
 def test_whose_day_counts(order: list[str], said: Sequence[Said], promised: bool, expected: list[str | None]) -> None:

@@ -208,7 +208,9 @@ def _join_day(view: View, item: Item, deadline: Deadline, workdays: Workdays) ->
     for change in item.content.history:
         moved_in = change.field == "container" and change.old not in ours
         # From one to another of several that are one milestone is no news.
-        planned = change.field == "milestone" and bool(same) and not (len(same) > 1 and {change.old, change.new} <= same)
+        planned = (
+            change.field == "milestone" and bool(same) and not (len(same) > 1 and {change.old, change.new} <= same)
+        )
         if (moved_in or planned) and at < change.at <= view.at:
             at = change.at
     return workdays.day(at)
