@@ -2097,7 +2097,7 @@ FAULTS = (
     Fault(
         "one of two milestones of a container is joined with another source's",
         "pmsync/core/dates.py",
-        " or each.recurring or seats[_seat(each)] > 1\n",
+        " or each.recurring or taken[seat] > 1\n",
         " or each.recurring\n",
         "tests/unit/test_dates.py",
     ),

@@ -69,11 +69,12 @@ def joined(found: Sequence[Dated], project: Project) -> list[Joined]:
         for source, titles in promise.also.items()
         for title in titles
     }
-    seats = Counter(map(_seat, found))
+    seats = [_seat(each) for each in found]
+    taken = Counter(seats)
     groups: dict[tuple[str, int | None], list[Dated]] = {}
-    for n, each in enumerate(found):
-        source, _, title = _seat(each)
-        alone = not title or each.recurring or seats[_seat(each)] > 1
+    for n, (each, seat) in enumerate(zip(found, seats, strict=True)):
+        source, _, title = seat
+        alone = not title or each.recurring or taken[seat] > 1
         groups.setdefault((meant.get((source, title), title), n if alone else None), []).append(each)
     left = dict(promises)
     for (key, alone_at), members in groups.items():
@@ -97,6 +98,8 @@ def _kind(each: Dated) -> int:
 def by_precedence(dates: Sequence[Dated], project: Project) -> tuple[Dated, ...]:
     """In the order in which days count: what is open before what is closed, unless all is; the stated order of sources; the
     earlier day."""
+    if len(dates) == 1:
+        return tuple(dates)
     rank = _rank(project)
     part = any(each.has_items and not each.closed for each in dates)
     return tuple(
