@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, timedelta
 from functools import cache
 from importlib.metadata import entry_points
@@ -33,6 +33,7 @@ from pydantic_core import PydanticCustomError
 
 from connectors.base import Connector, SecretRef, Settings
 from connectors.files import Files
+from pmsync.core.dates import title_key
 from pmsync.core.events import CONFIGURATION, Thresholds
 
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
@@ -81,8 +82,18 @@ def _one_line(name: str) -> str:
     return name.strip()
 
 
+def _title(given: Any) -> Any:
+    """YAML takes 2.0 for a number, and might write that another way."""
+    if isinstance(given, int | float):
+        raise ValueError("a title is text; put quotes around it")
+    if isinstance(given, str) and not given.strip():
+        raise ValueError("a title is empty; take it out")
+    return given
+
+
 Zone = Annotated[str, AfterValidator(_zone)]
 Mail = Annotated[str, AfterValidator(mail_address)]
+Title = Annotated[str, BeforeValidator(_title, json_schema_input_type=str)]
 AccountId = Annotated[str, BeforeValidator(_account, json_schema_input_type=str)]
 Key = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 
@@ -247,10 +258,11 @@ class HealthConfig(_Section):
 
 
 class PromiseConfig(_Section):
-    """A milestone with its promised day."""
+    """A milestone with its promised day, and what the sources call it, where that is something else."""
 
-    title: str = Field(min_length=1)
+    title: Title
     due: date
+    also: Mapping[str, tuple[Title, ...]] = {}
 
 
 class ThresholdsConfig(Thresholds):
@@ -274,6 +286,7 @@ class ProjectConfig(_Section):
     working_days: tuple[Weekday, ...] = WEEKDAYS[:5]
     deadline: date | None = None
     milestones: tuple[PromiseConfig, ...] = ()
+    dates: tuple[str, ...] = ()
     sources: Mapping[str, tuple[str, ...]] = Field(default={}, alias="from")
     thresholds: ThresholdsConfig = ThresholdsConfig()
     notify: tuple[Mail, ...] = ()
@@ -345,11 +358,33 @@ def _faults(config: Config) -> Iterator[tuple[tuple[str | int, ...], str]]:
         place = ("sources", names.index(CONFIGURATION), "name")
         yield place, f"a source cannot be named {CONFIGURATION!r}; pmsync uses that name itself"
     for n, project in enumerate(config.projects):
-        titles = [promise.title.casefold() for promise in project.milestones]
-        yield from _twice("milestone", titles, "projects", n, "milestones")
+        yield from _faults_of_dates(n, project, names)
         for source in (source for source in project.sources if source not in names):
             yield ("projects", n, "from", source), f"project {project.key}: {_unknown(source, names)}"
     yield from _faults_of_people(config, names)
+
+
+def _faults_of_dates(n: int, project: ProjectConfig, names: list[str]) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """A title at a source is one milestone's, and a source has one place in the order of dates."""
+    titles = [title_key(promise.title) for promise in project.milestones]
+    yield from _twice("milestone", titles, "projects", n, "milestones")
+    yield from _twice("source", list(project.dates), "projects", n, "dates")
+    for i, source in enumerate(project.dates):
+        if source not in (CONFIGURATION, *names):
+            yield ("projects", n, "dates", i), _unknown(source, [CONFIGURATION, *names])
+    owners = {title: i for i, title in enumerate(titles)}
+    meant: dict[tuple[str, str], int] = {}
+    for i, promise in enumerate(project.milestones):
+        for source, also in promise.also.items():
+            place: tuple[str | int, ...] = ("projects", n, "milestones", i, "also", source)
+            if source not in project.sources:
+                yield place, f"project {project.key} reads nothing of {source!r}; it reads {_listed(project.sources)}"
+            for j, title in enumerate(also):
+                key = title_key(title)
+                owner = meant.setdefault((source, key), owners.get(key, i))
+                if owner != i:
+                    words = f"the title {title!r} is that of milestones.{owner}, too; take it out here or there"
+                    yield (*place, j), words
 
 
 def _faults_of_people(config: Config, names: list[str]) -> Iterator[tuple[tuple[str | int, ...], str]]:
@@ -380,7 +415,11 @@ def _faults_of_people(config: Config, names: list[str]) -> Iterator[tuple[tuple[
 
 
 def _unknown(source: str, names: list[str]) -> str:
-    return f"there is no source {source!r}; known: {', '.join(names) or 'none'}"
+    return f"there is no source {source!r}; known: {_listed(names)}"
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names) or "none"
 
 
 def _twice(what: str, names: list[str], *place: str | int) -> Iterator[tuple[tuple[str | int, ...], str]]:

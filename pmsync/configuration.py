@@ -98,7 +98,10 @@ def _project(config: ProjectConfig, applied: Project | None, people: Mapping[str
         time_zone=config.time_zone,
         working_days=tuple(sorted(WEEKDAYS.index(day) for day in config.working_days)),
         deadline=config.deadline,
-        milestones=tuple(Promise(key=each.title, title=each.title, due_date=each.due) for each in config.milestones),
+        milestones=tuple(
+            Promise(key=each.title, title=each.title, due_date=each.due, also=each.also) for each in config.milestones
+        ),
+        dates=config.dates,
         mapping={
             source: {container: before.get(source, {}).get(container, version) for container in containers}
             for source, containers in config.sources.items()
@@ -130,7 +133,9 @@ def _spoken(value: object) -> str:
         case None | ():
             return "none"
         case Promise():
-            return f"{value.title} due {value.due_date}"
+            names = (f"{source}: {title}" for source, titles in value.also.items() for title in titles)
+            also = "; ".join(names)
+            return f"{value.title} due {value.due_date}" + (f" (also {also})" if also else "")
         case Thresholds():
             return ", ".join(f"{name} {_spoken(each)}" for name, each in value)
         case tuple():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,6 +15,10 @@ from pmsync.bus.letters import Letter, open_letters
 from pmsync.bus.port import BusUnavailable
 from pmsync.buses import layout, open_bus, place
 from pmsync.config import BusConfig, Config, ConfigError, KafkaBusConfig, connector_kinds, load
+from pmsync.core.dates import unmet
+from pmsync.core.events import Project
+from pmsync.core.project import view
+from pmsync.export import states
 from pmsync.notify.notifier import Unreachable
 from pmsync.notify.senders import MailSender
 from pmsync.store.configuration import ConfigurationStore
@@ -103,10 +107,11 @@ def _store(config: Config, clock: Callable[[], datetime]) -> Iterator[Finding]:
                 return
             check_moved(store)
             yield Finding("store", True)
-            applied = set(ConfigurationStore(store).projects())
-            missing = sorted({project.key for project in config.projects} - applied)
+            applied = ConfigurationStore(store).projects()
+            missing = sorted({project.key for project in config.projects} - applied.keys())
             if missing:
                 yield Finding("projects", False, f"not applied yet: {', '.join(missing)}; run `pmsync apply`")
+            yield from _titles(StateStore(store), applied, clock())
             for project, recipient, error in Outbox(store).dead():
                 yield Finding("delivery", False, f"a message of {project} to {recipient} was given up: {error}")
             now = clock()
@@ -121,6 +126,19 @@ def _store(config: Config, clock: Callable[[], datetime]) -> Iterator[Finding]:
                 )
     except (StoreUnavailable, ConnectorError) as error:  # the latter: the secret is not where it should be
         yield Finding("store", False, str(error))
+
+
+def _titles(store: StateStore, applied: Mapping[str, Project], now: datetime) -> Iterator[Finding]:
+    """Names of milestones that nothing bears: maybe not yet, maybe by a slip of the pen, and then no dates are compared."""
+    named = {key for key, project in applied.items() if any(promise.also for promise in project.milestones)}
+    for state in (state for key in sorted(named.intersection(store.projects())) for state in states(store, key)):
+        dates = [each for deadline in view(state, now).deadlines for each in deadline.dates]
+        for promise, source, title in unmet(state.project, dates):
+            words = (
+                f"no milestone or deadline in {source} is called {title!r} (`also` of {promise.title}); if it is a "
+                "calendar, are its titles read (`titles: true`)?"
+            )
+            yield Finding(f"milestones of {state.project.key}", True, words)
 
 
 def _source(config: Config, name: str, clock: Callable[[], datetime]) -> Iterator[Finding]:

@@ -121,6 +121,7 @@ def _show_deadlines(console: Console, row: Summary) -> None:
     table = Table("deadline", "promised", "P85", "on time", box=None, pad_edge=False)
     for due in row.deadlines:
         if not due.over:
-            table.add_row(*map(escape, (due.title, str(due.due or "none"), *_outlook(due))))
+            promised = "; ".join([str(due.due or "none"), *(f"but {day}" for day in due.other_days)])
+            table.add_row(*map(escape, (due.title, promised, *_outlook(due))))
     if table.row_count:
         console.print(table)

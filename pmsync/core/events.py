@@ -359,11 +359,13 @@ class CalendarEntry(_Value):
 
 
 class Promise(_Value):
-    """A milestone that the configuration itself names: a title and the promised day."""
+    """A milestone that the configuration itself names: a title and the promised day. `also` are other titles that it has,
+    by source."""
 
     key: str
     title: str
     due_date: date
+    also: Mapping[str, tuple[str, ...]] = {}
 
 
 class Thresholds(_Value):
@@ -385,7 +387,8 @@ def _known_zone(name: str) -> str:
 
 
 class Project(_Value):
-    """A project as configured. `mapping[source][container]` is the version of the configuration that began to map it.
+    """A project as configured. `mapping[source][container]` is the version of the configuration that began to map it;
+    `dates` are the sources in the order in which their dates of a milestone count.
 
     People are person ids, never addresses.
     """
@@ -398,6 +401,7 @@ class Project(_Value):
     working_days: tuple[int, ...] = (0, 1, 2, 3, 4)
     deadline: date | None = None
     milestones: tuple[Promise, ...] = ()
+    dates: tuple[str, ...] = ()
     mapping: Mapping[str, Mapping[str, int]] = {}
     thresholds: Thresholds = Thresholds()
     notify: tuple[str, ...] = ()

@@ -12,6 +12,7 @@ from datetime import date, datetime
 from typing import Any, NamedTuple
 
 from pmsync.core.alerts import Alert, alerts
+from pmsync.core.dates import Dated
 from pmsync.core.events import CalendarEntry, Change, Occurrence, Thing, Worklog, rfc3339
 from pmsync.core.measures import Measure, measures, share
 from pmsync.core.measures.flow import cycle_time, lead_time
@@ -111,6 +112,18 @@ def _measures(sight: Sight) -> list[Measure]:
     return sorted(measures(sight.view), key=lambda measure: (measure.subject, measure.name))
 
 
+def _dated(each: Dated) -> Row:
+    return {
+        "source": each.thing.source,
+        "kind": each.thing.kind,
+        "id": each.thing.id,
+        "container": each.container,
+        "title": each.title,
+        "due_date": _text(each.due_date),
+        "state": "closed" if each.closed else "open",
+    }
+
+
 def _decimal(thousandths: int | None) -> float | None:
     return None if thousandths is None else thousandths / 1000
 
@@ -198,6 +211,8 @@ _MILESTONES: Mapping[str, Column] = {
     "title": lambda _, m: m[0].title,
     "url": lambda _, m: m[0].url,
     "due_date": lambda _, m: _text(m[0].due_date),
+    "dates": lambda _, m: [_dated(each) for each in m[0].dates],
+    "dates_differ": lambda _, m: bool(m[0].differing),
     "state": lambda _, m: "closed" if m[0].closed else "open",
     "closed_at": lambda _, m: _text(m[0].closed_at),
     "assumed": lambda _, m: m[0].assumed,

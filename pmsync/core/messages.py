@@ -178,6 +178,7 @@ def _alert(name: str, episode: Episode, blocked: Mapping[str, str]) -> list[str]
     lines = [f"{name} · {plain(episode.name)}{joint}{plain(episode.summary)}{yesterday(episode.evidence)}."]
     why = "; ".join(_why(episode, blocked))
     lines += [f"  Why: {why}."] if why else []
+    lines += [f"  What to do: {plain(advice, 2 * LONGEST)}."] if (advice := episode.evidence.get("what_to_do")) else []
     formula = episode.evidence.get("rule", episode.evidence["formula"])
     lines += [f"  Evidence: {formula}{_trials(episode)} ({rule.name}, alert {episode.fingerprint})."]
     lines += [f"  {plain(episode.url)}"] if episode.url else []
@@ -203,7 +204,7 @@ def _why(episode: Episode, blocked: Mapping[str, str]) -> Iterator[str]:
         yield from _listed("added in the last week", known["added_last_week"], known["added_last_week_count"])
         stuck = [blocked.get(key, key) for key in known["blocked"]]
         yield from _listed("blocked", stuck, known["blocked_count"])
-    elif _RULES[episode.rule].subject == "deadline":
+    elif _RULES[episode.rule].subject == "deadline" and "items" in known:
         yield from _listed("open", known["items"], known["count"])
 
 
@@ -248,7 +249,7 @@ def _mended(
         ):
             yield f"  {plain(move.alert.episode.name)}: {_no_longer(move.alert.episode, today)}"
     if gone:
-        why = "no longer of this project, or with another date or threshold"
+        why = "no longer of this project, closed, or with another date or threshold"
         yield f"  {f'not read, {why}' if unread else why}: {counted(gone, 'earlier alert')}"
 
 

@@ -19,6 +19,7 @@ from zoneinfo import ZoneInfo
 from pydantic import TypeAdapter
 
 from pmsync.core.claims import Claim
+from pmsync.core.dates import Dated, Joined, by_precedence, joined
 from pmsync.core.events import (
     BLOCKED_BY,
     CONFIGURATION,
@@ -214,10 +215,12 @@ class Ran:
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """A milestone as a project sees it: of a source, of the configuration, or a calendar's deadline.
+    """A milestone as a project sees it: of a source, of the configuration, or a calendar's deadline; or what several of
+    these say of one.
 
     `items` are the work items that must be done by it. `assumed` means that nothing is known of it as early as the
-    instant of the view, so that the oldest known version stands in.
+    instant of the view, so that the oldest known version stands in. `dates` are the things that it is, in the order in
+    which their days count: the first day is its own.
     """
 
     thing: Thing
@@ -228,6 +231,14 @@ class Deadline:
     items: tuple[Item, ...]
     url: str = ""
     assumed: bool = False
+    dates: tuple[Dated, ...] = ()
+
+    @property
+    def differing(self) -> tuple[Dated, ...]:
+        """Those that name a day, if these are not all the same. What is closed binds nobody any more: sources write there
+        when it was."""
+        dated = tuple(each for each in self.dates if each.due_date and not each.closed)
+        return dated if not self.closed and len({each.due_date for each in dated}) > 1 else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -496,50 +507,75 @@ def _deadlines(
     items: Sequence[Item],
     at: datetime,
 ) -> Iterator[Deadline]:
-    """The project's own deadline, then milestones of sources (whose date a promise of the same title overrides), then
-    promises without a milestone, then deadlines of calendars."""
+    """The project's own deadline, then milestones of sources (joined with what else is one of them), then promises without
+    a milestone, then deadlines of calendars."""
     in_scope = tuple(item for item in items if item.status_category is not StatusCategory.dropped)
     if project.deadline:
-        yield Deadline(
-            Thing(CONFIGURATION, "project", project.key), project.name, project.deadline, False, None, in_scope
-        )
-    promised = {promise.title.casefold(): promise for promise in project.milestones}
-    kept = set[str]()
+        own = Dated(Thing(CONFIGURATION, "project", project.key), project.key, project.name, project.deadline)
+        yield Deadline(own.thing, project.name, project.deadline, False, None, in_scope, dates=(own,))
     by_milestone: dict[tuple[str, str], list[Item]] = {}
     for item in in_scope:
         if item.milestone:
             by_milestone.setdefault((item.thing.source, item.milestone), []).append(item)
-    for thing, milestone, assumed in sorted(milestones, key=lambda m: (m[1].due_date or date.max, m[0])):
-        if milestone.created_at and milestone.created_at > at:
-            continue
-        promise = promised.get(milestone.title.casefold())
-        kept |= {promise.key} if promise else set()
-        yield replace(
-            _milestone_at(thing, milestone, at),
-            due_date=promise.due_date if promise else milestone.due_date,
-            items=tuple(by_milestone.get((thing.source, thing.id), ())),
-            assumed=assumed,
-        )
-    for promise in sorted((each for each in promised.values() if each.key not in kept), key=lambda each: each.key):
-        yield Deadline(Thing(CONFIGURATION, "milestone", promise.key), promise.title, promise.due_date, False, None, ())
-    yield from _calendar_deadlines(calendar, ZoneInfo(project.time_zone))
+    known = [
+        _milestone_at(thing, milestone, at, assumed=assumed)
+        for thing, milestone, assumed in sorted(milestones, key=lambda m: (m[1].due_date or date.max, m[0]))
+        if not milestone.created_at or milestone.created_at <= at
+    ]
+    known += _calendar_dates(calendar, ZoneInfo(project.time_zone))
+    for found in joined(known, project):
+        items_of = (by_milestone.get((each.thing.source, each.thing.id), ()) for each in found.dates if each.has_items)
+        yield _deadline(found, tuple(item for some in items_of for item in some), project)
 
 
-def _milestone_at(thing: Thing, milestone: Milestone, at: datetime) -> Deadline:
-    closed = milestone.state == "closed" and (milestone.closed_at is None or milestone.closed_at <= at)
+def _deadline(found: Joined, items: tuple[Item, ...], project: Project) -> Deadline:
+    """It is closed when all that can be closed is."""
+    first = found.first
+    ends = [each.closed_at for each in found.dates if each.has_items]
+    closed = bool(ends) and all(each.closed for each in found.dates if each.has_items)
+    dates = by_precedence(found.dates, project)
     return Deadline(
-        thing, milestone.title, milestone.due_date, closed, milestone.closed_at if closed else None, (), milestone.url
+        thing=first.thing,
+        title=found.title,
+        due_date=next((each.due_date for each in dates if each.due_date), None),
+        closed=closed,
+        closed_at=max((end for end in ends if end), default=None) if closed and all(ends) else None,
+        items=items,
+        url=first.url,
+        assumed=any(each.assumed for each in found.dates),
+        dates=dates,
     )
 
 
-def _calendar_deadlines(calendar: Sequence[tuple[Thing, CalendarEntry]], zone: ZoneInfo) -> Iterator[Deadline]:
+def _milestone_at(thing: Thing, milestone: Milestone, at: datetime, *, assumed: bool) -> Dated:
+    closed = milestone.state == "closed" and (milestone.closed_at is None or milestone.closed_at <= at)
+    return Dated(
+        thing,
+        milestone.container,
+        milestone.title,
+        milestone.due_date,
+        closed,
+        milestone.closed_at if closed else None,
+        milestone.url,
+        assumed,
+    )
+
+
+def _calendar_dates(calendar: Sequence[tuple[Thing, CalendarEntry]], zone: ZoneInfo) -> Iterator[Dated]:
     """One for each day that an entry names."""
     for thing, entry in calendar:
         if entry.meaning in {Meaning.deadline, Meaning.milestone}:
             for due in sorted({local_day(occurrence.start, zone) for occurrence in entry.occurrences}):
                 title = entry.title or f"{entry.meaning.value.capitalize()} in {entry.container}"
                 ident = f"{thing.id}@{due.isoformat()}" if entry.recurring else thing.id
-                yield Deadline(thing._replace(id=ident), title, due, False, None, ())
+                yield Dated(
+                    thing._replace(id=ident),
+                    entry.container,
+                    title,
+                    due,
+                    nameless=not entry.title,
+                    recurring=entry.recurring,
+                )
 
 
 def local_day(when: datetime | date, zone: ZoneInfo) -> date:

@@ -13,6 +13,7 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 from pmsync.core.alerts import Alert, AlertState, alerts
+from pmsync.core.dates import Dated, by_day
 from pmsync.core.events import CONFIGURATION, Project, Thing
 from pmsync.core.measures import Measure, measures
 from pmsync.core.measures.builds import Build, builds
@@ -39,7 +40,8 @@ DAY = timedelta(days=1)
 @dataclass(frozen=True, slots=True)
 class Due:
     """A deadline with its figures by name. It is `over` when nobody need do anything for it any more, whether or not its
-    day has `passed`; `late` is its alert while it is late by forecast."""
+    day has `passed`; `late` is its alert while it is late by forecast, and `differing` what names its days, if these are
+    several."""
 
     thing: Thing
     title: str
@@ -51,6 +53,14 @@ class Due:
     assumed: bool
     figures: Mapping[str, Measure]
     late: Episode | None = None
+    dates: tuple[Dated, ...] = ()
+    differing: tuple[Dated, ...] = ()
+
+    @property
+    def other_days(self) -> tuple[str, ...]:
+        """The days that do not count, each with who names it."""
+        found = by_day(self.differing)
+        return tuple(f"{spoken(day)} in {', '.join(names)}" for day, names in found.items() if day != self.due)
 
     @property
     def yesterday(self) -> str:
@@ -224,6 +234,8 @@ def _due(deadline: Deadline, figures: Mapping[str, Measure], today: date, late: 
         figures=figures,
         # An alert rests on the present due date; a look at the past may know another.
         late=late if late and late.due == deadline.due_date else None,
+        dates=deadline.dates,
+        differing=deadline.differing,
     )
 
 

@@ -142,6 +142,19 @@ def _due(due: Due) -> Json:
         "closed": due.closed,
         "assumed": due.assumed,
         "late_by_forecast": due.late is not None,
+        "dates": [
+            {
+                "source": each.thing.source,
+                "id": each.thing.id,
+                "container": each.container,
+                "title": each.title,
+                "url": link(each.url),
+                "due": _day(each.due_date),
+                "closed": each.closed,
+            }
+            for each in due.dates
+        ],
+        "dates_differ": bool(due.differing),
         "measures": _measures(due.figures),
     }
 

@@ -585,6 +585,21 @@ def test_doctor_finds_nothing_wrong(folder: Folder) -> None:
     assert said.out.startswith("ok   configuration: 0 sources, 0 projects\n")
 
 
+def test_doctor_names_a_title_that_nothing_bears(folder: Folder) -> None:
+    (folder.path / "team.ics").write_text(OFFICE)
+    feed = {"name": "team", "kind": "calendar", "ics": str(folder.path / "team.ics"), "meaning": {"office": "deadline"}}
+    also = {"team": ["[RED]Release  2.1", "Jour fixe", "Release 2.1"]}
+    milestones = [{"title": "Two", "due": "2026-03-20", "also": also}]
+    folder.values["projects"] = [{"key": "apollo", "from": {"team": ["office"]}, "milestones": milestones}]
+    for titles, missing in ((True, ["Release 2.1"]), (False, also["team"])):
+        folder.values["sources"] = [{**feed, "titles": titles}]
+        assert folder.run("run", "--once").code in {0, 1}, "an entry in a zone that nobody knows is a dead letter"
+        said = [line for line in folder.run("doctor").out.splitlines() if "milestones of apollo" in line]
+        assert [line.partition(" is called ")[2].partition(" (`also` of Two)")[0] for line in said] == [
+            repr(title) for title in missing
+        ]
+
+
 def break_configuration(folder: Folder) -> None:
     folder.values["web"] = {"prt": 1}
 

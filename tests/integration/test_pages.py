@@ -107,9 +107,12 @@ def build(
     read: bool = True,
     sprints: Sequence[tuple[Thing, Any]] = (),
     runs: Sequence[tuple[Thing, Any]] = (),
+    promises: Sequence[Mapping[str, Any]] = (),
     **values: Any,
 ) -> ProjectState:
-    project = Project.model_validate({"key": key, "name": name, "mapping": {"jira": {"APO": 1}}, **values})
+    project = Project.model_validate(
+        {"key": key, "name": name, "mapping": {"jira": {"APO": 1}}, "milestones": promises, **values}
+    )
     synced = Synced(container="APO", mapped={key: 1}, listed=0, published=0, dead=0)
     things = {
         "work_item": list(items), "change_request": [], "milestone": list(milestones), "sprint": list(sprints),
@@ -459,6 +462,20 @@ def test_names_are_on_pages_and_in_no_answer_to_a_program() -> None:
     assert not [name for name in ("Ada", "Bo &") if name in answer]
     assert "acknowledged by <bdi>p1</bdi>" in nobody
     assert "assigned to" not in nobody
+
+
+def test_days_that_do_not_count_stand_beside_the_one_that_does() -> None:
+    said = {"key": "Two", "title": "Two <b>", "due_date": date(2026, 12, 4)}
+    known = build("two", "Two", (), [release("m", "two <b>", date(2026, 12, 11))], promises=[said])
+    with served(Memory({"two": known})) as base:
+        page, (due,) = get(f"{base}/projects/two").text, get(f"{base}/api/v1/projects/two").json()["deadlines"]
+    assert 'Fri 4 Dec 2026 <span class="small late"><bdi>but Fri 11 Dec 2026 in jira</bdi></span></td>' in page
+    assert "dated differently: Fri 4 Dec 2026 (configuration, used), Fri 11 Dec 2026 (jira)" in page
+    assert "what is another milestone needs another title" in page
+    assert [(each["source"], each["title"], each["due"]) for each in due["dates"]] == [
+        ("configuration", "Two <b>", "2026-12-04"), ("jira", "two <b>", "2026-12-11"),
+    ]  # fmt: skip
+    assert due["dates_differ"]
 
 
 def test_page_and_api_say_the_same(url: str) -> None:

@@ -112,6 +112,16 @@ BAD = {
     "duplicate project": (swapped("key: beacon", "key: apollo"), "pmsync.yaml:17: projects.1.key: the project 'apollo' is there twice"),
     "duplicate source": (swapped("name: team", "name: company-jira"), "pmsync.yaml:6: sources.1.name: the source 'company-jira' is there twice"),
     "duplicate milestone": (swapped("2026-11-30}\n", '2026-11-30}\n      - {title: "2.1", due: 2026-12-01}\n'), "pmsync.yaml:15: projects.0.milestones.1: the milestone '2.1' is there twice"),
+    "a milestone of the same title": (swapped("2026-11-30}\n", '2026-11-30}\n      - {title: " 2.1", due: 2026-12-01}\n'), "pmsync.yaml:15: projects.0.milestones.1: the milestone '2.1' is there twice"),
+    "a title that is a number": (swapped('title: "2.1"', "title: 2.1"), "pmsync.yaml:14: projects.0.milestones.0.title: a title is text; put quotes around it"),
+    "a title of nothing": (swapped('title: "2.1"', 'title: " "'), "pmsync.yaml:14: projects.0.milestones.0.title: a title is empty; take it out"),
+    "another title that is a number": (swapped("2026-11-30}", "2026-11-30, also: {company-jira: [2.1]}}"), "pmsync.yaml:14: projects.0.milestones.0.also.company-jira.0: a title is text; put quotes around it"),
+    "other titles that are a word": (swapped("2026-11-30}", "2026-11-30, also: {company-jira: v2}}"), "pmsync.yaml:14: projects.0.milestones.0.also.company-jira: should be a list"),
+    "a title at what is not read": (swapped("2026-11-30}", "2026-11-30, also: {gh: [v2]}}"), "pmsync.yaml:14: projects.0.milestones.0.also.gh: project apollo reads nothing of 'gh'; it reads company-jira, team"),
+    "a title of two milestones": (swapped("2026-11-30}\n", '2026-11-30, also: {team: [v2]}}\n      - {title: Two, due: 2026-12-01, also: {company-jira: [v2], team: [" V2"]}}\n'), "pmsync.yaml:15: projects.0.milestones.1.also.team.0: the title ' V2' is that of milestones.0, too; take it out here or there"),
+    "a title that another milestone has": (swapped("2026-11-30}\n", '2026-11-30, also: {team: [two]}}\n      - {title: Two, due: 2026-12-01}\n'), "pmsync.yaml:14: projects.0.milestones.0.also.team.0: the title 'two' is that of milestones.1, too; take it out here or there"),
+    "an order with an unknown source": (swapped("    name: Apollo\n", "    name: Apollo\n    dates: [configuration, jira]\n"), "pmsync.yaml:10: projects.0.dates.1: there is no source 'jira'; known: configuration, company-jira, team"),
+    "a source twice in the order": (swapped("    name: Apollo\n", "    name: Apollo\n    dates: [team, team]\n"), "pmsync.yaml:10: projects.0.dates.1: the source 'team' is there twice"),
     "reserved source": (swapped("name: team", "name: configuration").replace("team: [d", "configuration: [d"), "pmsync.yaml:6: sources.1.name: a source cannot be named 'configuration'; pmsync uses that name itself"),
     "unknown source": (swapped("      company-jira: [BEA]", "      jira: [BEA]"), "pmsync.yaml:19: projects.1.from.jira: project beacon: there is no source 'jira'; known: company-jira, team"),
     "unknown kind": (swapped("kind: calendar", "kind: calender"), "pmsync.yaml:6: sources.1: kind 'calender' is not known; installed: caldav, calendar, github, google_calendar, holidays, jira, microsoft_calendar"),
@@ -374,13 +384,15 @@ def test_a_first_apply_then_nothing_changes(store: ConfigurationStore) -> None:
 def test_an_apply_is_written_down_whole(store: ConfigurationStore) -> None:
     values = {
         "name": "Apollo", "leader": "lead@example.com", "time_zone": "Europe/Berlin", "working_days": ["tue", "mon"],
-        "deadline": "2026-12-04", "milestones": [{"title": "2.1", "due": "2026-11-30"}],
+        "deadline": "2026-12-04", "milestones": [{"title": "2.1", "due": "2026-11-30", "also": {"jira": ["v2.1"]}}],
+        "dates": ["jira", "configuration"],
         "from": {"jira": ["APO"]}, "notify": ["two@example.com"], "thresholds": {"ladder": [5, 1]},
     }  # fmt: skip
     found = apply(configured(apollo=values), store, NOW).projects["apollo"]
     assert found == store.projects()["apollo"]
     assert (found.working_days, found.deadline, found.thresholds.ladder) == ((0, 1), date(2026, 12, 4), (5, 1))
     assert found.mapping == {"jira": {"APO": version_at(NOW)}}
+    assert (found.dates, found.milestones[0].also) == (("jira", "configuration"), {"jira": ("v2.1",)})
     assert store.mail(str(found.leader)) == "lead@example.com"
     assert "@" not in body(found), "no address leaves the table of people"
 
@@ -408,15 +420,21 @@ def test_a_mapping_that_ends_and_comes_back_begins_anew_even_if_the_clock_runs_b
 
 
 def test_a_plan_is_written_for_people(store: ConfigurationStore) -> None:
-    apply(configured(apollo={}), store, NOW)
+    apply(configured(apollo={"from": {"jira": ["APO"]}}), store, NOW)
     values = {
-        "milestones": [{"title": "2.1", "due": "2027-01-29"}],
+        "from": {"jira": ["APO"]},
+        "milestones": [
+            {"title": "2.1", "due": "2027-01-29"},
+            {"title": "3", "due": "2027-02-01", "also": {"jira": ["v3"]}},
+        ],
+        "dates": ["jira"],
         "thresholds": {"ladder": [5]},
         "deadline": "2027-03-01",
     }
     assert apply(configured(apollo=values), store, NOW).lines == (
         "~ apollo: deadline: none -> 2027-03-01",
-        "~ apollo: milestones: none -> 2.1 due 2027-01-29",
+        "~ apollo: milestones: none -> 2.1 due 2027-01-29, 3 due 2027-02-01 (also jira: v3)",
+        "~ apollo: dates: none -> jira",
         (
             "~ apollo: thresholds: ladder 14, 7, 3, 1, 0, blocked_days 2, stale_days 10, on_time 700 -> "
             "ladder 5, blocked_days 2, stale_days 10, on_time 700"

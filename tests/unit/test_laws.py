@@ -85,11 +85,13 @@ def requests(draw: st.DrawFn) -> ChangeRequest:
     )
 
 
+titles = words | st.sampled_from(["2.0", " 2.0", "V2.0", "v2.0"])
+"""Some of them are those of others, or nearly."""
 milestones = st.builds(
     Milestone,
     key=words,
-    container=st.just("APO"),
-    title=words,
+    container=st.sampled_from(["APO", "acme/apollo"]),
+    title=titles,
     created_at=maybe(instants),
     due_date=maybe(days),
     state=st.sampled_from(["open", "closed"]),
@@ -143,10 +145,17 @@ occurrences = st.builds(Occurrence, start=days, end=days) | st.builds(Occurrence
 calendar = st.builds(
     CalendarEntry,
     container=st.just("team"),
-    title=maybe(words),
+    title=maybe(titles),
     meaning=st.sampled_from(Meaning),
     recurring=st.booleans(),
     occurrences=st.lists(occurrences, max_size=3).map(tuple),
+)
+promises = st.builds(
+    Promise,
+    key=words,
+    title=titles,
+    due_date=days,
+    also=st.dictionaries(st.sampled_from(["jira", "gh", "calendar"]), st.lists(titles, max_size=2).map(tuple)),
 )
 WHERE = (("jira", "APO"), ("gh", "acme/apollo"), ("calendar", "team"))
 
@@ -158,7 +167,8 @@ def configured(project: str) -> st.SearchStrategy[Project]:
         name=words,
         time_zone=st.sampled_from(["UTC", "Europe/Berlin", "Pacific/Apia"]),
         deadline=maybe(days),
-        milestones=st.lists(st.builds(Promise, key=words, title=words, due_date=days), max_size=1).map(tuple),
+        milestones=st.lists(promises, max_size=2).map(tuple),
+        dates=st.lists(st.sampled_from(["jira", "gh", CONFIGURATION]), unique=True).map(tuple),
         mapping=st.just({source: {container: 1} for source, container in WHERE}),
         notify=st.lists(words, max_size=2).map(tuple),
     )
@@ -178,7 +188,7 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
         st.one_of(
             any_item(ident),
             st.tuples(st.just(Thing("gh", "change_request", ident)), requests()),
-            st.tuples(st.just(Thing("jira", "milestone", ident)), milestones),
+            st.tuples(st.sampled_from(["jira", "gh"]).map(lambda name: Thing(name, "milestone", ident)), milestones),
             st.tuples(st.just(Thing("gh", "deployment", ident)), deployments),
             st.tuples(st.just(Thing("gh", "release", ident)), releases),
             st.tuples(st.just(Thing("gh", "workflow_run", ident)), runs),

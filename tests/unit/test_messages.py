@@ -190,7 +190,7 @@ def test_a_forecast_that_is_well_again_says_where_it_stands() -> None:
 
 def test_what_is_gone_is_counted() -> None:
     message = tell(state([]), {"0" * 16: Logged(1, "firing", NOW)})
-    assert "  no longer of this project, or with another date or threshold: 1 earlier alert\n" in message.text
+    assert "  no longer of this project, closed, or with another date or threshold: 1 earlier alert\n" in message.text
 
 
 def test_long_lists_are_cut_and_say_so() -> None:

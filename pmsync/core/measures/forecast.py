@@ -203,10 +203,14 @@ def _joined(view: View, deadline: Deadline, workdays: Workdays) -> Mapping[Thing
 def _join_day(view: View, item: Item, deadline: Deadline, workdays: Workdays) -> date:
     """The local day on which an item came to its deadline: by creation, by a move into the project, or by its milestone."""
     ours = view.project.mapping.get(item.thing.source, {})
+    same = {each.thing.id for each in deadline.dates if each.has_items and each.thing.source == item.thing.source}
     at = item.content.created_at
     for change in item.content.history:
         moved_in = change.field == "container" and change.old not in ours
-        planned = change.field == "milestone" and deadline.thing.kind == "milestone"
+        # From one to another of several that are one milestone is no news.
+        planned = (
+            change.field == "milestone" and bool(same) and not (len(same) > 1 and {change.old, change.new} <= same)
+        )
         if (moved_in or planned) and at < change.at <= view.at:
             at = change.at
     return workdays.day(at)

@@ -15,6 +15,9 @@ from typing import NamedTuple
 
 from pmsync.core.events import CONFIGURATION, Thing
 from pmsync.core.project import Item, ProjectState, View, shown_containers, view
+from pmsync.core.rules.conflicts import FORMULA as CONFLICT
+from pmsync.core.rules.conflicts import LABEL as DIFFERENTLY
+from pmsync.core.rules.conflicts import conflict_episodes
 from pmsync.core.rules.deadlines import DEADLINE_RULES, Span, deadline_episodes
 from pmsync.core.rules.episode import Context, Episode, Severity, fingerprint
 from pmsync.core.rules.items import ITEM_RULES, Life, item_episodes, lives
@@ -34,6 +37,7 @@ class Rule(NamedTuple):
 RULES = (
     *(Rule(rule.name, "deadline", rule.label, rule.formula) for rule in DEADLINE_RULES),
     Rule("forecast_late", "deadline", LABEL, FORMULA),
+    Rule("dates_differ", "deadline", DIFFERENTLY, CONFLICT),
     *(Rule(rule.name, "item", rule.label, rule.formula) for rule in ITEM_RULES),
 )
 
@@ -43,6 +47,7 @@ _SEVERITIES: Sequence[Severity] = ("critical", "warning", "info")
 TAKES_OVER: Mapping[str, frozenset[str]] = {
     "deadline_near": frozenset({"deadline_near", "overdue"}),
     "milestone_near": frozenset({"milestone_near", "milestone_overdue"}),
+    "dates_differ": frozenset({"dates_differ"}),
 }
 """A rung that ends where one of these begins did not end well."""
 
@@ -68,19 +73,20 @@ def episodes(state: ProjectState, now: datetime) -> tuple[Episode, ...]:
     shown = view(state, now)
     context = _context(state, shown)
     histories = [lives(thing, content, context) for thing, content in state.things["work_item"]]
-    work = _work(state, histories)
+    work = _work(state, histories, context)
     keys = {thing: milestone.key for thing, milestone in state.things["milestone"]}
     found = [episode for history in histories for episode in item_episodes(history, context)]
     for deadline in shown.deadlines:
         key = keys.get(deadline.thing, deadline.thing.id)
         found += deadline_episodes(deadline, key, work.get(deadline.thing, ()), context)
+        found += conflict_episodes(deadline, key, context)
     found += outlook_episodes(state, shown, keys, context)
     return tuple(sorted(found, key=lambda e: (e.subject, e.rule, e.since, e.fingerprint)))
 
 
 def _context(state: ProjectState, shown: View) -> Context:
     mapped, _ = shown_containers(state)
-    milestones = {deadline.thing: deadline for deadline in shown.deadlines if deadline.thing.kind == "milestone"}
+    milestones = {each.thing: deadline for deadline in shown.deadlines for each in deadline.dates if each.has_items}
     blockers = {i.thing: keys for i in shown.items if (keys := (*i.blockers, *i.unknown_blockers))}
     return Context(
         state.project.key,
@@ -93,20 +99,21 @@ def _context(state: ProjectState, shown: View) -> Context:
     )
 
 
-def _work(state: ProjectState, histories: Iterable[Iterable[Life]]) -> Mapping[Thing, list[Span]]:
+def _work(state: ProjectState, histories: Iterable[Iterable[Life]], context: Context) -> Mapping[Thing, list[Span]]:
     """When each deadline had open work: a milestone while it had an open item, the project's deadline with any."""
     spans: dict[Thing, list[Span]] = {}
     for history in histories:
         for life in history:
-            for thing in _deadlines_of(life.segment.item, state):
+            for thing in _deadlines_of(life.segment.item, state, context):
                 spans.setdefault(thing, []).append((life.segment.start, life.stop))
     return spans
 
 
-def _deadlines_of(item: Item, state: ProjectState) -> Iterator[Thing]:
+def _deadlines_of(item: Item, state: ProjectState, context: Context) -> Iterator[Thing]:
     yield Thing(CONFIGURATION, "project", state.project.key)
     if item.milestone:
-        yield Thing(item.thing.source, "milestone", item.milestone)
+        milestone = context.milestones.get(Thing(item.thing.source, "milestone", item.milestone))
+        yield from (milestone.thing,) if milestone else ()
 
 
 __all__ = ["RULES", "TAKES_OVER", "Episode", "Rule", "Severity", "episodes", "fingerprint", "urgency"]

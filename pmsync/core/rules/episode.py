@@ -28,7 +28,7 @@ class Episode:
     """A stretch `[since, until)` in which a rule was true of a subject; `until` None: wrong now.
 
     `evidence` is JSON: inputs, the formula's name, keys of items; `summary` is one plain sentence. With `at_least` the
-    episode began at `since` or earlier.
+    episode began at `since` or earlier. `against` are the days that `due` is in conflict with: others are another alert.
     """
 
     rule: str
@@ -45,10 +45,11 @@ class Episode:
     summary: str
     url: str = ""
     at_least: bool = False
+    against: tuple[date, ...] = ()
 
     @property
     def fingerprint(self) -> str:
-        return fingerprint(self.rule, self.subject, self.due, self.threshold)
+        return fingerprint(self.rule, self.subject, self.due, self.threshold, self.against)
 
     @property
     def name(self) -> str:
@@ -56,9 +57,12 @@ class Episode:
         return f"{self.key} {self.title}" if self.subject.kind == "work_item" else self.title
 
 
-def fingerprint(rule: str, subject: Thing, due: date | None, threshold: int | None) -> str:
+def fingerprint(
+    rule: str, subject: Thing, due: date | None, threshold: int | None, against: Iterable[date] = ()
+) -> str:
     """What an alert is known by: the same in every project that shows the thing."""
-    text = json.dumps([rule, *subject, due.isoformat() if due else None, threshold], ensure_ascii=False)
+    days = [day.isoformat() if day else None for day in (due, *against)]
+    text = json.dumps([rule, *subject, days[0], threshold, *days[1:]], ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -81,8 +85,8 @@ class Rung(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What rules look at besides their subject. `milestones` are the deadlines that have items of their own; `blockers` the
-    keys of what blocks an item now and is open, or not known to be done."""
+    """What rules look at besides their subject. `milestones` are the deadlines that items belong to, by the milestone that
+    these name; `blockers` the keys of what blocks an item now and is open, or not known to be done."""
 
     project: str
     now: datetime
