@@ -262,8 +262,7 @@ class GoogleCalendarConnector(ReadWhole):
 
 def fields(scope: Scope) -> str:
     """What is asked for. A title is not, unless somebody asked for it here."""
-    titles = scope.titles or any(pattern.title is not None for pattern in scope.patterns)
-    return f"kind,nextPageToken,nextSyncToken,items({FIELDS}{',' + TITLE if titles else ''})"
+    return f"kind,nextPageToken,nextSyncToken,items({FIELDS}{',' + TITLE if scope.looks_at_titles else ''})"
 
 
 def reasons_of(body: bytes) -> Sequence[str]:
