@@ -461,7 +461,7 @@ def calendar_preview(
     projects = [project for project in config.projects if source in project.sources]
     settings = next(each for each in config.sources if each.name == source)
     named = getattr(settings, "ics", getattr(settings, "calendars", {}))  # a calendar need not be of a project yet
-    known = {container for project in projects for container in project.sources[source]}
+    known = config.mapped(source)
     chosen = _chosen(source, known | (set(named) if isinstance(named, Mapping) else set()), containers)
     if titles and "titles" in type(settings).model_fields:
         settings = settings.model_copy(update={"titles": True})
