@@ -295,14 +295,14 @@ def _scaled(spans: Iterable[Span], rate: int) -> int:
 
 def spans(occurrences: Iterable[Occurrence], zone: ZoneInfo, window: tuple[date, date]) -> Sequence[Span]:
     """What of these lies within the days of a window; whole days are those of the zone."""
-    return merged(span for each in occurrences if (span := _span(each, zone, window)))
+    bounds = _wall(window[0], 0, zone), _wall(window[1], 0, zone)
+    return merged(span for each in occurrences if (span := _span(each, zone, window, bounds)))
 
 
-def _span(occurrence: Occurrence, zone: ZoneInfo, window: tuple[date, date]) -> Span | None:
+def _span(occurrence: Occurrence, zone: ZoneInfo, window: tuple[date, date], bounds: Span) -> Span | None:
     start, end = occurrence.start, occurrence.end
     if isinstance(start, datetime) and isinstance(end, datetime):
-        first, last = (_wall(day, 0, zone) for day in window)
-        return max(_seconds(start), first), min(_seconds(end), last)
+        return max(_seconds(start), bounds[0]), min(_seconds(end), bounds[1])
     if isinstance(start, datetime) or isinstance(end, datetime):
         return None
     # One that ends on the day on which it begins means that day, as everywhere.
@@ -313,9 +313,7 @@ def _span(occurrence: Occurrence, zone: ZoneInfo, window: tuple[date, date]) -> 
 def merged(spans: Iterable[Span]) -> Sequence[Span]:
     """Sorted, without overlaps; what touches is one, what is empty is none."""
     found: list[Span] = []
-    for start, end in sorted(spans):
-        if end <= start:
-            continue
+    for start, end in sorted(span for span in spans if span[0] < span[1]):
         if found and start <= found[-1][1]:
             found[-1] = found[-1][0], max(found[-1][1], end)
         else:
