@@ -468,7 +468,7 @@ FAULTS = (
         "pmsync/core/exports.py",
         " if sight.view.project.per_person else ()",
         "",
-        "tests/integration/test_capacity.py",
+        "tests/integration/test_team_capacity.py",
     ),
     Fault(
         "no entry of a calendar is free, for capacity",
