@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from connectors.base import SecretRef, Settings
-from connectors.ics import Pattern, Scope, window_at
+from connectors.ics import Owner, Pattern, Scope, window_at
 from connectors.ways import Auth, anonymous, basic, bearer
 from pmsync.core.events import Meaning
 
@@ -53,6 +53,7 @@ class EntrySettings(Settings):
 
     titles: bool = False
     meaning: Mapping[str, Meaning | tuple[Pattern, ...]] = {}
+    whose: Mapping[str, tuple[Owner, ...]] = {}
     time_zone: str = Field(default="UTC", description="the zone of times that name none")
 
     @field_validator("time_zone")
@@ -75,6 +76,7 @@ class EntrySettings(Settings):
             zone=ZoneInfo(self.time_zone),
             titles=self.titles,
             patterns=() if isinstance(meant, Meaning) else meant,
+            owners=self.whose.get(container, ()),
         )
 
 

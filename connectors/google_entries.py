@@ -23,10 +23,11 @@ T = TypeVar("T", bound=date)
 
 KIND = "calendar_entry"
 CANCELLED = "cancelled"
-FIELDS = "id,status,eventType,recurringEventId,originalStartTime,start,end,recurrence,sequence"
+FIELDS = "id,status,transparency,eventType,recurringEventId,originalStartTime,start,end,recurrence,sequence"
 """All that is asked for of an event."""
 TITLE = "summary"
 """And its title, where that is needed."""
+FREE = "transparent"
 ELSEWHERE = "workingLocation"
 """Says where somebody works that day, and not that anything happens."""
 _RULE = re.compile(r"(?:RRULE|EXRULE|RDATE|EXDATE)[:;][\x20-\x7e]*")
@@ -50,6 +51,7 @@ class Event(_Raw):
 
     id: str
     status: str = "confirmed"
+    transparency: str = "opaque"
     kind: str = Field(default="default", alias="eventType", pattern=r"^[A-Za-z]{1,40}$")
     of: str | None = Field(default=None, alias="recurringEventId")
     original: Time | None = Field(default=None, alias="originalStartTime")
@@ -112,6 +114,7 @@ def calendar(uid: str, events: Sequence[Event]) -> bytes:
 def _lines(event: Event, zone: ZoneInfo | None) -> Iterator[str]:
     yield f"SEQUENCE:{event.sequence}"
     yield f"STATUS:{event.status.upper() if event.status.isalpha() and event.status.isascii() else 'CONFIRMED'}"
+    yield f"TRANSP:{'TRANSPARENT' if event.transparency == FREE else 'OPAQUE'}"
     start = event.start
     if event.of is not None:
         if event.original is None:

@@ -25,7 +25,7 @@ from dateutil.rrule import HOURLY, rrule, rrulestr  # type: ignore[import-untype
 from icalendar import Event, Timezone, Todo, vDDDLists, vDDDTypes, vRecur, vText
 from icalendar.parser import Contentline
 from icalendar.timezone.tzp import TZP
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from recurring_ical_events import EventAdapter, Series, TodoAdapter  # type: ignore[import-untyped]
 from recurring_ical_events import Occurrence as Found
 
@@ -81,6 +81,7 @@ TELLING = frozenset(
         "SEQUENCE",
         "SUMMARY",
         "CATEGORIES",
+        "TRANSP",
     ]
 )
 """The properties that are parsed at all."""
@@ -88,7 +89,7 @@ TELLING = frozenset(
 KNOWN = TELLING | frozenset(
     (  # noqa: SIM905
         "ATTACH ATTENDEE CLASS COLOR COMMENT CONFERENCE CONTACT CREATED DESCRIPTION DTSTAMP GEO IMAGE "
-        "LAST-MODIFIED LOCATION ORGANIZER PERCENT-COMPLETE PRIORITY RELATED-TO REQUEST-STATUS RESOURCES TRANSP TZID URL"
+        "LAST-MODIFIED LOCATION ORGANIZER PERCENT-COMPLETE PRIORITY RELATED-TO REQUEST-STATUS RESOURCES TZID URL"
     ).split()
 )
 """The names that may show in a dead letter. Any other could be a piece of text that was folded wrongly."""
@@ -124,25 +125,36 @@ class Named(Protocol):
     def categories(self) -> tuple[str, ...]: ...
 
 
-class Pattern(BaseModel):
-    """What entries of this title or category mean: patterns as of file names (`*`, `?`), in any case of letters. With
-    neither, it fits every entry; `nothing` leaves an entry out."""
+class _Fitting(BaseModel):
+    """Entries of this title or category: patterns as of file names (`*`, `?`), in any case of letters. With neither, it fits
+    every entry."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     title: str | None = None
     category: str | None = None
-    means: Meaning | Literal["nothing"]
 
     def fits(self, entry: Named) -> bool:
         by_title = self.title is None or _is_like(entry.title or "", self.title)
         return by_title and (self.category is None or any(_is_like(c, self.category) for c in entry.categories))
 
 
+class Pattern(_Fitting):
+    """What entries of this title or category mean; `nothing` leaves an entry out."""
+
+    means: Meaning | Literal["nothing"]
+
+
+class Owner(_Fitting):
+    """Whose entries of this title or category are: an account, by a name of the configuration's own."""
+
+    account: str = Field(min_length=1, max_length=200)
+
+
 @dataclass(frozen=True, slots=True)
 class Scope:
     """Everything besides the feed itself on which its translation depends. The first of `patterns` that fits says what an
-    entry means, else `meaning` does."""
+    entry means, else `meaning` does; the first of `owners`, whose it is."""
 
     container: str
     meaning: Meaning
@@ -150,11 +162,16 @@ class Scope:
     zone: ZoneInfo
     titles: bool = False
     patterns: tuple[Pattern, ...] = ()
+    owners: tuple[Owner, ...] = ()
 
     @property
     def looks_at_titles(self) -> bool:
-        """Whether a title is needed at all."""
-        return self.titles or any(pattern.title is not None for pattern in self.patterns)
+        """Whether the titles of entries are needed, be it to throw them away."""
+        return self.titles or any(each.title is not None for each in (*self.patterns, *self.owners))
+
+    def whose(self, entry: Named) -> str | None:
+        """The account of whom an entry is; None where nothing says so."""
+        return next((each.account for each in self.owners if each.fits(entry)), None)
 
     def meant(self, entry: Named) -> Meaning | None:
         """What an entry means; None if it is to be left out."""
@@ -340,6 +357,7 @@ class Component:
     sequence: int
     is_override: bool
     is_over: bool
+    is_busy: bool
     title: str | None
     categories: tuple[str, ...] = ()
 
@@ -360,15 +378,18 @@ def translate(group: Sequence[Part], scope: Scope, zones: Zones, feed: Meter) ->
 
 
 def entry_of(
-    first: Named, meaning: Meaning, recurring: bool, occurrences: Sequence[tuple[Moment, Moment]], scope: Scope
+    first: Named, meaning: Meaning, recurring: bool, occurrences: Sequence[tuple[Moment, Moment, bool]], scope: Scope
 ) -> CalendarEntry:
     """The entry with these occurrences, in order; of too many the first are kept."""
     return CalendarEntry(
         container=scope.container,
         title=first.title[:MAX_TITLE] if scope.titles and first.title is not None else None,
         meaning=meaning,
+        whose=scope.whose(first),
         recurring=recurring,
-        occurrences=tuple(Occurrence(start=start, end=end) for start, end in occurrences[:MAX_OCCURRENCES]),
+        occurrences=tuple(
+            Occurrence(start=start, end=end, busy=busy) for start, end, busy in occurrences[:MAX_OCCURRENCES]
+        ),
         occurrences_cut=len(occurrences) > MAX_OCCURRENCES,
     )
 
@@ -391,6 +412,7 @@ def parse(part: Part, zones: Zones) -> Component | None:
         sequence=event.get("SEQUENCE", -1),
         is_override="RECURRENCE-ID" in event,
         is_over=_is_over(part.kind, properties),
+        is_busy=_first("STATUS", properties) != "TENTATIVE" and _first("TRANSP", properties) != "TRANSPARENT",
         title=_title(properties),
         categories=_categories(properties),
     )
@@ -398,9 +420,13 @@ def parse(part: Part, zones: Zones) -> Component | None:
 
 def _is_over(kind: str, properties: Mapping[str, Sequence[Property]]) -> bool:
     """Whether it is called off, or a to-do that is done: then there is nothing to wait for."""
-    done = "COMPLETED" if "COMPLETED" in properties else ""
-    status = properties["STATUS"][0].value.strip().upper() if "STATUS" in properties else done
+    status = _first("STATUS", properties) or ("COMPLETED" if "COMPLETED" in properties else "")
     return status == "CANCELLED" or (kind == "VTODO" and status == "COMPLETED")
+
+
+def _first(name: str, properties: Mapping[str, Sequence[Property]]) -> str:
+    """One of the words that a property may have, in capitals; empty where it is not there."""
+    return properties[name][0].value.strip().upper() if name in properties else ""
 
 
 def _properties(part: Part) -> Mapping[str, Sequence[Property]]:
@@ -413,7 +439,7 @@ def _properties(part: Part) -> Mapping[str, Sequence[Property]]:
         try:
             params, value = _line(name, line)
         except Unreadable:
-            if name == "CATEGORIES":  # tells no time, and an entry can do without it
+            if name in {"CATEGORIES", "TRANSP"}:  # they tell no time, and an entry can do without
                 continue
             raise
         found.setdefault(name, []).append(Property(value, params))
@@ -600,6 +626,7 @@ class _Adapter(EventAdapter):  # type: ignore[misc]
     def __init__(self, component: Component, meter: Meter, enough: int) -> None:
         super().__init__(component.event)
         self.is_over = component.is_over
+        self.is_busy = component.is_busy
         self.meter = meter
         self.enough = enough
 
@@ -669,8 +696,9 @@ def _comparable(moment: Moment, zone: Any) -> datetime:
 
 def expand(
     components: Sequence[Component], window: Window, zone: ZoneInfo, feed: Meter
-) -> Sequence[tuple[Moment, Moment]]:
-    """`[start, end)` of the occurrences of one UID that touch the window, sorted; a few more than may be published."""
+) -> Sequence[tuple[Moment, Moment, bool]]:
+    """`[start, end)` of the occurrences of one UID that touch the window, and whether they keep people busy, sorted; a few more
+    than may be published."""
     meter = Meter(ENTRY_STEPS) if feed.left > ENTRY_STEPS else Meter(feed.left, feed.reason)
     before = meter.left
     enough = MAX_OCCURRENCES + 1 + sum(_exceptions(component) for component in components)
@@ -681,16 +709,21 @@ def expand(
     start, end = (datetime(day.year, day.month, day.day, tzinfo=UTC) for day in window)
     try:
         series = _Series(adapters)
-        found = {_span(each, zone) for each in series.between(start, end) if not each.adapter.is_over}
+        kept = [each for each in series.between(start, end) if not each.adapter.is_over]
     finally:
         feed.left -= before - max(0, meter.left)
+    found: dict[tuple[Moment, Moment], bool] = {}
+    for each in kept:
+        span = _span(each, zone)
+        found[span] = found.get(span, False) or each.adapter.is_busy
     feed.spend(OCCURRENCE_STEPS * len(found))
     return in_order(found, zone)
 
 
-def in_order(spans: Iterable[tuple[Moment, Moment]], zone: ZoneInfo) -> Sequence[tuple[Moment, Moment]]:
-    """Occurrences by their beginnings; days begin in `zone`."""
-    return sorted(spans, key=lambda span: tuple(_instant(moment, zone) for moment in span))
+def in_order(busy: Mapping[tuple[Moment, Moment], bool], zone: ZoneInfo) -> Sequence[tuple[Moment, Moment, bool]]:
+    """Occurrences by their beginnings, each with whether it is `busy`; days begin in `zone`."""
+    ordered = sorted(busy, key=lambda span: tuple(_instant(moment, zone) for moment in span))
+    return [(*span, busy[span]) for span in ordered]
 
 
 def _exceptions(component: Component) -> int:

@@ -36,6 +36,8 @@ TITLE = "subject"
 REMOVED = "@removed"
 SERIES, OCCURRENCE = "seriesMaster", "occurrence"
 BUSY = "busy"
+OPEN = frozenset({"free", "tentative", "workingElsewhere"})
+"""As which an event is shown that leaves whose it is free to work, or may not come to be."""
 HIDDEN = frozenset({"private", "confidential"})
 """Sensitivities of events whose titles are nobody else's."""
 
@@ -157,7 +159,10 @@ def read_series(name: str, parts: Mapping[str, Told], scope: Scope) -> Read | No
         part.event for part in parts.values() if part.event and not part.is_series and not part.event.is_cancelled
     ]
     try:
-        spans = {span for each in events if touches(span := _span(each, head), scope.window)}
+        spans: dict[tuple[Moment, Moment], bool] = {}
+        for each in events:
+            if touches(span := _span(each, head), scope.window):
+                spans[span] = spans.get(span, False) or (each.shown or head.shown) not in OPEN
         return (
             Read(ref, content=entry_of(head, meaning, recurring, in_order(spans, scope.zone), scope)) if spans else None
         )

@@ -38,6 +38,7 @@ from pmsync.buses import layout, place
 from pmsync.config import Config, ConfigError, connector_kinds, load
 from pmsync.core.events import rfc3339
 from pmsync.core.exports import TABLES
+from pmsync.core.measures.capacity import MOST_WEEKS, WEEKS
 from pmsync.core.people import Account
 from pmsync.core.project import local_day
 from pmsync.core.rules.episode import counted
@@ -49,7 +50,7 @@ from pmsync.owners import owner
 from pmsync.rebuild import Rebuild, Rebuilt
 from pmsync.service import Begin, work
 from pmsync.sign_in import CALLBACK, code_of, listening
-from pmsync.status import show_status, status_json
+from pmsync.status import capacity_json, show_capacity, show_status, status_json
 from pmsync.store.engine import StoreUnavailable, StoreUnusable
 from pmsync.store.moves import AWAY, MoveStore
 from pmsync.store.people import How, Person
@@ -385,6 +386,27 @@ def status(path: Path, project: str | None, as_of: datetime | None, as_json: boo
             show_status(Console(), states, at, stale)
 
 
+@cli.command("capacity")
+@click.argument("project", required=False)
+@click.option(
+    "--weeks", type=click.IntRange(1, MOST_WEEKS), default=WEEKS, show_default=True, help="How many, this one too."
+)
+@click.option("--as-of", type=INSTANT, help="Show the past: what was ahead at an instant.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, by day too.")
+@click.pass_obj
+def team_capacity(path: Path, project: str | None, weeks: int, as_of: datetime | None, as_json: bool) -> None:
+    """The team's working hours ahead: what is left of them by week, and what holidays, time off and meetings take. From
+    today on; the team as a whole."""
+    now = _now()
+    at = _past(as_of, now)
+    with _app(load(path), lambda: now) as app:
+        states = export.states(app.state, project, past=at < now)
+    if as_json:
+        click.echo(capacity_json(states, at, weeks))
+    else:
+        show_capacity(Console(), states, at, weeks)
+
+
 @cli.command("export")
 @click.argument("table", type=click.Choice(sorted(TABLES)), metavar="TABLE")
 @click.option("--format", "form", type=click.Choice(sorted(export.FORMATS)), default="ndjson", show_default=True)
@@ -461,7 +483,7 @@ def calendar_preview(
     projects = [project for project in config.projects if source in project.sources]
     settings = next(each for each in config.sources if each.name == source)
     named = getattr(settings, "ics", getattr(settings, "calendars", {}))  # a calendar need not be of a project yet
-    known = {container for project in projects for container in project.sources[source]}
+    known = config.mapped(source)
     chosen = _chosen(source, known | (set(named) if isinstance(named, Mapping) else set()), containers)
     if titles and "titles" in type(settings).model_fields:
         settings = settings.model_copy(update={"titles": True})

@@ -98,6 +98,54 @@ AccountId = Annotated[str, BeforeValidator(_account, json_schema_input_type=str)
 Key = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 
 
+_CLOCK = re.compile(r"([01]?\d|2[0-4]):([0-5]\d)", re.ASCII)
+Shifts = tuple[tuple[int, int], ...]
+"""Minutes of a day, `[start, end)`; of a night they end beyond 1440."""
+
+
+def shifts(hours: Mapping[str, str]) -> tuple[Shifts, ...]:
+    """The working hours of each weekday, Monday first; raises `ValueError`, with what to write."""
+    found: list[Shifts | None] = [None] * len(WEEKDAYS)
+    for days, text in hours.items():
+        for day in _weekdays(days):
+            if found[day] is not None:
+                raise ValueError(f"{WEEKDAYS[day]} is there twice")
+            found[day] = tuple(sorted(_shift(part) for part in text.split(",") if part.strip()))
+    week = tuple(day or () for day in found)
+    for n, worked in enumerate(week):
+        after = [start + 1440 for start, _ in week[(n + 1) % len(week)][:1]]
+        starts, ends = [*(start for start, _ in worked), *after], [end for _, end in worked]
+        if any(start < end for end, start in zip(ends, starts[1:], strict=False)):
+            raise ValueError(f"hours of {WEEKDAYS[n]} overlap each other, or those of the day after")
+    return week
+
+
+def _weekdays(text: str) -> range:
+    first, dash, last = (part.strip().lower() for part in text.partition("-"))
+    known: tuple[str, ...] = WEEKDAYS
+    if first in known and (last in known if dash else not last):
+        found = range(known.index(first), known.index(last if dash else first) + 1)
+        if found:
+            return found
+    raise ValueError(f"{text!r} are no weekdays; write mon, or mon-fri")
+
+
+def _shift(text: str) -> tuple[int, int]:
+    first, _, last = (part.strip() for part in text.partition("-"))
+    times = [_CLOCK.fullmatch(part) for part in (first, last)]
+    start, end = (int(time[1]) * 60 + int(time[2]) if time else -1 for time in times)
+    if min(start, end) < 0 or start >= 1440 or end > 1440 or start == end:
+        raise ValueError(
+            f"{text.strip()!r} are no hours; write 09:00-12:30, several with commas between, a night 22:00-06:00"
+        )
+    return start, end if end > start else end + 1440
+
+
+def _hours(hours: Mapping[str, str]) -> Mapping[str, str]:
+    shifts(hours)
+    return hours
+
+
 class EmbeddedBusConfig(_Section):
     """Where events go. The embedded log serves one machine and needs nothing else."""
 
@@ -276,6 +324,13 @@ class ThresholdsConfig(Thresholds):
     on_time: int = Field(default=Thresholds().on_time, ge=0, le=1000)
 
 
+class CapacityConfig(_Section):
+    """What the capacity of the team counts and shows; figures are the team's, unless a project wants more."""
+
+    meetings: bool = False
+    per_person: bool = False
+
+
 class ProjectConfig(_Section):
     """One project: who leads it, which containers of which sources belong to it, what is promised."""
 
@@ -290,6 +345,7 @@ class ProjectConfig(_Section):
     sources: Mapping[str, tuple[str, ...]] = Field(default={}, alias="from")
     thresholds: ThresholdsConfig = ThresholdsConfig()
     notify: tuple[Mail, ...] = ()
+    capacity: CapacityConfig = CapacityConfig()
 
     @field_validator("working_days")
     @classmethod
@@ -299,12 +355,48 @@ class ProjectConfig(_Section):
         return days
 
 
+class StepConfig(_Section):
+    """For so many calendar days only such a share of what is allocated counts."""
+
+    days: int = Field(ge=1, le=3660)
+    share: Annotated[float, Field(ge=0, le=1)]
+
+
+class MembershipConfig(_Section):
+    """What of a person's hours is one project's, from when to when (both days included); `ramp` begins on the day `from`."""
+
+    allocation: Annotated[float, Field(ge=0, le=1)] = 1.0
+    joins: date | None = Field(default=None, alias="from")
+    leaves: date | None = Field(default=None, alias="until")
+    ramp: tuple[StepConfig, ...] = ()
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.joins and self.leaves and self.leaves < self.joins:
+            raise ValueError("until is before from")
+        if self.ramp and self.joins is None:
+            raise ValueError("a ramp begins on the day from, which is missing")
+        return self
+
+
 class PersonConfig(_Section):
-    """Somebody whom the projects or the sources know: a name, and which accounts of which sources are theirs."""
+    """Somebody whom the projects or the sources know: a name, which accounts of which sources are theirs, when they work and for
+    which projects."""
 
     mail: Mail
     name: Annotated[str, Field(max_length=200), AfterValidator(_one_line)] = ""
     accounts: Mapping[str, tuple[AccountId, ...]] = {}
+    time_zone: Zone | None = None
+    hours: Annotated[Mapping[str, str], AfterValidator(_hours)] = {}
+    calendars: Mapping[str, tuple[str, ...]] = {}
+    holidays: Mapping[str, tuple[str, ...]] | None = None
+    projects: Mapping[Key, MembershipConfig] = {}
+
+    @property
+    def personal(self) -> set[tuple[str, str]]:
+        """The (source, container) pairs that say when they are there."""
+        named = (*self.calendars.items(), *(self.holidays or {}).items())
+        return {(source, container) for source, containers in named for container in containers}
 
 
 class Config(_Section):
@@ -320,6 +412,12 @@ class Config(_Section):
     poll: PollConfig = PollConfig()
     web: WebConfig = WebConfig()
     health: HealthConfig = HealthConfig()
+
+    def mapped(self, source: str) -> set[str]:
+        """The containers of a source that are read for any project, or for the sake of somebody who works on one."""
+        found = {container for project in self.projects for container in project.sources.get(source, ())}
+        theirs = {place for person in self.people if person.projects for place in person.personal}
+        return found | {container for name, container in theirs if name == source}
 
     @property
     def source_names(self) -> list[str]:
@@ -412,6 +510,46 @@ def _faults_of_people(config: Config, names: list[str]) -> Iterator[tuple[tuple[
                     other = "is there twice" if whose == n else f"is that of people.{whose}, too"
                     yield place, f"this account {other}; an account is one person's: take it out here or there"
                 owners.setdefault((source, account), n)
+    yield from _faults_of_teams(config, names)
+
+
+def _faults_of_teams(config: Config, names: list[str]) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """A calendar is one person's, and nobody has more than their hours to give."""
+    keys = [project.key for project in config.projects]
+    owners: dict[tuple[str, str], int] = {}
+    for n, person in enumerate(config.people):
+        for key in ("calendars", "holidays"):
+            for source in (source for source in getattr(person, key) or {} if source not in names):
+                yield ("people", n, key, source), _unknown(source, names)
+        for source, containers in person.calendars.items():
+            for container in containers:
+                first = owners.setdefault((source, container), n)
+                if first != n:
+                    words = (
+                        f"this calendar is that of people.{first}, too; one of several goes under `whose` of its source"
+                    )
+                    yield ("people", n, "calendars", source), words
+        for key, membership in person.projects.items():
+            if key not in keys:
+                words = f"there is no project {key!r}; known: {', '.join(keys) or 'none'}"
+                yield ("people", n, "projects", key), words
+            if over := _over(person, membership.joins or date.min):
+                day = f" from {membership.joins}" if membership.joins else ""
+                words = (
+                    f"more is allocated than there is:{day} {over} of 1 over all projects; make the allocations smaller"
+                )
+                yield ("people", n, "projects", key), words
+
+
+def _over(person: PersonConfig, day: date) -> str | None:
+    """What is allocated of somebody on a day, if it is more than all."""
+    there = (each for each in person.projects.values() if (each.joins or date.min) <= day <= (each.leaves or date.max))
+    allocated = sum(thousandths(each.allocation) for each in there)
+    return f"{allocated / 1000:g}" if allocated > 1000 else None
+
+
+def thousandths(share: float) -> int:
+    return round(share * 1000)
 
 
 def _unknown(source: str, names: list[str]) -> str:

@@ -12,9 +12,14 @@ from datetime import datetime
 
 from connectors.base import Clock, Mark, Read, Ref
 from connectors.pump import Routes
-from pmsync.config import WEEKDAYS, Config, ProjectConfig
-from pmsync.core.events import CONFIGURATION, Project, Promise, Thresholds, version_at
+from pmsync.config import WEEKDAYS, Config, MembershipConfig, PersonConfig, ProjectConfig, shifts, thousandths
+from pmsync.core.events import CONFIGURATION, Member, Project, Promise, Shift, Step, Thresholds, version_at
 from pmsync.store.configuration import ConfigurationStore
+
+PRIVATE = {"leader", "notify", "team", "personal"}
+SPOKEN = {"personal": "what is read for its team"}
+USUAL = "09:00-17:00"
+"""Eight hours, on the working days of the project, of whom nothing says when they work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +35,11 @@ def plan(config: Config, applied: Mapping[str, Project], people: Mapping[str, st
     """Compare a configuration with what is applied. A mapping that was there keeps the version that began it."""
     begun = [since for each in applied.values() for cs in each.mapping.values() for since in cs.values()]
     version = max([version_at(now), *(since + 1 for since in begun)])
-    projects = {each.key: _project(each, applied.get(each.key), people, version) for each in config.projects}
+    teams = _teams(config, people)
+    projects = {
+        each.key: _project(each, teams.get(each.key, ()), applied.get(each.key), people, version)
+        for each in config.projects
+    }
     lines = [f"- {key}: removed" for key in sorted(applied.keys() - projects.keys())]
     for key, project in sorted(projects.items()):
         lines += _differences(key, applied.get(key), project)
@@ -89,8 +98,64 @@ class ConfigurationReader:
         return (Read(ref, content=projects.get(ref.id)) for ref in refs)
 
 
-def _project(config: ProjectConfig, applied: Project | None, people: Mapping[str, str], version: int) -> Project:
+def _teams(config: Config, people: Mapping[str, str]) -> Mapping[str, tuple[Member, ...]]:
+    """project -> who works on it, in the order of their ids."""
+    found: dict[str, list[Member]] = {}
+    shared = [source.name for source in config.sources if getattr(source, "whose", None)]
+    projects = {project.key: project for project in config.projects}
+    for person in config.people:
+        for key, membership in person.projects.items():
+            if person.mail in people:
+                member = _member(person, membership, projects[key], people[person.mail], shared)
+                found.setdefault(key, []).append(member)
+    return {key: tuple(sorted(team, key=lambda member: member.person)) for key, team in found.items()}
+
+
+def _member(
+    person: PersonConfig, membership: MembershipConfig, project: ProjectConfig, ident: str, shared: Sequence[str]
+) -> Member:
+    """Of the accounts only those go into events that tell whose an entry of a shared calendar is."""
+    usual = {str(day): USUAL for day in project.working_days}
+    return Member(
+        person=ident,
+        time_zone=person.time_zone or project.time_zone,
+        hours=tuple(tuple(Shift(start=a, end=b) for a, b in day) for day in shifts(person.hours or usual)),
+        allocation=thousandths(membership.allocation),
+        joins=membership.joins,
+        leaves=membership.leaves,
+        ramp=tuple(Step(days=each.days, share=thousandths(each.share)) for each in membership.ramp),
+        calendars=_ordered(person.calendars),
+        accounts=_ordered({source: idents for source, idents in person.accounts.items() if source in shared}),
+        holidays=None if person.holidays is None else _ordered(person.holidays),
+    )
+
+
+def _ordered(named: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
+    return {source: tuple(sorted(set(each))) for source, each in named.items()}
+
+
+def _personal(config: ProjectConfig, team: Sequence[Member]) -> dict[str, tuple[str, ...]]:
+    """source -> the containers that are read for the sake of the team alone."""
+    found: dict[str, set[str]] = {}
+    for member in team:
+        for source, containers in (*member.calendars.items(), *(member.holidays or {}).items()):
+            found.setdefault(source, set()).update(set(containers) - set(config.sources.get(source, ())))
+    return {source: tuple(sorted(containers)) for source, containers in sorted(found.items()) if containers}
+
+
+def _project(
+    config: ProjectConfig,
+    team: tuple[Member, ...],
+    applied: Project | None,
+    people: Mapping[str, str],
+    version: int,
+) -> Project:
     before = applied.mapping if applied else {}
+    personal = _personal(config, team)
+    read = {
+        source: (*config.sources.get(source, ()), *personal.get(source, ()))
+        for source in (*config.sources, *(source for source in personal if source not in config.sources))
+    }
     return Project(
         key=config.key,
         name=config.name or config.key,
@@ -104,10 +169,14 @@ def _project(config: ProjectConfig, applied: Project | None, people: Mapping[str
         dates=config.dates,
         mapping={
             source: {container: before.get(source, {}).get(container, version) for container in containers}
-            for source, containers in config.sources.items()
+            for source, containers in read.items()
         },
         thresholds=Thresholds.model_validate(config.thresholds.model_dump()),
         notify=tuple(people[mail] for mail in config.notify if mail in people),
+        team=team,
+        personal=personal,
+        count_meetings=config.capacity.meetings,
+        per_person=config.capacity.per_person,
     )
 
 
@@ -123,8 +192,8 @@ def _differences(key: str, before: Project | None, after: Project) -> Iterator[s
             yield from (f"~ {key}: reads {pair} from the beginning" for pair in sorted(now - was))
         elif old != new:
             # People are ids here, which say nothing to anyone.
-            shown = " changes" if name in {"leader", "notify"} else f": {_spoken(old)} -> {_spoken(new)}"
-            yield f"~ {key}: {name.replace('_', ' ')}{shown}"
+            shown = " changes" if name in PRIVATE else f": {_spoken(old)} -> {_spoken(new)}"
+            yield f"~ {key}: {SPOKEN.get(name) or name.replace('_', ' ')}{shown}"
 
 
 def _spoken(value: object) -> str:

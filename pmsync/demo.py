@@ -107,7 +107,7 @@ def _show(
 ) -> None:
     worst = min((summary(state, now) for state in found), key=worst_first).project.name
     click.echo(
-        f"\nRead {outcome.published} things from three sources in {seconds:.0f} s: {outcome.transitions} alerts, "
+        f"\nRead {outcome.published} things from four sources in {seconds:.0f} s: {outcome.transitions} alerts, "
         f"{outcome.delivery.sent} messages delivered. The one about {worst}:\n"
     )
     told = next((text for text in messages if text.startswith(worst)), "(none)")

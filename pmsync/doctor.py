@@ -143,7 +143,7 @@ def _titles(store: StateStore, applied: Mapping[str, Project], now: datetime) ->
 
 def _source(config: Config, name: str, clock: Callable[[], datetime]) -> Iterator[Finding]:
     settings = next(source for source in config.sources if source.name == name)
-    containers = sorted({c for project in config.projects for c in project.sources.get(name, ())})
+    containers = sorted(config.mapped(name))
     what = f"source {name}"
     if not containers:
         yield Finding(what, False, "no project reads it; name its containers under projects: … from:")

@@ -89,11 +89,14 @@ def named(people: Sequence[Person], who: str) -> Person:
 def reach(person: Person, projects: Iterable[Project], waiting: int) -> list[str]:
     """What it means to forget somebody, a line each."""
     theirs = [f"{link.account.source}/{link.account.id}" for link in person.links]
-    led = sorted(project.key for project in projects if person.id in {project.leader, *project.notify})
+    known = list(projects)
+    worked = sorted(project.key for project in known if any(member.person == person.id for member in project.team))
+    led = sorted(project.key for project in known if person.id in {project.leader, *project.notify})
     lines = [f"{person.id}: {'name and mail address' if person.name else 'mail address'} erased"]
     lines += [f"{counted(len(theirs), 'account')} nobody's any more: {', '.join(theirs)}"] if theirs else []
     lines += [f"{counted(waiting, 'message')} on the way to them not sent"] if waiting else []
     lines += [f"told of nothing any more, as they are now in: {', '.join(led)}"] if led else []
+    lines += [f"their hours stand by this id, until applied without them, in: {', '.join(worked)}"] if worked else []
     return [*lines, "what stays: this id, which says nothing of anybody, and the ids that the sources' events give"]
 
 

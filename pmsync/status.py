@@ -9,19 +9,21 @@ from types import MappingProxyType
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from pmsync.core.alerts import Alert
 from pmsync.core.events import rfc3339
 from pmsync.core.measures.builds import builds
+from pmsync.core.measures.capacity import WEEKS, capacity
 from pmsync.core.measures.sprints import courses
 from pmsync.core.project import ProjectState, local_day, view
 from pmsync.core.rules.outlook import yesterday
 from pmsync.core.summary import Due, Summary, series, summary, worst_first
 from pmsync.web import api
-from pmsync.web.words import last_read, moment, shown
+from pmsync.web.words import hours, last_read, moment, shown
 
 _MARKS = {"critical": "[red]■ critical[/]", "warning": "[yellow]▲ warning[/]", "info": "[blue]● info[/]"}
+NOTHING = "no projects yet; `pmsync run --once` reads those that pmsync.yaml names"
 MOST = 8
 """Alerts shown of one project on the terminal."""
 FEW = 3
@@ -31,13 +33,13 @@ FEW = 3
 def show_status(
     console: Console, states: Sequence[ProjectState], at: datetime, stale: Mapping[str, datetime] = MappingProxyType({})
 ) -> None:
-    """A table of all projects, worst first; of one project, its deadlines, sprints, broken builds and alerts too. Before it,
+    """A table of all projects, worst first; of one project, its deadlines, sprints, broken builds, capacity and alerts too. Before it,
     what is `stale`."""
     for line in last_read(stale, at):
         console.print(f"[yellow]{escape(line)}[/]; `pmsync doctor` says what is wrong", highlight=False)
     found = sorted((summary(state, at) for state in states), key=worst_first)
     if not found:
-        console.print("no projects yet; `pmsync run --once` reads those that pmsync.yaml names")
+        console.print(NOTHING)
         return
     table = Table("project", "done", "first to slip, else next", "P85", "on time", "alerts", box=None, pad_edge=False)
     for row in found:
@@ -51,6 +53,7 @@ def show_status(
             _show_deadlines(console, row)
             _show_sprints(console, states[0], at)
             _show_broken(console, states[0], at)
+            _show_capacity(console, row)
         most = MOST if len(found) == 1 else FEW
         for alert in row.alerts[:most]:
             console.print(f"  {_MARKS[alert.episode.severity]} {_words(alert)}", highlight=False)
@@ -115,6 +118,42 @@ def _show_broken(console: Console, state: ProjectState, at: datetime) -> None:
         if build.standing == "broken" and build.since:
             since = f"{moment(build.since, shown_at.project.time_zone)}{' or earlier' if build.at_least else ''}"
             console.print(f"  broken: {escape(f'{build.name} of {build.container}, since {since}')}", highlight=False)
+
+
+def _show_capacity(console: Console, row: Summary) -> None:
+    """Where somebody is configured to work on it."""
+    if row.project.team:
+        figure = row.figures["capacity"]
+        known = f"{shown(figure)} of work to {figure.evidence['to']}" if figure.value is not None else shown(figure)
+        console.print(f"  capacity: {escape(known)}; `pmsync capacity` has more", highlight=False)
+
+
+def show_capacity(console: Console, states: Sequence[ProjectState], at: datetime, weeks: int = WEEKS) -> None:
+    """What each team can do, week by week, and what did not count; or why that is not known."""
+    for state in states:
+        found = capacity(view(state, at), weeks)
+        console.print(f"[bold]{escape(state.project.name)}[/]", highlight=False)
+        if found.reason:
+            console.print(escape(f"  not known: {found.reason}"), highlight=False)
+            continue
+        names = ["holidays", "time off", *(["meetings"] if found.with_meetings else []), "left"]
+        table = Table("week from", *(Column(name, justify="right") for name in ("working", *names)), box=None)
+        for week in found.weeks:
+            tally = week.tally
+            meetings = [tally.meetings] if found.with_meetings else []
+            parts = (tally.working, tally.holidays, tally.time_off, *meetings, tally.capacity)
+            table.add_row(str(max(week.first, found.first)), *map(hours, parts))
+        console.print(table)
+        for note in found.notes:
+            console.print(escape(f"  {note}"), highlight=False)
+    if not states:
+        console.print(NOTHING)
+
+
+def capacity_json(states: Sequence[ProjectState], at: datetime, weeks: int = WEEKS) -> str:
+    """What each team can do, as the API says it."""
+    found = [{"key": state.project.key, **api.capacity(capacity(view(state, at), weeks))} for state in states]
+    return json.dumps({"as_of": rfc3339(at), "projects": found}, indent=2, ensure_ascii=False)
 
 
 def _show_deadlines(console: Console, row: Summary) -> None:

@@ -53,6 +53,7 @@ REBUILD = "tests/integration/test_rebuild.py"
 APP = "tests/integration/test_app.py"
 HEALTH = "tests/unit/test_health.py"
 INTAKE = "tests/integration/test_intake.py"
+CAPACITY = "tests/unit/test_capacity.py"
 RUNS = "tests/connectors/test_github_runs.py"
 DELIVERIES = "tests/connectors/test_github_deliveries.py"
 CONSENT = "tests/connectors/test_jira_consent.py"
@@ -366,6 +367,118 @@ FAULTS = (
         "        since=min((each.since for each in row), default=None),\n",
         "        since=last.since if last else None,\n",
         "tests/unit/test_builds.py",
+    ),
+    Fault(
+        "a whole day off is one of the project's zone, for capacity",
+        "pmsync/core/measures/capacity.py",
+        "    zone = ZoneInfo(member.time_zone)\n    known = (",
+        "    zone = view.zone\n    known = (",
+        CAPACITY,
+    ),
+    Fault(
+        "for capacity a tentative entry is time off",
+        "pmsync/core/measures/capacity.py",
+        " for each in entry.occurrences if each.busy)\n",
+        " for each in entry.occurrences)\n",
+        CAPACITY,
+    ),
+    Fault(
+        "what overlaps lowers capacity twice",
+        "pmsync/core/measures/capacity.py",
+        "        if found and start <= found[-1][1]:\n",
+        "        if found and start < found[-1][0]:\n",
+        CAPACITY,
+    ),
+    Fault(
+        "a holiday within time off lowers capacity twice",
+        "pmsync/core/measures/capacity.py",
+        "        left = without(left, each)\n        found.append(_scaled(left, rate))\n",
+        "        lost = _scaled(left, rate) - _scaled(without(working(member, day), each), rate)\n        found.append(found[-1] - lost)\n",
+        CAPACITY,
+    ),
+    Fault(
+        "time off of nobody lowers everybody's capacity",
+        "pmsync/core/measures/capacity.py",
+        "    return known[1].meaning is Meaning.time_off and _is_theirs(member, known)\n",
+        "    return known[1].meaning is Meaning.time_off\n",
+        CAPACITY,
+    ),
+    Fault(
+        "a night has eight hours of capacity whatever the clocks do",
+        "pmsync/core/measures/capacity.py",
+        "    return _seconds(datetime.combine(day + days * DAY, time(*divmod(rest, 60)), zone))\n",
+        "    return _seconds(datetime.combine(day, time(), zone)) + 60 * (1440 * days + rest)\n",
+        CAPACITY,
+    ),
+    Fault(
+        "meetings lower capacity unasked",
+        "pmsync/core/measures/capacity.py",
+        " is not Meaning.meeting or not project.count_meetings:\n",
+        " is not Meaning.meeting:\n",
+        CAPACITY,
+    ),
+    Fault(
+        "a joiner has no capacity on the first day",
+        "pmsync/core/measures/capacity.py",
+        "    if (member.joins and day < member.joins)",
+        "    if (member.joins and day <= member.joins)",
+        CAPACITY,
+    ),
+    Fault(
+        "a ramp of capacity is a day too long",
+        "pmsync/core/measures/capacity.py",
+        "            if left < 0:\n",
+        "            if left <= 0:\n",
+        CAPACITY,
+    ),
+    Fault(
+        "a long time off is forgotten, for capacity",
+        "pmsync/core/measures/capacity.py",
+        "max(bisect(taken, (start, start)) - 1, 0)",
+        "bisect(taken, (start, start))",
+        CAPACITY,
+    ),
+    Fault(
+        "capacity is told before a calendar is read",
+        "pmsync/core/measures/capacity.py",
+        "    if missing:\n",
+        "    if missing and not view.project.team:\n",
+        CAPACITY,
+    ),
+    Fault(
+        "somebody's calendar is the project's, not for capacity alone",
+        "pmsync/core/project.py",
+        " for each in known if _container(each) not in theirs)\n",
+        " for each in known)\n",
+        CAPACITY,
+    ),
+    Fault(
+        "more capacity is allocated than there is",
+        "pmsync/config.py",
+        " if allocated > 1000 else None\n",
+        " if allocated > 10000 else None\n",
+        CONFIG,
+    ),
+    Fault(
+        "all accounts of a team go into events, not for capacity alone",
+        "pmsync/configuration.py",
+        " in person.accounts.items() if source in shared",
+        " in person.accounts.items()",
+        CONFIG,
+    ),
+    Fault(
+        "each person's capacity is exported unasked",
+        "pmsync/core/exports.py",
+        " if sight.view.project.per_person else ()",
+        "",
+        "tests/integration/test_team_capacity.py",
+    ),
+    Fault(
+        "no entry of a calendar is free, for capacity",
+        "connectors/ics.py",
+        ' and _first("TRANSP", properties) != "TRANSPARENT"',
+        "",
+        "tests/connectors/test_calendar.py",
     ),
     Fault(
         "the past of a workflow run knows what came later",
@@ -2439,6 +2552,8 @@ FAULTS = (
         "default_factory=guarded)",
         "default_factory=Unled)",
         GUARD,
+    ),
+    Fault(
         "one of two milestones of a container is joined with another source's",
         "pmsync/core/dates.py",
         " or each.recurring or taken[seat] > 1\n",

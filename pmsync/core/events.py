@@ -337,25 +337,74 @@ class WorkflowRun(_Value):
 
 
 class Occurrence(_Value):
-    """One occurrence of a calendar entry, `[start, end)`. An all-day one carries dates and belongs to the project's zone."""
+    """One occurrence of a calendar entry, `[start, end)`. An all-day one carries dates and belongs to the zone of whose it is:
+    the project's, or a person's. One that is tentative, or leaves whose it is free, is not `busy`."""
 
     start: Instant | date
     end: Instant | date
+    busy: bool = True
 
 
 class CalendarEntry(_Value):
     """One calendar entry (a UID) with its occurrences inside the window that the connector expands.
 
-    `title` is None unless the configuration asks for titles.
+    `title` is None unless the configuration asks for titles; `whose` is the account, of its source, of whom the configuration
+    says by a pattern that it is about.
     """
 
     kind: Literal["calendar_entry"] = "calendar_entry"
     container: str
     title: str | None = None
     meaning: Meaning
+    whose: str | None = None
     recurring: bool = False
     occurrences: tuple[Occurrence, ...]
     occurrences_cut: bool = False
+
+
+def _known_zone(name: str) -> str:
+    """Whatever is local to a project is told by its zone: one that nobody knows must not be believed until a tick."""
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError("is no time zone that is known here; use a name such as Europe/Berlin") from None
+    return name
+
+
+class Shift(_Value):
+    """Working hours in minutes from the beginning of a local day: `[start, end)`. Those of a night end on the next day, beyond
+    1440."""
+
+    start: int = Field(ge=0, lt=1440)
+    end: int = Field(gt=0, le=2880)
+
+
+class Step(_Value):
+    """A step of a joiner's ramp: for so many calendar days only so many thousandths of what is allocated count."""
+
+    days: int = Field(ge=1, le=3660)
+    share: int = Field(ge=0, le=1000)
+
+
+class Member(_Value):
+    """Somebody who works on a project, by person id.
+
+    `hours` are those of each weekday, Monday first, in `time_zone`; `allocation` is how many thousandths of them are the
+    project's, from the day `joins` to the day `leaves` (None: ever), by the steps of `ramp` at first. Whose time off is, is
+    told by container (`calendars`) or by the account that an entry names (`accounts`), of each source. `holidays` are the
+    containers with their public holidays; None: the project's are theirs.
+    """
+
+    person: str
+    time_zone: Annotated[str, AfterValidator(_known_zone)] = "UTC"
+    hours: tuple[tuple[Shift, ...], ...] = Field(min_length=7, max_length=7)
+    allocation: int = Field(default=1000, ge=0, le=1000)
+    joins: date | None = None
+    leaves: date | None = None
+    ramp: tuple[Step, ...] = ()
+    calendars: Mapping[str, tuple[str, ...]] = {}
+    accounts: Mapping[str, tuple[str, ...]] = {}
+    holidays: Mapping[str, tuple[str, ...]] | None = None
 
 
 class Promise(_Value):
@@ -377,20 +426,13 @@ class Thresholds(_Value):
     on_time: int = 700
 
 
-def _known_zone(name: str) -> str:
-    """Whatever is local to a project is told by its zone: one that nobody knows must not be believed until a tick."""
-    try:
-        ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError("is no time zone that is known here; use a name such as Europe/Berlin") from None
-    return name
-
-
 class Project(_Value):
     """A project as configured. `mapping[source][container]` is the version of the configuration that began to map it;
     `dates` are the sources in the order in which their dates of a milestone count.
 
-    People are person ids, never addresses.
+    People are person ids, never addresses. `team` is who works on it; `personal` names those of the mapped containers that are
+    read for their sake only, and say nothing of the project itself. Meetings lower the capacity where they are to
+    (`count_meetings`); what each member has is shown where it is asked for (`per_person`).
     """
 
     kind: Literal["project"] = "project"
@@ -405,6 +447,10 @@ class Project(_Value):
     mapping: Mapping[str, Mapping[str, int]] = {}
     thresholds: Thresholds = Thresholds()
     notify: tuple[str, ...] = ()
+    team: tuple[Member, ...] = ()
+    personal: Mapping[str, tuple[str, ...]] = {}
+    count_meetings: bool = False
+    per_person: bool = False
 
     @property
     def container(self) -> str:

@@ -15,6 +15,7 @@ from pmsync.core.alerts import Alert, alerts
 from pmsync.core.dates import Dated
 from pmsync.core.events import CalendarEntry, Change, Occurrence, Thing, Worklog, rfc3339
 from pmsync.core.measures import Measure, measures, share
+from pmsync.core.measures.capacity import Capacity, Tally, capacity
 from pmsync.core.measures.flow import cycle_time, lead_time
 from pmsync.core.measures.forecast import Forecast, forecast, pace
 from pmsync.core.measures.progress import Progress, progress
@@ -23,6 +24,8 @@ from pmsync.core.project import Deadline, Item, ProjectState, View, view
 from pmsync.core.rules import episodes
 from pmsync.core.workdays import Workdays
 
+CAPACITY_WEEKS = 12
+"""So many are exported, the present one from today on."""
 Row = dict[str, Any]
 Column = Callable[["Sight", Any], Any]
 
@@ -101,6 +104,25 @@ def _occurrences(sight: Sight) -> Iterator[tuple[Thing, CalendarEntry, Occurrenc
     for thing, entry in sorted(sight.view.calendar, key=lambda known: known[0]):
         for occurrence in sorted(entry.occurrences, key=lambda o: (_text(o.start) or "", _text(o.end) or "")):
             yield thing, entry, occurrence
+
+
+class Worked(NamedTuple):
+    """What the team, or one person of it, has on a day."""
+
+    found: Capacity
+    day: date
+    is_working: bool
+    person: str | None
+    tally: Tally
+
+
+def _worked(sight: Sight) -> Iterator[Worked]:
+    """The team's days; each followed by its persons' where the project asks for it."""
+    found = capacity(sight.view, CAPACITY_WEEKS)
+    for day in found.days:
+        yield Worked(found, day.day, day.is_working, None, day.tally)
+        for person, tally in sorted(day.members.items()) if sight.view.project.per_person else ():
+            yield Worked(found, day.day, day.is_working, person, tally)
 
 
 def _alerts(sight: Sight) -> list[Alert]:
@@ -338,6 +360,19 @@ _CALENDAR: Mapping[str, Column] = {
     "all_day": lambda _, c: not isinstance(c[2].start, datetime),
     "start": lambda _, c: _text(c[2].start),
     "end": lambda _, c: _text(c[2].end),
+    "busy": lambda _, c: c[2].busy,
+}
+
+_CAPACITY: Mapping[str, Column] = {
+    "project": lambda s, _: s.view.project.key,
+    "day": lambda _, w: _text(w.day),
+    "person": lambda _, w: w.person,
+    "working_day": lambda _, w: w.is_working,
+    "working_seconds": lambda _, w: w.tally.working,
+    "holiday_seconds": lambda _, w: w.tally.holidays,
+    "time_off_seconds": lambda _, w: w.tally.time_off,
+    "meeting_seconds": lambda _, w: w.tally.meetings if w.found.with_meetings else None,
+    "capacity_seconds": lambda _, w: w.tally.capacity,
 }
 
 _ALERTS: Mapping[str, Column] = {
@@ -381,6 +416,7 @@ _TABLES: Mapping[str, Table] = {
     "releases": Table(lambda sight: sight.view.releases, _RELEASES),
     "workflow_runs": Table(lambda sight: sight.view.runs, _WORKFLOW_RUNS),
     "calendar": Table(_occurrences, _CALENDAR),
+    "capacity": Table(_worked, _CAPACITY),
     "alerts": Table(_alerts, _ALERTS),
     "measures": Table(_measures, _MEASURES),
 }
@@ -406,6 +442,7 @@ HISTORY: Mapping[str, tuple[str, ...]] = {
     "releases": (),
     "workflow_runs": ("number", "event", "sha", "created_at", "state", "finished_at", "attempts"),
     "calendar": (),
+    "capacity": (),
     "alerts": (),
     "measures": (),
 }  # fmt: skip

@@ -244,7 +244,8 @@ class Deadline:
 @dataclass(frozen=True, slots=True)
 class View:
     """A project at the instant `at`: what it shows, sorted by key or thing. `synced` is whether all its containers have
-    been read."""
+    been read. `calendar` is the project's own; `personal` is what is read for the sake of its team. `shown` are the containers
+    that have been read."""
 
     project: Project
     at: datetime
@@ -257,6 +258,8 @@ class View:
     synced: bool
     sprints: tuple[tuple[Thing, Sprint], ...] = ()
     runs: tuple[Ran, ...] = ()
+    personal: tuple[tuple[Thing, CalendarEntry], ...] = ()
+    shown: frozenset[tuple[str, str]] = frozenset()
 
     @property
     def zone(self) -> ZoneInfo:
@@ -423,7 +426,9 @@ def view(state: ProjectState, at: datetime) -> View:
     items = _with_blockers([item for item in items if (item.thing.source, item.container) in shown])
     requests = [_request_at(thing, c, at) for thing, c in state.things["change_request"] if c.created_at <= at]
     project = _project_at(state, at)
-    calendar = tuple((thing, entry) for thing, entry, _ in _known(state, "calendar_entry", shown, at))
+    known = [(thing, entry) for thing, entry, _ in _known(state, "calendar_entry", shown, at)]
+    theirs = {(source, container) for source, found in project.personal.items() for container in found}
+    calendar = tuple(each for each in known if _container(each) not in theirs)
     milestones = _known(state, "milestone", shown, at)
     deployments = (_deployed_at(thing, c, at) for thing, c in state.things["deployment"] if c.created_at <= at)
     releases = ((thing, each) for thing, each, _ in _known(state, "release", shown, at))
@@ -458,7 +463,13 @@ def view(state: ProjectState, at: datetime) -> View:
                 key=lambda each: each.thing,
             )
         ),
+        personal=tuple(each for each in known if _container(each) in theirs),
+        shown=frozenset(shown),
     )
+
+
+def _container(known: tuple[Thing, CalendarEntry]) -> tuple[str, str]:
+    return known[0].source, known[1].container
 
 
 def _with_blockers(items: Sequence[Item]) -> list[Item]:
@@ -488,16 +499,18 @@ def _thing(known: tuple[Thing, Any]) -> Thing:
     return known[0]
 
 
+TODAYS = ("mapping", "thresholds", "notify", "team", "personal", "count_meetings", "per_person")
+
+
 def _project_at(state: ProjectState, at: datetime) -> Project:
-    """The project as configured at `at`, but with today's mapping and thresholds: figures of the past are shown as a
-    fresh installation would show them."""
+    """The project as configured at `at`, but with today's mapping, thresholds and team (which says itself who was there when):
+    figures of the past are shown as a fresh installation would show them."""
     thing = Thing(CONFIGURATION, "project", state.project.key)
     versions = state.kept.get(thing)
     if not versions:
         return state.project
     then, _ = version_kept(versions, at)
-    keep = {"mapping": state.project.mapping, "thresholds": state.project.thresholds, "notify": state.project.notify}
-    return Project.model_validate(then.model_copy(update=keep))
+    return Project.model_validate(then.model_copy(update={name: getattr(state.project, name) for name in TODAYS}))
 
 
 def _deadlines(

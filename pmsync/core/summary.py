@@ -17,6 +17,7 @@ from pmsync.core.dates import Dated, by_day
 from pmsync.core.events import CONFIGURATION, Project, Thing
 from pmsync.core.measures import Measure, measures
 from pmsync.core.measures.builds import Build, builds
+from pmsync.core.measures.capacity import Capacity, capacity
 from pmsync.core.measures.flow import age, cycle_time, throughput, wip
 from pmsync.core.measures.forecast import Forecast, Pace, forecast, pace
 from pmsync.core.measures.progress import BurnUpPoint, burn_up
@@ -316,7 +317,7 @@ class Shipment:
 class Series:
     """What the charts of a project show. `whole` is the forecast of all its open work, whatever deadline that has;
     `links` are the addresses of items by key, `shipped` the last few releases and deployments, the newest first; `builds`
-    say whether the default branch does. Of the `sprints` those that are closed are the last ones."""
+    say whether the default branch does; `capacity` is what the team can do in the next weeks. Of the `sprints` those that are closed are the last ones."""
 
     today: date
     burn_up: tuple[BurnUpPoint, ...]
@@ -327,6 +328,7 @@ class Series:
     shipped: tuple[Shipment, ...]
     builds: tuple[Build, ...]
     sprints: tuple[Course, ...]
+    capacity: Capacity
     links: Mapping[str, str]
 
 
@@ -347,6 +349,7 @@ def series(state: ProjectState, at: datetime) -> Series:
         shipped=_shipped(shown),
         builds=builds(shown),
         sprints=_sprints(state, shown),
+        capacity=capacity(shown),
         links={item.key: item.content.url for item in shown.items},
     )
 

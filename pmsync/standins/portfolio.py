@@ -36,6 +36,7 @@ SPRINT, PLANNED = 14 * DAY, 11 * DAY
 GOALS = ("Customers can pay", "The map is quick", "Nothing is lost", "")
 HISTORY = 180
 TEAM = ("acc-ada", "acc-bo", "acc-cleo", "acc-dan", "acc-eve")
+NAMES = ("Ada", "Bo", "Cleo", "Dan", "Eve")
 HUBBERS = tuple(GitHubUser(login, 900 + n) for n, login in enumerate(("ada", "bo", "cleo", "dan", "eve")))
 VERBS = ("Add", "Speed up", "Repair", "Document", "Test", "Simplify", "Replace", "Measure", "Secure", "Translate")
 THINGS = (
@@ -113,15 +114,19 @@ def configuration(jira: str, github: str, calendar: str, today: date) -> dict[st
                 "name": "team", "kind": "calendar", "titles": True,
                 "ics": {"deadlines": f"{calendar}/deadlines.ics", "holidays": f"{calendar}/holidays.ics"},
             },
+            {
+                "name": "absences", "kind": "calendar", "ics": {"vacations": f"{calendar}/absences.ics"},
+                "whose": {"vacations": [{"title": f"{name}*", "account": name.lower()} for name in NAMES]},
+            },
         ],
         "projects": [
             {
                 "key": "apollo", "name": "Apollo", "leader": "lead@example.com", "time_zone": "Europe/Berlin",
-                "from": {"company-jira": ["APO"], "gh": ["acme/apollo"], "team": ["deadlines", "holidays"]},
+                "from": {"company-jira": ["APO"], "gh": ["acme/apollo"], "team": ["deadlines", "holidays"], "absences": ["vacations"]},
             },
             {
                 "key": "beacon", "name": "Beacon", "leader": "lead@example.com", "time_zone": "Europe/Berlin",
-                "from": {"company-jira": ["BEA"], "team": ["holidays"]},
+                "from": {"company-jira": ["BEA"], "team": ["holidays"], "absences": ["vacations"]},
                 "deadline": (today + 40 * DAY).isoformat(),
             },
             {
@@ -130,7 +135,29 @@ def configuration(jira: str, github: str, calendar: str, today: date) -> dict[st
             },
             {"key": "delta", "name": "Delta", "time_zone": "UTC", "from": {"company-jira": ["DEL"]}},
         ],
+        "people": [
+            {
+                "mail": f"{name.lower()}@example.com", "name": name, "projects": projects, **more,
+                "accounts": {"company-jira": [f"acc-{name.lower()}"], "absences": [name.lower()]},
+            }
+            for name, (projects, more) in _people(today).items()
+        ],
     }  # fmt: skip
+
+
+def _people(today: date) -> Mapping[str, tuple[dict[str, Any], dict[str, Any]]]:
+    """Which projects each works on, and what else there is to say of when: one in New York, one four days a week, one who
+    joins in a fortnight."""
+    joins = {"from": (today + 14 * DAY).isoformat(), "ramp": [{"days": 14, "share": 0.25}, {"days": 14, "share": 0.5}]}
+    four_days = {"hours": {"mon-thu": "08:30-12:30, 13:00-17:00"}}
+    known: tuple[tuple[dict[str, Any], dict[str, Any]], ...] = (
+        ({"apollo": {}}, {}),
+        ({"apollo": {}}, four_days),
+        ({"apollo": {"allocation": 0.5}, "beacon": {"allocation": 0.5}}, {"time_zone": "America/New_York"}),
+        ({"beacon": {}}, {}),
+        ({"apollo": joins}, {}),
+    )
+    return dict(zip(NAMES, known, strict=True))
 
 
 @contextmanager
@@ -411,10 +438,21 @@ def _write_calendar(host: CalendarHost, now: datetime) -> None:
     host.add_entry("deadlines", begin, "fair@example.com", "Trade fair", fair, fair + DAY)
     host.add_entry("deadlines", begin, "audit@example.com", "Security audit", _day(now, -12), _day(now, -11))
     host.add_entry("holidays", begin, "holiday@example.com", "Company holiday", holiday, holiday + DAY)
+    _write_absences(host, begin, now)
     for year in range(begin.year, now.year + 2):
         christmas, new_year = date(year, 12, 25), date(year + 1, 1, 1)
         host.add_entry("holidays", begin, f"christmas-{year}@example.com", "Christmas", christmas, christmas + 2 * DAY)
         host.add_entry("holidays", begin, f"new-year-{year + 1}@example.com", "New Year", new_year, new_year + DAY)
+
+
+def _write_absences(host: CalendarHost, begin: datetime, now: datetime) -> None:
+    """A week, a day, an afternoon in New York, and one of whom nothing says who is away."""
+    week, day, noon = _day(now, 7), _day(now, 2), _day(now, 13)
+    afternoon = datetime.combine(noon, time(18), UTC)
+    host.add_entry("absences", begin, "week@example.com", "Ada on leave", week, week + 7 * DAY)
+    host.add_entry("absences", begin, "day@example.com", "Dan: child is ill", day, day + DAY)
+    host.add_entry("absences", begin, "half@example.com", "Cleo off", afternoon, afternoon + 6 * HOUR)
+    host.add_entry("absences", begin, "who@example.com", "Off on Friday?", _day(now, 18), _day(now, 18) + DAY)
 
 
 def _title(dice: random.Random) -> str:

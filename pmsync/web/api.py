@@ -10,6 +10,7 @@ from pmsync.core.alerts import Alert
 from pmsync.core.events import rfc3339
 from pmsync.core.measures import Measure
 from pmsync.core.measures.builds import Build
+from pmsync.core.measures.capacity import Capacity, Tally
 from pmsync.core.measures.sprints import Course
 from pmsync.core.summary import Due, Series, Summary
 from pmsync.web.words import link
@@ -52,6 +53,25 @@ def project(found: Summary, charts: Series) -> Json:
         ],
         "builds": [_build(build) for build in charts.builds],
         "sprints": [_sprint(course) for course in charts.sprints],
+        "capacity": capacity(charts.capacity),
+    }
+
+
+def capacity(found: Capacity) -> Json:
+    """What the team can do, by day and by week; no person's part of it."""
+    with_meetings = found.with_meetings
+    return {
+        "from": _day(found.first),
+        "to": _day(found.last),
+        "members": found.members,
+        "total": _tally(found.tally, with_meetings) if found.tally else None,
+        "weeks": [{"week": _day(week.first), **_tally(week.tally, with_meetings)} for week in found.weeks],
+        "days": [
+            {"day": _day(each.day), "working_day": each.is_working, **_tally(each.tally, with_meetings)}
+            for each in found.days
+        ],
+        "formula": found.formula,
+        "evidence": {"reason": found.reason} if found.reason else {"notes": list(found.notes)},
     }
 
 
@@ -89,6 +109,16 @@ def _row(found: Summary) -> Json:
         "alerts_firing": dict(found.firing),
         "alerts_acknowledged": dict(found.acknowledged),
         "trend": {"recent": found.trend.recent, "before": found.trend.before, "formula": found.trend.formula},
+    }
+
+
+def _tally(tally: Tally, with_meetings: bool) -> Json:
+    return {
+        "working_seconds": tally.working,
+        "holiday_seconds": tally.holidays,
+        "time_off_seconds": tally.time_off,
+        "meeting_seconds": tally.meetings if with_meetings else None,
+        "capacity_seconds": tally.capacity,
     }
 
 

@@ -261,6 +261,7 @@ def _charts(found: Summary, values: Series) -> Mapping[str, charts.Spec | None]:
         "throughput": charts.throughput(values.weeks) if any(week.items for week in values.weeks) else None,
         "cycle_times": charts.cycle_times(values.cycle_times, *levels) if values.cycle_times else None,
         "ages": charts.ages(values.ages, levels[1]) if values.ages else None,
+        "capacity": charts.capacity(values.capacity.weeks) if values.capacity.weeks else None,
     }
 
 

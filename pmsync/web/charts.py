@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any, NamedTuple
 
+from pmsync.core.measures.capacity import CapacityWeek
 from pmsync.core.measures.forecast import Forecast
 from pmsync.core.measures.progress import BurnUpPoint
 from pmsync.core.rules.episode import spoken
@@ -106,6 +107,35 @@ def throughput(weeks: Sequence[Week]) -> Spec:
         )
     )
     return _spec(chart, 180, "Throughput: items finished per week")
+
+
+def capacity(weeks: Sequence[CapacityWeek]) -> Spec:
+    """The team's hours of each week, and upon them what holidays, time off and meetings take."""
+    alt = _altair()
+    rows = []
+    for week in weeks:
+        parts = (
+            ("left", week.tally.capacity, DONE),
+            ("meetings", week.tally.meetings, CONE),
+            ("time off", week.tally.time_off, LATE),
+            ("holidays", week.tally.holidays, MUTED),
+        )
+        for order, (part, seconds, color) in enumerate(parts):
+            name = f"{week.first.day} {spoken(week.first).split()[2]}"
+            row = {"week": name, "from": spoken(week.first), "part": part, "hours": round(seconds / 3600, 1)}
+            rows.append({**row, "color": color, "order": order})
+    chart = (
+        alt.Chart(alt.Data(values=rows))
+        .mark_bar()
+        .encode(
+            x=alt.X("week:N", sort=None, title="week from", axis=alt.Axis(labelAngle=0)),
+            y=alt.Y("hours:Q", title="hours", axis=alt.Axis(tickCount=5), scale=alt.Scale(domainMin=0)),
+            color=alt.Color("color:N", scale=None),
+            order=alt.Order("order:Q"),
+            tooltip=["from:N", "part:N", "hours:Q"],
+        )
+    )
+    return _spec(chart, 180, "Capacity: working hours of the team by week, and what holidays and time off take of them")
 
 
 def cycle_times(finished: Sequence[Spent], p50: int | None, p85: int | None) -> Spec:

@@ -40,10 +40,16 @@ def last_read(stale: Mapping[str, datetime], now: datetime) -> list[str]:
     return [f"{source}: last read {duration(int((now - when).total_seconds()))} ago" for source, when in stale.items()]
 
 
+def hours(seconds: int) -> str:
+    """Working time: a day of it has no fixed number of hours."""
+    return f"{round(seconds / 3600, 1):,g} h"
+
+
 UNITS: Mapping[str, Callable[[Any], str]] = {
     "share": percent,
     "date": lambda value: spoken(date.fromisoformat(value)),
     "seconds": duration,
+    "seconds of work": hours,
     "items": lambda value: f"{value:,}",
     "working days": lambda value: counted(value, "working day"),
 }
@@ -84,6 +90,7 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "spoken": spoken,
     "distance": distance,
     "duration": duration,
+    "hours": hours,
     "counted": counted,
     "yesterday": yesterday,
 }

@@ -388,6 +388,47 @@ def test_a_to_do_that_is_done_is_no_deadline(tmp_path: Path, lines: str, due: bo
     assert bool(reads_of(tmp_path, f"BEGIN:VCALENDAR\n{todo}END:VCALENDAR\n")) is due
 
 
+@pytest.mark.parametrize(
+    ("lines", "busy"),
+    [
+        ("", True),
+        ("TRANSP:OPAQUE\nSTATUS:CONFIRMED", True),
+        ("TRANSP:TRANSPARENT", False),
+        ("Transp:Transparent", False),
+        ("STATUS:TENTATIVE", False),
+        ("TRANSP;X=\x01:TRANSPARENT", True),  # no valid line; an entry can do without
+    ],
+)
+def test_what_is_tentative_or_free_is_not_busy(tmp_path: Path, lines: str, busy: bool) -> None:
+    event = f"BEGIN:VEVENT\nUID:e\nDTSTART;VALUE=DATE:20260318\n{lines}\nEND:VEVENT\n"
+    (read,) = reads_of(tmp_path, f"BEGIN:VCALENDAR\n{event}END:VCALENDAR\n").values()
+    assert [each.busy for each in entry(read).occurrences] == [busy]
+
+
+def test_one_of_a_series_is_free(tmp_path: Path) -> None:
+    master = "BEGIN:VEVENT\nUID:e\nDTSTART;VALUE=DATE:20260318\nRRULE:FREQ=DAILY;COUNT=3\nEND:VEVENT\n"
+    free = "BEGIN:VEVENT\nUID:e\nRECURRENCE-ID;VALUE=DATE:20260319\nDTSTART;VALUE=DATE:20260319\nTRANSP:TRANSPARENT\nEND:VEVENT\n"
+    (read,) = reads_of(tmp_path, f"BEGIN:VCALENDAR\n{master}{free}END:VCALENDAR\n").values()
+    assert [each.busy for each in entry(read).occurrences] == [True, False, True]
+
+
+def test_a_pattern_says_whose_an_entry_is_and_keeps_no_title(tmp_path: Path) -> None:
+    def named(uid: str, title: str) -> str:
+        return EVENT.format(uid).replace("END", f"SUMMARY:{title}\r\nCATEGORIES:Bo\r\nEND")
+
+    owners = {"team": [{"title": "ada *", "account": "a1"}, {"category": "BO", "title": "*bo*", "account": "b2"}]}
+    feed = FEED.format(named("1", "Ada on leave") + named("2", "Leave: Bo") + named("3", "Adam: leave"))
+    path = tmp_path / "team.ics"
+    path.write_text(feed)
+    settings = CalendarSettings.model_validate({"name": "cal", "ics": {"team": str(path)}, "whose": owners})
+    reads = everything(CalendarConnector.connect(settings, Clock()))
+    assert {ref: (entry(read).whose, entry(read).title) for ref, read in reads.items()} == {
+        "team/1": ("a1", None),
+        "team/2": ("b2", None),
+        "team/3": (None, None),
+    }
+
+
 def test_one_of_a_series_of_to_dos_is_done(tmp_path: Path) -> None:
     master = "BEGIN:VTODO\nUID:t\nDTSTART;VALUE=DATE:20260318\nDUE;VALUE=DATE:20260318\nRRULE:FREQ=DAILY;COUNT=3\nEND:VTODO\n"
     done = "BEGIN:VTODO\nUID:t\nRECURRENCE-ID;VALUE=DATE:20260319\nDTSTART;VALUE=DATE:20260319\nDUE;VALUE=DATE:20260319\nSTATUS:COMPLETED\nEND:VTODO\n"
@@ -698,6 +739,8 @@ def test_a_body_that_is_too_large_is_refused_while_it_comes(canned: Canned, enco
         {"ics": "x.ics", "meaning": {"a": [{"title": "x", "means": "party"}]}},
         {"ics": "x.ics", "meaning": {"a": [{"titel": "x", "means": "deadline"}]}},
         {"ics": "x.ics", "meaning": {"a": [{"title": "x"}]}},
+        {"ics": "x.ics", "whose": {"a": [{"title": "x"}]}},
+        {"ics": "x.ics", "whose": {"a": [{"title": "x", "account": ""}]}},
         {"ics": "x.ics", "auth": {"user": "pm"}},
         {"ics": "x.ics", "auth": {"token": "in the open"}},
         {"ics": "x.ics", "title": True},

@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse, Response
 
 from connectors import calendar_bounds, google_account, google_calendar, ics
 from connectors.base import Calendars, ConnectorError, Fatal, Read, Retryable, Withheld
-from connectors.google_calendar import FIELDS, GoogleCalendarConnector, GoogleCalendarSettings
+from connectors.google_calendar import FIELDS, GoogleCalendarConnector, GoogleCalendarSettings, fields
 from connectors.google_entries import read_series, told
 from connectors.ics import MAX_UID, Scope, feed_meter, window_at
 from pmsync.core.events import CalendarEntry, Meaning
@@ -192,6 +192,25 @@ TRANSLATIONS: Sequence[tuple[str, Sequence[Raw], list[str]]] = (
 def test_events_are_translated(raws: Sequence[Raw], expected: list[str]) -> None:
     assert spans(read(*raws)) == expected
     assert spans(read(*reversed(raws))) == expected, "the order in which they were told means nothing"
+
+
+@pytest.mark.parametrize(
+    ("more", "busy"),
+    [
+        ({}, True),
+        ({"transparency": "opaque"}, True),
+        ({"transparency": "transparent"}, False),
+        ({"status": "tentative"}, False),
+    ],
+)
+def test_what_is_tentative_or_free_is_not_busy(more: dict[str, Any], busy: bool) -> None:
+    assert [each.busy for each in entry(read({**event(), **more})).occurrences] == [busy]
+
+
+def test_titles_are_asked_for_where_they_say_whose_an_entry_is() -> None:
+    assert "summary" not in fields(scope())
+    assert "summary" in fields(scope(whose={"team": [{"title": "ada*", "account": "a1"}]}))
+    assert "summary" not in fields(scope(whose={"team": [{"category": "outOfOffice", "account": "a1"}]}))
 
 
 HOSTILE: Sequence[tuple[str, Raw, str]] = (

@@ -299,6 +299,24 @@ def test_more_occurrences_than_are_kept_are_cut() -> None:
     assert found.occurrences[0].start == start.replace(tzinfo=UTC)
 
 
+@pytest.mark.parametrize(
+    ("shown", "busy"),
+    [
+        ("busy", True),
+        ("oof", True),
+        ("unknown", True),
+        (None, True),
+        ("free", False),
+        ("tentative", False),
+        ("workingElsewhere", False),
+    ],
+)
+def test_how_it_is_shown_says_whether_it_takes_time(shown: str | None, busy: bool) -> None:
+    assert [each.busy for each in entry(read(event(showAs=shown))).occurrences] == [busy]
+    series = entry(read(master(showAs=shown), *map(bare, days(1, 8)), *days(15, showAs="busy")))
+    assert [each.busy for each in series.occurrences] == [busy, busy, True]
+
+
 def test_how_it_is_shown_and_filed_says_what_it_means() -> None:
     patterns = {
         "meaning": {

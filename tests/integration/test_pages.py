@@ -18,12 +18,17 @@ from pmsync.core.claims import claimed
 from pmsync.core.events import (
     CONFIGURATION,
     Acknowledgement,
+    CalendarEntry,
     Change,
     Deployment,
     Fact,
+    Meaning,
+    Member,
     Milestone,
+    Occurrence,
     Project,
     Release,
+    Shift,
     Snapshot,
     Sprint,
     Synced,
@@ -108,6 +113,7 @@ def build(
     sprints: Sequence[tuple[Thing, Any]] = (),
     runs: Sequence[tuple[Thing, Any]] = (),
     promises: Sequence[Mapping[str, Any]] = (),
+    calendar: Sequence[tuple[Thing, Any]] = (),
     **values: Any,
 ) -> ProjectState:
     project = Project.model_validate(
@@ -116,7 +122,8 @@ def build(
     synced = Synced(container="APO", mapped={key: 1}, listed=0, published=0, dead=0)
     things = {
         "work_item": list(items), "change_request": [], "milestone": list(milestones), "sprint": list(sprints),
-        "deployment": list(deployments), "release": list(releases), "workflow_run": list(runs), "calendar_entry": [],
+        "deployment": list(deployments), "release": list(releases), "workflow_run": list(runs),
+        "calendar_entry": list(calendar),
         "synced": [(Thing("jira", "synced", "APO"), synced)] if read else [],
     }  # fmt: skip
     return ProjectState(project, things, {}, facts)
@@ -198,8 +205,21 @@ def apollo() -> ProjectState:
     ]  # fmt: skip
     return build(
         "apollo", "Apollo", items, milestones, time_zone="Europe/Berlin", deadline=date(2027, 1, 29),
-        deployments=[*runs, staged], releases=out, runs=tried,
+        deployments=[*runs, staged], releases=out, runs=tried, team=[member("ada"), member("bo")],
+        calendar=[away("ada", date(2026, 11, 26), date(2026, 11, 28)), away(None, date(2026, 11, 30), date(2026, 12, 1))],
     )  # fmt: skip
+
+
+def member(account: str) -> Member:
+    """Somebody who works from 9 to 17 in Berlin, on weekdays."""
+    hours = ((Shift(start=540, end=1020),),) * 5 + ((), ())
+    return Member(person=f"person-{account}", time_zone="Europe/Berlin", hours=hours, accounts={"jira": (account,)})
+
+
+def away(whose: str | None, start: date, end: date) -> tuple[Thing, CalendarEntry]:
+    occurrences = (Occurrence(start=start, end=end),)
+    content = CalendarEntry(container="APO", meaning=Meaning.time_off, whose=whose, occurrences=occurrences)
+    return Thing("jira", "calendar_entry", f"{whose}/{start}"), content
 
 
 def hostile() -> ProjectState:
@@ -584,6 +604,26 @@ def test_whether_it_builds_is_there_as_of_then(page: Page, url: str) -> None:
     assert [row[:2] for row in _rows(page, "#builds")] == [["Docs APO", "passing"], ["CI APO", "passing"]]
     page.goto(f"{url}/projects/borealis")
     assert page.locator("#builds").count() == 0, "nothing is built there"
+
+
+def test_what_the_team_can_do_is_drawn_and_told(page: Page, url: str) -> None:
+    """Two people for four days and five weeks, 464 hours; of the first week Ada is away for two days."""
+    page.goto(f"{url}/projects/apollo")
+    assert drawn(page, "capacity") > 4
+    caption = " ".join(page.locator("#capacity figcaption").inner_text().split())
+    assert "448 h of 464 h from today to Sun 3 Jan 2027, of 2 persons in the team" in caption
+    assert "entries of time off that do not count: 1, since nothing says whose they are" in caption
+    page.locator("#capacity summary").click()
+    assert _rows(page, "#capacity")[:2] == [
+        ["Mon 23 Nov 2026", "64 h", "0 h", "16 h", "48 h"],
+        ["Mon 30 Nov 2026", "80 h", "0 h", "0 h", "80 h"],
+    ]
+    said = get(f"{url}/api/v1/projects/apollo").json()
+    assert said["capacity"]["total"]["capacity_seconds"] == said["measures"]["capacity"]["value"] == 448 * 3600
+    assert "person-" not in json.dumps(said["capacity"])
+    page.goto(f"{url}/projects/borealis")
+    assert page.locator("#capacity").count() == 0
+    assert "not known: nobody is configured to work on it" in page.locator("#figures").text_content()
 
 
 def test_what_cannot_be_computed_says_why(url: str) -> None:

@@ -11,6 +11,7 @@ import pytest
 import vl_convert
 
 from pmsync.core.events import Thing
+from pmsync.core.measures.capacity import CapacityWeek, Tally
 from pmsync.core.measures.forecast import Forecast
 from pmsync.core.measures.progress import BurnUpPoint
 from pmsync.core.summary import Spent, Week
@@ -26,6 +27,10 @@ def outlook(p50: date | None, p85: date | None, p95: date | None) -> Forecast:
     return Forecast(Thing("configuration", "project", "p"), "P", None, p50, p85, p95, None, "", {})
 
 
+WORK = (
+    CapacityWeek(date(2026, 11, 16), Tally(144000, 28800, 14400, 0)),
+    CapacityWeek(date(2026, 11, 23), Tally(144000, 0, 0, 5400)),
+)
 WHOLE = outlook(date(2026, 12, 1), date(2026, 12, 8), date(2026, 12, 15))
 SPECS = {
     "burn_up": charts.burn_up(POINTS, WHOLE, PROMISES),
@@ -36,6 +41,7 @@ SPECS = {
     "throughput": charts.throughput(WEEKS),
     "cycle_times": charts.cycle_times(SPENT, 43200, 3 * 86400),
     "cycle_times without percentiles": charts.cycle_times(SPENT[:1], None, None),
+    "capacity": charts.capacity(WORK),
     "ages": charts.ages(SPENT, 86400),
     "ages without percentile": charts.ages(SPENT, None),
 }
@@ -106,6 +112,14 @@ def test_without_a_forecast_there_is_no_cone() -> None:
 def test_the_present_week_is_paler() -> None:
     found = [(row["week"], row["items"], row["opacity"]) for row in rows(SPECS["throughput"])]
     assert found == [("16 Nov", 5, 1.0), ("23 Nov", 2, 0.45)]
+
+
+def test_capacity_is_drawn_with_what_is_taken_of_it() -> None:
+    found = [(row["week"], row["part"], row["hours"]) for row in rows(SPECS["capacity"])]
+    assert found == [
+        ("16 Nov", "left", 28), ("16 Nov", "meetings", 0), ("16 Nov", "time off", 4), ("16 Nov", "holidays", 8),
+        ("23 Nov", "left", 38.5), ("23 Nov", "meetings", 1.5), ("23 Nov", "time off", 0), ("23 Nov", "holidays", 0),
+    ]  # fmt: skip
 
 
 def test_times_are_in_days() -> None:

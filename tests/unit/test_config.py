@@ -99,6 +99,11 @@ def test_people_have_accounts_at_sources(tmp_path: Path) -> None:
     assert mails(loaded(tmp_path, people(entry))) == {"ada@example.com", "lead@example.com"}
 
 
+def team(*entries: str) -> str:
+    """The same with people who work on apollo."""
+    return people(*(f"{{mail: p{n}@b.c, {entry}}}" for n, entry in enumerate(entries)))
+
+
 BAD = {
     "unknown key": (swapped("web: {port", "web: {prot"), "pmsync.yaml:26: web.prot: there is no such key"),
     "unknown section": (GOOD + "wbe: {}\n", "pmsync.yaml:27: wbe: there is no such key"),
@@ -168,6 +173,22 @@ BAD = {
     "an account of an unknown source": (people("{mail: a@b.c, accounts: {jira: [x]}}"), "pmsync.yaml:28: people.0.accounts.jira: there is no source 'jira'; known: company-jira, team"),
     "an account that is a number": (people("{mail: a@b.c, accounts: {company-jira: [583231]}}"), "pmsync.yaml:28: people.0.accounts.company-jira.0: the id of an account is text; put quotes around it"),
     "an account without an id": (people('{mail: a@b.c, accounts: {company-jira: [""]}}'), "pmsync.yaml:28: people.0.accounts.company-jira.0: the id of an account is empty; take it out"),
+    "hours that are none": (team('hours: {mon-fri: "9 to 5"}'), "pmsync.yaml:28: people.0.hours: '9 to 5' are no hours; write 09:00-12:30, several with commas between, a night 22:00-06:00"),
+    "hours of no day": (team('hours: {mo-fr: "09:00-17:00"}'), "pmsync.yaml:28: people.0.hours: 'mo-fr' are no weekdays; write mon, or mon-fri"),
+    "hours of days that run back": (team('hours: {fri-mon: "09:00-17:00"}'), "pmsync.yaml:28: people.0.hours: 'fri-mon' are no weekdays; write mon, or mon-fri"),
+    "hours of a day twice": (team('hours: {mon-fri: "09:00-17:00", fri: "09:00-12:00"}'), "pmsync.yaml:28: people.0.hours: fri is there twice"),
+    "hours that overlap": (team('hours: {mon: "09:00-12:00, 11:00-17:00"}'), "pmsync.yaml:28: people.0.hours: hours of mon overlap each other, or those of the day after"),
+    "a night into the next day's hours": (team('hours: {sun: "22:00-06:00", mon: "05:00-09:00"}'), "pmsync.yaml:28: people.0.hours: hours of sun overlap each other, or those of the day after"),
+    "hours that are no time": (team('hours: {mon: "09:00-24:30"}'), "pmsync.yaml:28: people.0.hours: '09:00-24:30' are no hours; write 09:00-12:30, several with commas between, a night 22:00-06:00"),
+    "a wrong zone of a person": (team("time_zone: Mars"), "pmsync.yaml:28: people.0.time_zone: 'Mars' is no time zone; use a name such as Europe/Berlin"),
+    "a calendar of an unknown source": (team("calendars: {cal: [ada]}"), "pmsync.yaml:28: people.0.calendars.cal: there is no source 'cal'; known: company-jira, team"),
+    "holidays of an unknown source": (team("holidays: {cal: [DE]}"), "pmsync.yaml:28: people.0.holidays.cal: there is no source 'cal'; known: company-jira, team"),
+    "a calendar of two persons": (team("calendars: {team: [ada]}", "calendars: {team: [ada]}"), "pmsync.yaml:29: people.1.calendars.team: this calendar is that of people.0, too; one of several goes under `whose` of its source"),
+    "an unknown project": (team("projects: {zeus: {}}"), "pmsync.yaml:28: people.0.projects.zeus: there is no project 'zeus'; known: apollo, beacon"),
+    "more than all": (team("projects: {apollo: {allocation: 1.5}}"), "pmsync.yaml:28: people.0.projects.apollo.allocation: Input should be less than or equal to 1"),
+    "more than all over projects": (team("projects: {apollo: {allocation: 0.7}, beacon: {allocation: 0.5, from: 2026-05-01}}"), "pmsync.yaml:28: people.0.projects.beacon: more is allocated than there is: from 2026-05-01 1.2 of 1 over all projects; make the allocations smaller"),
+    "until before from": (team("projects: {apollo: {from: 2026-05-01, until: 2026-04-01}}"), "pmsync.yaml:28: people.0.projects.apollo: until is before from"),
+    "a ramp from no day on": (team("projects: {apollo: {ramp: [{days: 7, share: 0.5}]}}"), "pmsync.yaml:28: people.0.projects.apollo: a ramp begins on the day from, which is missing"),
     "accounts that are a word": (people("{mail: a@b.c, accounts: {company-jira: x}}"), "pmsync.yaml:28: people.0.accounts.company-jira: should be a list"),
     "a key twice": (GOOD + "web: {port: 1}\n", "pmsync.yaml:27: web: the key is there twice"),
     "a key twice, deep": (swapped("    name: Apollo\n", "    name: Apollo\n    name: Apollo\n"), "pmsync.yaml:10: name: the key is there twice"),
@@ -470,6 +491,80 @@ def test_no_address_stands_in_a_plan(store: ConfigurationStore) -> None:
     config = configured(apollo={"leader": "two@example.com", "notify": ["three@example.com"]})
     planned = plan(config, store.projects(), {"two@example.com": "person-2", "three@example.com": "person-3"}, NOW)
     assert planned.lines == ("~ apollo: leader changes", "~ apollo: notify changes")
+
+
+CALENDARS: dict[str, Any] = {
+    "sources": [
+        {"name": "cal", "kind": "calendar", "ics": "x.ics", "whose": {"team": [{"title": "A*", "account": "a1"}]}},
+        {"name": "gh", "kind": "github", "auth": {"token": {"env": "TOKEN"}}},
+        {"name": "public", "kind": "holidays"},
+    ],
+    "projects": [
+        {"key": "apollo", "time_zone": "Europe/Berlin", "from": {"cal": ["team"], "public": ["DE"]}, "working_days": ["mon", "sun"]},
+        {"key": "beacon", "capacity": {"meetings": True, "per_person": True}},
+    ],
+    "people": [
+        {
+            "mail": "ada@b.c", "accounts": {"cal": ["a1"], "gh": ["7"]}, "calendars": {"cal": ["ada"]},
+            "projects": {"apollo": {"allocation": 0.333, "from": "2026-03-02", "ramp": [{"days": 7, "share": 0.25}]}, "beacon": {"allocation": 0.5}},
+        },
+        {
+            "mail": "bo@b.c", "time_zone": "Europe/Dublin", "hours": {"mon-tue": "09:00-12:30,13:30-18:00", "fri": "22:00-06:00"},
+            "holidays": {"public": ["IE", "DE"]}, "projects": {"apollo": {"until": "2026-12-31"}},
+        },
+        {"mail": "cy@b.c", "calendars": {"cal": ["cy"]}},
+    ],
+}  # fmt: skip
+
+
+def test_a_team_is_applied_with_its_calendars_and_without_names(store: ConfigurationStore) -> None:
+    config = Config.model_validate(CALENDARS)
+    apply(config, store, NOW)
+    ids = store.known_person_ids(mails(config))
+    apollo, beacon = store.projects()["apollo"], store.projects()["beacon"]
+    team = {each.person: each for each in apollo.team}
+    ada, bo = team[ids["ada@b.c"]], team[ids["bo@b.c"]]
+    assert len(team) == 2
+    assert (ada.time_zone, ada.allocation, ada.joins, ada.leaves) == ("Europe/Berlin", 333, date(2026, 3, 2), None)
+    usual = [[(shift.start, shift.end) for shift in day] for day in ada.hours]
+    assert usual == [[(540, 1020)], [], [], [], [], [], [(540, 1020)]]
+    assert [(step.days, step.share) for step in ada.ramp] == [(7, 250)]
+    assert (ada.calendars, ada.accounts, ada.holidays) == ({"cal": ("ada",)}, {"cal": ("a1",)}, None)
+    assert (bo.time_zone, bo.allocation, bo.leaves) == ("Europe/Dublin", 1000, date(2026, 12, 31))
+    hours = [[(shift.start, shift.end) for shift in day] for day in bo.hours]
+    assert hours == [[(540, 750), (810, 1080)]] * 2 + [[], [], [(1320, 1800)], [], []]
+    assert bo.holidays == {"public": ("DE", "IE")}
+    read = {source: set(containers) for source, containers in apollo.mapping.items()}
+    assert read == {"cal": {"team", "ada"}, "public": {"DE", "IE"}}
+    assert apollo.personal == {"cal": ("ada",), "public": ("IE",)}
+    assert (beacon.count_meetings, beacon.per_person, beacon.personal) == (True, True, {"cal": ("ada",)})
+    assert (apollo.count_meetings, apollo.per_person) == (False, False)
+    assert config.mapped("cal") == {"team", "ada"}
+    assert "@" not in body(apollo) + body(beacon)
+
+
+def test_another_team_is_a_change_that_names_nobody(store: ConfigurationStore) -> None:
+    apply(Config.model_validate(CALENDARS), store, NOW)
+    before = store.projects()["apollo"].mapping["cal"]["team"]
+    ada, *others = CALENDARS["people"]
+    people = [{**ada, "calendars": {"cal": ["new"]}}, *others]
+    planned = apply(Config.model_validate({**CALENDARS, "people": people}), store, NOW)
+    assert planned.lines == tuple(
+        f"~ {key}: {what}"
+        for key in ("apollo", "beacon")
+        for what in (
+            "no longer reads cal/ada",
+            "reads cal/new from the beginning",
+            "team changes",
+            "what is read for its team changes",
+        )
+    )
+    assert planned.projects["apollo"].mapping["cal"]["team"] == before
+
+
+def test_a_project_of_before_there_were_teams_loads() -> None:
+    known = Project.model_validate_json('{"kind": "project", "key": "apollo", "name": "Apollo"}')
+    assert (known.team, known.personal, known.count_meetings, known.per_person) == ((), {}, False, False)
 
 
 def test_a_person_keeps_their_id(store: ConfigurationStore) -> None:

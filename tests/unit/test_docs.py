@@ -72,7 +72,7 @@ def keys(model: str, prefix: str = "") -> Iterator[tuple[str, str | None]]:
         path = prefix + name
         below = [each.removeprefix("#/$defs/") for each in _references(field)]
         nested = [each for each in below if each not in WHOLE]
-        listed = "[]" if field.get("type") == "array" else ""
+        listed = "[]" if field.get("type") == "array" else ".KEY" if field.get("type") == "object" else ""
         if not nested or "anyOf" in field:
             default = yaml.safe_dump(field.get("default"), default_flow_style=True, width=999).split("\n")[0]
             yield path, None if name in found.get("required", ()) else default.replace("null", "none")
@@ -81,7 +81,7 @@ def keys(model: str, prefix: str = "") -> Iterator[tuple[str, str | None]]:
 
 
 def _references(field: Mapping[str, Any]) -> list[str]:
-    places = [field, *field.get("anyOf", ()), field.get("items", {})]
+    places = [field, *field.get("anyOf", ()), field.get("items", {}), *field.get("patternProperties", {}).values()]
     return [place["$ref"] for place in places if "$ref" in place]
 
 

@@ -11,10 +11,10 @@ import pytest
 from connectors.base import Profile
 from pmsync import people
 from pmsync.config import Config
-from pmsync.core.events import ChangeRequest, Deployment, Review, ReviewRequest, Thing, Worklog
+from pmsync.core.events import ChangeRequest, Deployment, Member, Review, ReviewRequest, Thing, Worklog
 from pmsync.core.people import Account, accounts, assignees
 from pmsync.core.project import ProjectState
-from pmsync.people import MOST_ASKED, PersonUnknown, ask, differences, named, still_named, suggestions, unlinked
+from pmsync.people import MOST_ASKED, PersonUnknown, ask, differences, named, reach, still_named, suggestions, unlinked
 from pmsync.store.people import How, Link, Person
 from tests.unit.builders import JIRA, NOW, START, at, deployment, item, project
 
@@ -32,6 +32,13 @@ def configured(*entries: dict[str, Any], **project: Any) -> Config:
     sources = [{"name": "jira", "kind": "jira", "url": "https://example.atlassian.net", "auth": {"email": "a@b.c", "token": token}}]  # fmt: skip
     projects = [{"key": "apollo", **project}]
     return Config.model_validate({"sources": sources, "projects": projects, "people": entries})
+
+
+def test_what_it_means_to_forget_somebody_who_works_on_projects() -> None:
+    member = Member(person="person-1", hours=((),) * 7)
+    team, other = (project(key=key, team=members) for key, members in (("apollo", [member]), ("beacon", [])))
+    assert "their hours stand by this id, until applied without them, in: apollo" in reach(ADA, iter([team, other]), 0)
+    assert not any("hours" in line for line in reach(BO, [team, other], 0))
 
 
 # --- what a plan says -------------------------------------------------------------------------------------------------

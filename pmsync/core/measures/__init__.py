@@ -12,6 +12,7 @@ from datetime import date
 from typing import Any, NamedTuple
 
 from pmsync.core.events import CONFIGURATION, Thing
+from pmsync.core.measures.capacity import WEEKS, capacity
 from pmsync.core.measures.flow import Elapsed, age, cycle_time, lead_time, percentile, throughput, wip
 from pmsync.core.measures.forecast import Forecast, Pace, forecast, pace
 from pmsync.core.measures.progress import Progress, named, progress
@@ -48,7 +49,7 @@ def measures(view: View) -> Iterator[Measure]:
     """The figures of the project and of each of its deadlines."""
     project = Thing(CONFIGURATION, "project", view.project.key)
     shared = pace(view)
-    for figure in (*_standing(view.items), *_flow(view, shared)):
+    for figure in (*_standing(view.items), *_flow(view, shared), _capacity(view)):
         yield Measure(project, view.project.name, *figure)
     for deadline in view.deadlines:
         found = forecast(view, deadline, shared)
@@ -127,6 +128,21 @@ def _times(name: str, what: str, elapsed: Iterable[Elapsed], inputs: Mapping[str
     for percent in (50, 85):
         formula = f"{what}, elapsed; percentile {percent} by nearest rank"
         yield _Figure(f"{name}_p{percent}", percentile(known, percent), "seconds", formula, evidence)
+
+
+def _capacity(view: View) -> _Figure:
+    """The team's working time ahead. Evidence of it counts people and names none."""
+    found = capacity(view)
+    formula = f"{found.formula}; from today on, in this week and the {WEEKS - 1} after"
+    days = {"from": found.first.isoformat(), "to": found.last.isoformat(), "members": found.members}
+    if found.tally is None:
+        return _Figure("capacity", None, "seconds of work", formula, {**days, "reason": found.reason})
+    tally = found.tally
+    taken = {"holidays": tally.holidays, "time_off": tally.time_off}
+    taken |= {"meetings": tally.meetings} if found.with_meetings else {}
+    notes = {"notes": list(found.notes)} if found.notes else {}
+    evidence = {**days, "working_seconds": tally.working, "taken_seconds": taken, **notes}
+    return _Figure("capacity", tally.capacity, "seconds of work", formula, evidence)
 
 
 def _outlook(found: Forecast, shared: Pace) -> Iterator[_Figure]:
