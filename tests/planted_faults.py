@@ -2514,7 +2514,7 @@ FAULTS = (
     Fault(
         "the kernel counts no CPU time of the process apart",
         "connectors/ics_apart.py",
-        "            _allow(limit)\n",
+        "        _allow(limit)\n",
         "",
         f"{HOSTILE} kernel_ends",
     ),
