@@ -365,7 +365,12 @@ class Component:
 def translate(group: Sequence[Part], scope: Scope, zones: Zones, feed: Meter) -> CalendarEntry | None:
     """The entry that these components of one UID make; None if it is cancelled, means nothing, or is a to-do that is
     done or never due."""
-    components = [component for part in group if (component := parse(part, zones)) is not None]
+    components = []
+    for part in group:
+        component = parse(part, zones)
+        if component is not None:
+            feed.spend(OCCURRENCE_STEPS * _listed(component))
+            components.append(component)
     masters = [component for component in components if not component.is_override]
     first = max(masters or components, key=lambda component: component.sequence, default=None)
     if first is None or all(component.is_over for component in ([first] if masters else components)):
@@ -416,6 +421,11 @@ def parse(part: Part, zones: Zones) -> Component | None:
         title=_title(properties),
         categories=_categories(properties),
     )
+
+
+def _listed(component: Component) -> int:
+    """How many moments its lists have: to find what an offset a zone had then takes as long as an occurrence."""
+    return sum(len(listed.dts) for name in ("RDATE", "EXDATE") for listed in component.event.get(name, ()))
 
 
 def _is_over(kind: str, properties: Mapping[str, Sequence[Property]]) -> bool:
