@@ -49,8 +49,9 @@ MAX_ANSWER = 64 * 1024 * 1024
 HEADER = 8
 OUT_OF_MEMORY = 77
 """How the process ends where its memory is spent; what is left of it could not be trusted with the next body."""
-OF_OTHERS = frozenset({-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP})
-"""Ends that no limit of ours makes: a machine that is out of memory, or somebody's will. They say nothing of a body."""
+CRASHES = frozenset({-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS, -signal.SIGFPE, -signal.SIGILL})
+"""Ends that a body brought about, and would again. Any other says nothing of it: a machine that is out of memory, somebody's
+will, or a pmsync that was replaced while its worker runs."""
 KEPT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PYTHONHOME", "PYTHONTZPATH", "SYSTEMROOT")
 """All of the environment that it gets, besides where the modules are: secrets are in the rest."""
 
@@ -156,12 +157,13 @@ class Chamber:
             raise Unable(f"{container}: it was not read within {self._seconds:.0f} s; is the machine overloaded?")
         if isinstance(error, ValueError):
             return too_much(f"an answer may have ({type(error).__name__})")
-        if code in OF_OTHERS:
-            raise Unable(
-                f"{container}: the process that read it was ended by somebody else (with {code}); is the machine out of memory?"
-            )
         limit, memory = self._limits
         ours = {-signal.SIGXCPU: f"{limit} s of CPU time", OUT_OF_MEMORY: f"{memory >> 20} MiB of memory"}
+        if code not in ours and code not in CRASHES:
+            raise Unable(
+                f"{container}: the process that read it ended with {code}, which says nothing of it; is the machine out of memory, "
+                "or was pmsync replaced while it runs? Then start it again"
+            )
         return too_much(ours.get(code, f"a process may have (it ended with {code})"))
 
 
@@ -228,7 +230,8 @@ def _stop(process: subprocess.Popen[bytes], ours: socket.socket) -> None:
 def main(limit: int, memory: int) -> None:
     """Say that it is there, and answer until nothing is asked any more."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    with suppress(ValueError, OSError):  # macOS has no such limit, and a lower one that is there already stays
+        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(
             "1000"
@@ -251,7 +254,8 @@ def _allow(limit: int) -> None:
     """So many seconds of CPU time from now on; the kernel stops what goes beyond."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-    resource.setrlimit(resource.RLIMIT_CPU, (int(used.ru_utime + used.ru_stime) + 1 + limit, hard))
+    soft = int(used.ru_utime + used.ru_stime) + 1 + limit
+    resource.setrlimit(resource.RLIMIT_CPU, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
 
 
 def _answer(body: bytes, scope: Scope, left: int) -> _Answer:

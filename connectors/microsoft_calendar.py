@@ -320,6 +320,7 @@ class MicrosoftCalendarConnector(ReadWhole):
                 )
             try:
                 kept.put(name, self._by_id(container, scope, name))
+                check_size(container, kept.size())
             except (Broken, Refused) as error:
                 broken[name] = error
                 if len(broken) > MOST_BROKEN:

@@ -379,6 +379,7 @@ def _is_waiting(project: Project, shown: Collection[tuple[str, str]], before: Co
         (source, container) not in shown and (f"{source}/{container}" in before or instant(began) > since)
         for source, containers in project.mapping.items()
         for container, began in containers.items()
+        if container not in project.personal.get(source, ())
     )
 
 

@@ -413,8 +413,8 @@ FAULTS = (
     Fault(
         "meetings lower capacity unasked",
         "pmsync/core/measures/capacity.py",
-        " is not Meaning.meeting or not project.count_meetings:\n",
-        " is not Meaning.meeting:\n",
+        "    if not view.project.count_meetings:\n        return None\n",
+        "",
         CAPACITY,
     ),
     Fault(
@@ -439,10 +439,38 @@ FAULTS = (
         CAPACITY,
     ),
     Fault(
+        "a milestone without items silences a day",
+        "pmsync/core/rules/deadlines.py",
+        "    return not deadline.items and any(itemless(each.thing) for each in deadline.dates)\n",
+        "    return itemless(deadline.thing)\n",
+        "tests/unit/test_dates.py",
+    ),
+    Fault(
+        "what was closed takes next year's day with it",
+        "pmsync/core/dates.py",
+        "(each.due_date or over) > over)\n",
+        "(each.due_date or over) < over)\n",
+        "tests/unit/test_dates.py",
+    ),
+    Fault(
+        "a private calendar holds its project up",
+        "pmsync/core/summary.py",
+        "    return sorted(mapped - shown - theirs)\n",
+        "    return sorted(mapped - shown)\n",
+        "tests/unit/test_capacity.py",
+    ),
+    Fault(
+        "a calendar's owner goes before whose an entry is",
+        "pmsync/core/measures/capacity.py",
+        "    if entry.whose is not None:\n",
+        "    if entry.whose in member.accounts.get(thing.source, ()):\n",
+        "tests/unit/test_capacity.py",
+    ),
+    Fault(
         "capacity is told before a calendar is read",
         "pmsync/core/measures/capacity.py",
-        "    if missing:\n",
-        "    if missing and not view.project.team:\n",
+        ' if missing else ""\n',
+        ' if missing and not view.project.team else ""\n',
         CAPACITY,
     ),
     Fault(

@@ -37,6 +37,10 @@ class Dated(NamedTuple):
         return self.thing.kind == "milestone" and self.thing.source != CONFIGURATION
 
 
+Place = tuple[str, int | None]
+"""A title, and for what stands by itself its place in what was found."""
+
+
 class Joined(NamedTuple):
     """One milestone: its title as it is compared (`key`), and what is said of it. The `first` thing is the one that it is
     known by, whatever the dates are: one with items, else the promise, else a calendar's."""
@@ -71,12 +75,15 @@ def joined(found: Sequence[Dated], project: Project) -> list[Joined]:
     }
     seats = [_seat(each) for each in found]
     taken = Counter(seats)
-    groups: dict[tuple[str, int | None], list[Dated]] = {}
+    groups: dict[Place, list[Dated]] = {}
     for n, (each, seat) in enumerate(zip(found, seats, strict=True)):
         source, _, title = seat
         alone = not title or each.recurring or taken[seat] > 1
         groups.setdefault((meant.get((source, title), title), n if alone else None), []).append(each)
     left = dict(promises)
+    for place, late in [*_after_the_end(groups)]:
+        groups[place].remove(late)
+        groups[place[0], found.index(late)] = [late]
     for (key, alone_at), members in groups.items():
         # A promise holds for every milestone of its title, but for a calendar's entry only if no other can be meant.
         if key in promises and (alone_at is None or members[0].has_items):
@@ -88,6 +95,15 @@ def joined(found: Sequence[Dated], project: Project) -> list[Joined]:
         for (key, _), members in (*groups.items(), *(((key, None), [promise]) for key, promise in left.items()))
     ]
     return sorted(alike, key=lambda each: (_kind(each.first), each.first.thing.id if _kind(each.first) == 1 else ""))
+
+
+def _after_the_end(groups: Mapping[Place, Sequence[Dated]]) -> Iterator[tuple[Place, Dated]]:
+    """Days in calendars that come after all else of their title was closed: next year's, and not its own."""
+    for place, members in groups.items():
+        ends = [each.closed_at for each in members if each.has_items and each.closed]
+        if ends and len(ends) == sum(each.has_items for each in members):
+            over = max((end.date() for end in ends if end), default=date.min)
+            yield from ((place, each) for each in members if not each.has_items and (each.due_date or over) > over)
 
 
 def _kind(each: Dated) -> int:

@@ -154,10 +154,11 @@ def unread(state: ProjectState) -> tuple[str, ...]:
 
 
 def unread_containers(state: ProjectState) -> list[tuple[str, str]]:
-    """The same as (source, container)."""
+    """The same as (source, container), without what is read for its team: that is private, and only its capacity rests on it."""
     shown, _ = shown_containers(state)
     mapped = {(source, container) for source, found in state.project.mapping.items() for container in found}
-    return sorted(mapped - shown)
+    theirs = {(source, container) for source, found in state.project.personal.items() for container in found}
+    return sorted(mapped - shown - theirs)
 
 
 def worst_first(row: Summary) -> tuple[int, float, int, str]:

@@ -150,7 +150,7 @@ def test_what_is_not_known_says_why(team: Folder) -> None:
     (figure,) = (row for row in exported(team, "measures", "--project", "apollo") if row["name"] == "capacity")
     assert (figure["value"], figure["evidence"]["reason"]) == (
         None,
-        "not all calendars of its team have been read yet: other in cal",
+        "1 calendars of its team have not been read yet; `pmsync doctor` says why",
     )
 
 

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from pmsync.core.events import CalendarEntry, Meaning, Member, Occurrence, Shift, Step, Thing
 from pmsync.core.measures.capacity import NOBODY, Capacity, Tally, capacity, merged, without
 from pmsync.core.project import ProjectState, view
+from pmsync.core.summary import unread
 
 HOUR = 3600
 BERLIN, NEW_YORK, KOLKATA = "Europe/Berlin", "America/New_York", "Asia/Kolkata"
@@ -236,7 +237,34 @@ def test_while_a_calendar_is_not_read_nothing_is_known() -> None:
     whole = known(member(), calendar=[off("ada", "2026-03-17")])
     synced = [each for each in whole.things["synced"] if each[0].id != "ada"]
     found = capacity(view(ProjectState(whole.project, {**whole.things, "synced": synced}), NOW))
-    assert (found.reason, found.tally) == ("not all calendars of its team have been read yet: ada in calendar", None)
+    assert (found.reason, found.tally) == (
+        "1 calendars of its team have not been read yet; `pmsync doctor` says why",
+        None,
+    )
+
+
+def test_who_is_not_there_keeps_nobody_from_being_counted() -> None:
+    gone = member("bob", leaves=date(2026, 3, 1)), member("eve", joins=date(2027, 3, 1))
+    whole = known(member(), *gone)
+    synced = [each for each in whole.things["synced"] if each[0].id not in {"bob", "eve"}]
+    found = capacity(view(ProjectState(whole.project, {**whole.things, "synced": synced}), NOW))
+    assert (found.reason, found.tally is not None) == ("", True)
+
+
+def test_whose_an_entry_is_goes_before_whose_the_calendar_is() -> None:
+    """One calendar of absences may be under the calendars of one, and have entries that are said to be another's."""
+    ada = member(calendars={"calendar": ("absences",)})
+    bob = member("bob", calendars={}, accounts={"calendar": ("b1",)})
+    found = known(ada, bob, calendar=[off("absences", "2026-03-17", whose="b1")])
+    assert looked_at(found, "2026-03-17") == (16, 0, 8, 0, 8)
+
+
+def test_a_calendar_of_the_team_that_is_not_read_is_the_capacitys_matter_alone() -> None:
+    """It is private: its name is in no message, and the project is assessed without it."""
+    whole = known(member())
+    synced = [each for each in whole.things["synced"] if each[0].id != "ada"]
+    assert unread(ProjectState(whole.project, {**whole.things, "synced": synced})) == ()
+    assert unread(ProjectState(whole.project, {**whole.things, "synced": []})) == ("team in calendar",)
 
 
 def test_what_does_not_count_is_said() -> None:

@@ -21,6 +21,7 @@ from pmsync.core.measures.progress import progress
 from pmsync.core.messages import compose
 from pmsync.core.project import Deadline, ProjectState, view
 from pmsync.core.rules import Episode, episodes
+from pmsync.core.rules.deadlines import BY_DAY
 from pmsync.core.summary import summary
 
 GH, TEAM = "gh", "calendar"
@@ -143,10 +144,25 @@ def test_it_is_closed_when_all_that_can_be_is() -> None:
     over = {"state": "closed", "closed_at": late}
     (one,) = deadlines(version("2.0", **over), mile("2.0"), day("2.0"))
     assert (one.closed, one.closed_at, str(one.due_date)) == (False, None, IN_GITHUB)
-    (one,) = deadlines(version("2.0", **over), mile("2.0", state="closed", closed_at=early), day("2.0"))
+    (one,) = deadlines(version("2.0", **over), mile("2.0", state="closed", closed_at=early), day("2.0", "2026-03-11"))
     assert (one.closed, one.closed_at) == (True, late)
     (one,) = deadlines(version("2.0", **over), mile("2.0", state="closed"))
     assert (one.closed, one.closed_at) == (True, None), "since when is not known of both"
+
+
+@pytest.mark.parametrize("over", [{"closed_at": at("2025-03-01")}, {}])
+def test_a_day_after_all_else_was_closed_is_another_one(over: dict[str, Any]) -> None:
+    """A release of last year does not silence the one of this year that is called the same."""
+    found = known(version("Release", state="closed", **over), day("Release", "2026-03-20"))
+    shown = [(each.thing.kind, each.closed) for each in view(found, NOW).deadlines]
+    assert shown == [("milestone", True), ("calendar_entry", False)]
+    assert {each.rule for each in episodes(found, NOW)} >= {"milestone_near"}
+
+
+def test_a_milestone_without_items_does_not_silence_a_day() -> None:
+    found = known(version("Go-live", "2026-03-20"), day("Go-live", "2026-03-20"))
+    (near,) = [each for each in episodes(found, NOW) if each.until is None]
+    assert (near.rule, near.evidence["formula"], near.summary.count("items")) == ("milestone_near", BY_DAY, 0)
 
 
 # --- whose day counts -------------------------------------------------------------------------------------------------
@@ -166,7 +182,12 @@ ALL = (version("2.0"), mile("v2.0"), day("[milestone] 2.0"))
         ([JIRA], [version("2.0", None), mile("2.0")], False, [None, IN_GITHUB]),
         ([], [version("2.0"), mile("2.0", state="closed")], False, [IN_JIRA, IN_GITHUB]),
         ([GH], [version("2.0"), mile("2.0", state="closed")], False, [IN_JIRA, IN_GITHUB]),
-        ([], [version("2.0", state="closed"), day("2.0")], False, [IN_JIRA, IN_CALENDAR]),
+        (
+            [],
+            [version("2.0", state="closed", closed_at=at("2026-03-12")), day("2.0", "2026-03-11")],
+            False,
+            [IN_JIRA, "2026-03-11"],
+        ),
         ([JIRA, "configuration"], [version("2.0", state="closed")], True, [IN_JIRA, PROMISED]),
     ],
 )

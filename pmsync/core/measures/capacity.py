@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import islice, pairwise
@@ -121,21 +121,19 @@ def capacity(view: View, weeks: int = WEEKS) -> Capacity:
     first = min(max(workdays.day(view.at), FIRST), LAST - (7 * MOST_WEEKS) * DAY - MARGIN)
     last = first + (7 * weeks - 1 - first.weekday()) * DAY
     project = view.project
-    reason = _unknown(view)
+    reason = _unknown(view, first, last)
     days = () if reason else tuple(_days(view, workdays, first, last))
     notes = () if reason else tuple(_notes(view, first, last))
     return Capacity(first, last, days, len(project.team), project.count_meetings, reason, notes)
 
 
-def _unknown(view: View) -> str:
-    """Why nothing can be said; leave that has not been read is not no leave."""
+def _unknown(view: View, first: date, last: date) -> str:
+    """Why nothing can be said; leave that has not been read is not no leave. It names nobody's calendar: it goes into exports."""
     if not view.project.team:
         return NOBODY
-    missing = sorted({place for member in view.project.team for place in _places(member)} - view.shown)
-    if missing:
-        named = ", ".join(f"{container} in {source}" for source, container in missing)
-        return f"not all calendars of its team have been read yet: {named}"
-    return ""
+    there = [each for each in view.project.team if (each.leaves or last) >= first and (each.joins or first) <= last]
+    missing = {place for member in there for place in _places(member)} - view.shown
+    return f"{len(missing)} calendars of its team have not been read yet; `pmsync doctor` says why" if missing else ""
 
 
 def _places(member: Member) -> Iterator[tuple[str, str]]:
@@ -146,7 +144,8 @@ def _places(member: Member) -> Iterator[tuple[str, str]]:
 
 def _days(view: View, workdays: Workdays, first: date, last: date) -> Iterator[Day]:
     window = first - MARGIN, last + MARGIN
-    away = [(member, _away(view, member, window)) for member in view.project.team]
+    shared = _shared(view)
+    away = [(member, _away(view, member, window, shared)) for member in view.project.team]
     for n in range((last - first).days + 1):
         day = first + n * DAY
         tallies = {member.person: tally(member, day, spans) for member, spans in away}
@@ -166,7 +165,7 @@ class Away(NamedTuple):
     meetings: Sequence[Span] = ()
 
 
-def _away(view: View, member: Member, window: tuple[date, date]) -> Away:
+def _away(view: View, member: Member, window: tuple[date, date], shared: Collection[Thing] | None) -> Away:
     zone = ZoneInfo(member.time_zone)
     known = (*view.calendar, *view.personal)
     return Away(
@@ -174,7 +173,7 @@ def _away(view: View, member: Member, window: tuple[date, date]) -> Away:
             (e for each in known if _is_holiday_of(member, each, view) for e in each[1].occurrences), zone, window
         ),
         time_off=spans(_busy(each for each in known if _is_time_off_of(member, each)), zone, window),
-        meetings=spans(_busy(each for each in known if _is_meeting_of(member, each, view.project)), zone, window),
+        meetings=spans(_busy(each for each in known if _is_meeting_of(member, each, shared)), zone, window),
     )
 
 
@@ -193,26 +192,29 @@ def _is_time_off_of(member: Member, known: Known) -> bool:
     return known[1].meaning is Meaning.time_off and _is_theirs(member, known)
 
 
-def _is_meeting_of(member: Member, known: Known, project: Project) -> bool:
-    """Those of the project's own calendars are everybody's, unless they are somebody's."""
-    if known[1].meaning is not Meaning.meeting or not project.count_meetings:
+def _is_meeting_of(member: Member, known: Known, shared: Collection[Thing] | None) -> bool:
+    if known[1].meaning is not Meaning.meeting or shared is None:
         return False
-    return _is_theirs(member, known) or (_is_nobodys(project, known) and not _is_personal(project, known))
+    return known[0] in shared or _is_theirs(member, known)
+
+
+def _shared(view: View) -> Collection[Thing] | None:
+    """The meetings of the project's own calendars are everybody's, unless they are somebody's; None where none count."""
+    if not view.project.count_meetings:
+        return None
+    meetings = (each for each in view.calendar if each[1].meaning is Meaning.meeting)
+    return {each[0] for each in meetings if _is_nobodys(view.project, each)}
 
 
 def _is_theirs(member: Member, known: Known) -> bool:
     thing, entry = known
-    if entry.container in member.calendars.get(thing.source, ()):
-        return True
-    return entry.whose is not None and entry.whose in member.accounts.get(thing.source, ())
+    if entry.whose is not None:
+        return entry.whose in member.accounts.get(thing.source, ())
+    return entry.container in member.calendars.get(thing.source, ())
 
 
 def _is_nobodys(project: Project, known: Known) -> bool:
     return known[1].whose is None and not any(_is_theirs(member, known) for member in project.team)
-
-
-def _is_personal(project: Project, known: Known) -> bool:
-    return known[1].container in project.personal.get(known[0].source, ())
 
 
 def _busy(entries: Iterable[Known]) -> Iterator[Occurrence]:

@@ -64,12 +64,17 @@ def deadline_episodes(deadline: Deadline, key: str, work: Iterable[Span], contex
 def _alive(deadline: Deadline, work: Iterable[Span], context: Context) -> Iterator[Span]:
     """When a deadline could alarm at all."""
     assert deadline.due_date is not None
-    if itemless(deadline.thing):
-        yield BEGINNING, context.workdays.deadline(deadline.due_date)
-        return
     closed_at = (deadline.closed_at or BEGINNING) if deadline.closed else FOREVER
+    if by_day_alone(deadline):
+        work = [(BEGINNING, context.workdays.deadline(deadline.due_date))]
     whole = merged(Stretch(None, None, start, stop) for start, stop in work)
     yield from ((s.start, s.stop) for stretch in whole for s in clip(stretch, BEGINNING, closed_at))
+
+
+def by_day_alone(deadline: Deadline) -> bool:
+    """Whether nothing but its day can alarm: it carries no items, and what names it is not only a source's milestone, which
+    may have been left behind empty."""
+    return not deadline.items and any(itemless(each.thing) for each in deadline.dates)
 
 
 def itemless(thing: Thing) -> bool:
@@ -92,7 +97,7 @@ def _episode(rule: DeadlineRule, stretch: Stretch, deadline: Deadline, key: str,
         since=stretch.start,
         until=None if stretch.stop > context.now else stretch.stop,
         evidence={
-            "formula": BY_DAY if itemless(deadline.thing) else rule.formula,
+            "formula": BY_DAY if by_day_alone(deadline) else rule.formula,
             "due_date": stretch.due.isoformat(),
             **named(work),
         },
@@ -114,7 +119,7 @@ def _overdue(deadline: Deadline, context: Context) -> Iterator[Stretch]:
 
 def _left(deadline: Deadline) -> str:
     n = sum(item.open for item in deadline.items)
-    return "" if itemless(deadline.thing) else f", {counted(n, 'item')} open"
+    return "" if by_day_alone(deadline) else f", {counted(n, 'item')} open"
 
 
 def _tell_near(stretch: Stretch, deadline: Deadline, context: Context) -> str:
