@@ -46,6 +46,7 @@ class SmallWorld:
                     {"name": "gh", "kind": "github", "url": github, "auth": {"token": token["PMSYNC_DEMO_GITHUB_TOKEN"]}},
                     {"name": "team", "kind": "calendar", "ics": f"{calendar}/deadlines.ics"},
                 ],
+                "people": [{"mail": "ada@example.com", "projects": {"apollo": {}}}],
                 "projects": [
                     {
                         "key": "apollo", "from": {"jira": ["APO"], "gh": [REPO], "team": ["deadlines"]},
