@@ -496,10 +496,12 @@ def _faults_of_people(config: Config, names: list[str]) -> Iterator[tuple[tuple[
         first = mails.setdefault(person.mail.casefold(), n)
         if first != n:
             yield ("people", n, "mail"), f"this address is that of people.{first}, too; make one person of the two"
-        own = person.mail.casefold()
-        for project in {at: None for at, mail in written if mail.casefold() == own and mail != person.mail}:
-            words = f"projects.{project} writes this address in letters of another case; write it alike in both places"
-            yield ("people", n, "mail"), words
+        for project, mail in written:
+            if mail != person.mail and mail.casefold() == person.mail.casefold():
+                words = (
+                    f"projects.{project} writes this address in letters of another case; write it alike in both places"
+                )
+                yield ("people", n, "mail"), words
         for source, accounts in person.accounts.items():
             if source not in names:
                 yield ("people", n, "accounts", source), _unknown(source, names)
